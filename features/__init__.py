@@ -1,0 +1,45 @@
+"""The ground floor: what the data is, and how a model sees it. NumPy and Polars only."""
+
+from features.check import Finding, check_file
+from features.errors import ClimstackError, LeakageWarning
+from features.folds import (
+    FoldPlan,
+    column_blocks,
+    forward_chaining,
+    groups,
+    random_rows,
+    time_blocks,
+)
+from features.metrics import bias, leap_score, mae, r2_score, rmse
+from features.readers import convert
+from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
+from features.store import Store
+from features.tabular import TabularView
+from features.transforms import Scaler
+
+__all__ = [
+    "ClimstackError",
+    "Finding",
+    "FoldPlan",
+    "LeakageWarning",
+    "Proportion",
+    "Scaler",
+    "Schema",
+    "Store",
+    "TabularView",
+    "Variable",
+    "available_schemas",
+    "bias",
+    "check_file",
+    "column_blocks",
+    "convert",
+    "forward_chaining",
+    "groups",
+    "leap_score",
+    "load_schema",
+    "mae",
+    "r2_score",
+    "random_rows",
+    "rmse",
+    "time_blocks",
+]

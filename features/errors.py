@@ -1,0 +1,27 @@
+"""The one exception for what a user can put right, and the warning for what flatters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ClimstackError(ValueError):
+    """Bad input, said in one sentence: what, where, the value found, what to do."""
+
+
+class LeakageWarning(UserWarning):
+    """A choice that makes a validation score look better than it is."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The end of an error sentence: the nearest known name, or all of them.
+
+    >>> closest("ridg", ["ridge", "lightgbm"])
+    "did you mean 'ridge'?"
+    >>> closest("zzz", ["ridge", "lightgbm"])
+    'known: lightgbm, ridge'
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"

@@ -1,0 +1,70 @@
+"""How a value becomes learnable: float64 until scaled, then float32; fitted on training rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Standardise columns in float64; a constant column becomes zeros.
+
+    Attributes:
+        mean: (n_columns,).
+        std: (n_columns,), 1 where the column is constant.
+        constant: (n_columns,) bool.
+    """
+
+    mean: Array
+    std: Array
+    constant: NDArray[np.bool_]
+
+    @classmethod
+    def fit(cls, blocks: Iterable[Array]) -> Scaler:
+        """Learn mean and standard deviation from blocks of rows, stably.
+
+        Blocks are merged by the update of Chan, Golub and LeVeque (1979). Each column is first
+        divided by a power of two near its size, so that squares of 1e-58 don't underflow.
+        """
+        count, mean, squares, low, high = 0, np.empty(0), np.empty(0), np.empty(0), np.empty(0)
+        for block in blocks:
+            n_new = len(block)
+            new_mean = block.mean(0)
+            size = np.abs(block).max(0)
+            scale = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1.0))))
+            centred = ((block - new_mean) / scale) ** 2
+            new_squares = np.sqrt(centred.sum(0)) * scale  # kept as a root: no underflow
+            if count == 0:
+                count, mean, squares = n_new, new_mean, new_squares
+                low, high = block.min(0), block.max(0)
+                continue
+            total = count + n_new
+            shift = new_mean - mean
+            between = np.abs(shift) * np.sqrt(count * n_new / total)
+            squares = np.hypot(np.hypot(squares, new_squares), between)
+            mean = mean + shift * (n_new / total)
+            low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+            count = total
+        std = squares / np.sqrt(max(count, 1))
+        constant = (low == high) | (std == 0)
+        return cls(np.where(constant, low, mean), np.where(constant, 1.0, std), constant)
+
+    def transform(self, values: Array) -> Array:
+        """Standardise (n_samples, n_columns)."""
+        scaled: Array = (values - self.mean) / self.std
+        return scaled
+
+    def inverse(self, scaled: Array) -> Array:
+        """Undo :meth:`transform`, exact to 1e-12 of the column's own scale."""
+        values: Array = np.asarray(scaled, dtype=np.float64) * self.std + self.mean
+        return values
+
+    def take(self, columns: NDArray[np.intp]) -> Scaler:
+        """The scaler of some columns only."""
+        return Scaler(self.mean[columns], self.std[columns], self.constant[columns])

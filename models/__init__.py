@@ -1,0 +1,19 @@
+"""What learns: model families, the fold loop, the out-of-fold store."""
+
+from models.base import FoldData, ModelSpec, available_families, load_family
+from models.cross_validate import Member, cell_keys, cross_validate
+from models.oof import Cell, CellKey, CellStore, TrainedModel
+
+__all__ = [
+    "Cell",
+    "CellKey",
+    "CellStore",
+    "FoldData",
+    "Member",
+    "ModelSpec",
+    "TrainedModel",
+    "available_families",
+    "cell_keys",
+    "cross_validate",
+    "load_family",
+]

@@ -1,0 +1,1 @@
+"""One model family per file, each defining ``MODEL``; found by file name."""

@@ -1,0 +1,164 @@
+"""Ridge regression of all targets at once from streamed normal equations.
+
+The penalty is chosen for each target on inner blocks of the training rows, from the same sums, so
+the choice costs one eigendecomposition whatever the number of penalties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.folds import Rows
+from features.settings import check
+from models.base import Array, Fitted, Float32, FoldData
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of ridge regression.
+
+    Attributes:
+        alphas: candidate penalties; features are standardised.
+        clip: features are clipped to +-clip standard deviations, so that a line fitted on common
+            values does not run away on rare ones.
+        inner_fraction: share of the training time that the penalty is chosen on.
+    """
+
+    alphas: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5, 1e6)
+    clip: float = 8.0
+    inner_fraction: float = 0.15
+
+    def __post_init__(self) -> None:
+        check(
+            len(self.alphas) > 0 and min(self.alphas) > 0,
+            f"alphas must be one or more numbers above 0, but got {list(self.alphas)}",
+        )
+        check(self.clip > 0, f"clip must be above 0, but got {self.clip}")
+        check(
+            0 < self.inner_fraction < 0.5,
+            f"inner_fraction must lie between 0 and 0.5, but got {self.inner_fraction}",
+        )
+
+
+@dataclass
+class _Sums:
+    """Second moments of features (with a 1 appended) and targets over some rows."""
+
+    xx: Array
+    xz: Array
+    zz: Array
+
+    @classmethod
+    def of(cls, data: FoldData, rows: Rows, clip: float) -> _Sums:
+        n_features = len(data.view.feature_names) + 1
+        sums = cls(
+            np.zeros((n_features, n_features)),
+            np.zeros((n_features, len(data.targets))),
+            np.zeros(len(data.targets)),
+        )
+        for features, targets in data.blocks(rows):
+            x = _design(features, clip)
+            sums.xx += x.T @ x
+            sums.xz += x.T @ targets
+            sums.zz += (targets**2).sum(0)
+        return sums
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(self.xx + other.xx, self.xz + other.xz, self.zz + other.zz)
+
+    def solutions(self, alphas: Sequence[float]) -> Iterator[Array]:
+        """Coefficients (n_features + 1, n_targets) for each penalty."""
+        values, vectors = np.linalg.eigh(self.xx)
+        rotated = vectors.T @ self.xz
+        for alpha in alphas:
+            yield vectors @ (rotated / (np.maximum(values, 0) + alpha)[:, None])
+
+    def squared_error(self, coefficients: Array) -> Array:
+        """Sum of squared errors of each target, (n_targets,)."""
+        quadratic = (coefficients * (self.xx @ coefficients)).sum(0)
+        error: Array = quadratic - 2 * (coefficients * self.xz).sum(0) + self.zz
+        return error
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Second moments of a fold's rows to fit on and rows to choose the penalty on."""
+
+    fit: _Sums
+    watch: _Sums
+    rest: _Sums
+
+
+@dataclass(frozen=True)
+class RidgeModel:
+    """Fitted coefficients.
+
+    Attributes:
+        coefficients: (n_features + 1, n_targets), the last row the intercept.
+        alpha: chosen penalty of each target, (n_targets,).
+        clip: features are clipped to +-clip.
+    """
+
+    coefficients: Array
+    alpha: Array
+    clip: float
+
+    def predict(self, features: Float32) -> Array:
+        """Standardised predictions, (n_samples, n_targets)."""
+        predicted: Array = _design(features, self.clip) @ self.coefficients
+        return predicted
+
+    def save(self, folder: Path) -> None:
+        """Write ``ridge.npz``."""
+        with (folder / "ridge.npz").open("wb") as file:
+            np.savez(
+                file, coefficients=self.coefficients, alpha=self.alpha, clip=np.array(self.clip)
+            )
+
+
+class Ridge:
+    """The family; see :mod:`models.base`."""
+
+    Params = Params
+    per_target = False
+    both = True
+
+    def prepare(self, data: FoldData, params: Params, folder: Path) -> Prepared:  # noqa: ARG002
+        """One pass over the training rows for each of the inner split's parts."""
+        fit, watch = data.plan.inner_rows(data.fold, params.inner_fraction)
+        rest = np.setdiff1d(data.train_rows, np.concatenate([fit, watch]))
+        return Prepared(*(_Sums.of(data, rows, params.clip) for rows in (fit, watch, rest)))
+
+    def fit(
+        self, prepared: Prepared, targets: Sequence[int], params: Params, seed: int  # noqa: ARG002
+    ) -> Iterator[tuple[list[int], Fitted]]:
+        """Choose each target's penalty on the inner blocks, then fit on all training rows."""
+        errors = [
+            prepared.watch.squared_error(solution)
+            for solution in prepared.fit.solutions(params.alphas)
+        ]
+        chosen = np.argmin(errors, axis=0)
+        everything = prepared.fit + prepared.watch + prepared.rest
+        coefficients = np.zeros_like(everything.xz)
+        for position, solution in enumerate(everything.solutions(params.alphas)):
+            coefficients[:, chosen == position] = solution[:, chosen == position]
+        kept = list(targets)
+        alpha = np.array(params.alphas)[chosen]
+        yield kept, RidgeModel(coefficients[:, kept], alpha[kept], params.clip)
+
+    def load(self, folder: Path) -> RidgeModel:
+        """Read ``ridge.npz``."""
+        with np.load(folder / "ridge.npz", allow_pickle=False) as held:
+            return RidgeModel(held["coefficients"], held["alpha"], float(held["clip"]))
+
+
+def _design(features: Float32, clip: float) -> Array:
+    clipped = np.clip(features.astype(np.float64), -clip, clip)
+    return np.concatenate([clipped, np.ones((len(features), 1))], axis=1)
+
+
+MODEL = Ridge()

@@ -1,0 +1,191 @@
+"""The out-of-fold store: content-addressed cells, written atomically, checksummed.
+
+A cell is one model on one fold for one set of targets. Its folder's name is the hash of everything
+that its predictions depend on, so a finished cell is never computed again, and a half-written,
+damaged or foreign one is never read.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import ClimstackError
+from features.files import (
+    atomic_path,
+    content_hash,
+    file_hash,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from features.tabular import TabularView
+from features.transforms import Array, Scaler
+from models.base import Fitted, ModelSpec, load_family
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CellKey:
+    """Everything that a cell's predictions depend on.
+
+    Attributes:
+        data: the store's data hash.
+        folds: the fold plan's hash.
+        family: the model family.
+        params: its parameters, complete.
+        seed: the model's seed.
+        fold: which fold.
+        targets: names of the target columns.
+    """
+
+    data: str
+    folds: str
+    family: str
+    params: dict[str, Any]
+    seed: int
+    fold: int
+    targets: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, data: str, folds: str, spec: ModelSpec, fold: int, targets: Iterable[str]
+    ) -> CellKey:
+        """The key of a model on a fold."""
+        params = asdict(spec.parsed)
+        return cls(data, folds, spec.family, params, spec.seed, fold, tuple(targets))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the key: the cell's folder name."""
+        return content_hash(asdict(self))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished cell on disk.
+
+    Attributes:
+        path: its folder.
+        score: what ``score.json`` says: seconds, r2 per target, checksums.
+    """
+
+    path: Path
+    score: dict[str, Any]
+
+    def oof(self) -> NDArray[np.float64]:
+        """Predictions of the fold's validation rows in physical units, (n_valid, n_targets)."""
+        values: NDArray[np.float64] = np.load(self.path / "oof.npy", mmap_mode="r")
+        return values
+
+    def model(self) -> TrainedModel:
+        """The cell's model, ready to predict."""
+        return TrainedModel.load(self.path)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with the view and the scaler of its training rows: raw inputs to physical units.
+
+    Attributes:
+        family: the family it belongs to.
+        fitted: the fitted model, on standardised features and targets.
+        view: encodes the inputs.
+        scaler: scales its targets back.
+    """
+
+    family: str
+    fitted: Fitted
+    view: TabularView
+    scaler: Scaler
+
+    def predict(self, inputs: Array) -> Array:
+        """Predict (n_samples, n_inputs) float64 inputs: (n_samples, n_targets), physical units.
+
+        Raises:
+            ClimstackError: wrong width, or a value is not finite.
+        """
+        return self.predict_features(self.view.transform(inputs))
+
+    def predict_features(self, features: NDArray[np.float32]) -> Array:
+        """Predict features that :attr:`view` has made already."""
+        return self.scaler.inverse(self.fitted.predict(features))
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder."""
+        (folder / "model").mkdir(parents=True)
+        self.fitted.save(folder / "model")
+        self.view.save(folder / "view.npz")
+        with (folder / "scaler.npz").open("wb") as file:
+            np.savez(
+                file,
+                mean=self.scaler.mean,
+                std=self.scaler.std,
+                constant=self.scaler.constant,
+                family=np.array(self.family),
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedModel:
+        """Read a model back; no pickle."""
+        with np.load(folder / "scaler.npz", allow_pickle=False) as held:
+            family = str(held["family"])
+            scaler = Scaler(held["mean"], held["std"], held["constant"])
+        fitted = load_family(family).load(folder / "model")
+        return cls(family, fitted, TabularView.load(folder / "view.npz"), scaler)
+
+
+class CellStore:
+    """The folder of cells of a run, or of several runs that share data and folds."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def find(self, key: CellKey) -> Cell | None:
+        """A finished, undamaged cell, or None. A damaged one is deleted and reported in the log."""
+        folder = self.path / key.hash
+        if not folder.is_dir():
+            return None
+        try:
+            score = read_json(folder / "score.json")
+            whole = (
+                content_hash(read_json(folder / "params.json")) == key.hash
+                and score["sha256"] == _hashes(folder)
+            )
+        except (ClimstackError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            log.warning("cell %s is damaged or foreign: it is computed again", folder)
+            shutil.rmtree(folder)
+            return None
+        return Cell(folder, score)
+
+    def write(
+        self, key: CellKey, model: TrainedModel, oof: Array, score: dict[str, Any]
+    ) -> Cell:
+        """Store a finished cell atomically."""
+        folder = self.path / key.hash
+        with atomic_path(folder) as made:
+            model.save(made)
+            np.save(made / "oof.npy", np.ascontiguousarray(oof, dtype=np.float64))
+            write_json(made / "params.json", asdict(key))
+            score = score | {"sha256": _hashes(made)}
+            write_json(made / "score.json", score)
+        return Cell(folder, score)
+
+    def sweep(self) -> None:
+        """Delete what killed writers left half-made."""
+        remove_leftovers(self.path)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "score.json")
+    return {str(file.relative_to(folder)): file_hash(file) for file in files}
