@@ -84,10 +84,18 @@ def check_file(
     wanted = [*schema.input_columns, *(schema.target_columns if has_targets else [])]
     present = [column for column in wanted if column in set(file.columns)]
     if [c for c in file.columns if c in set(present)] != present:
-        odd = next(c for c, e in zip((c for c in file.columns if c in set(present)), present,
-                                     strict=True) if c != e)
-        findings.append(Finding("warning", f"{file.path}: column '{odd}' is out of the schema's"
-                                " order: columns are taken by name, so this does no harm here"))
+        odd = next(
+            c
+            for c, e in zip((c for c in file.columns if c in set(present)), present, strict=True)
+            if c != e
+        )
+        findings.append(
+            Finding(
+                "warning",
+                f"{file.path}: column '{odd}' is out of the schema's"
+                " order: columns are taken by name, so this does no harm here",
+            )
+        )
     if schema.id_column in file.columns and present:
         findings += _check_values(file, schema, present, n_grid_columns if has_targets else 1)
     order = {"error": 0, "warning": 1, "note": 2}
@@ -145,23 +153,32 @@ def _odd_columns(
     constant = names[(facts.low == facts.high) & is_input]
     if len(constant) and n_rows > 1:
         findings.append(
-            Finding("warning", f"{path}: {len(constant)} inputs are constant and teach nothing:"
-                    f" {compress(constant)}")
+            Finding(
+                "warning",
+                f"{path}: {len(constant)} inputs are constant and teach nothing:"
+                f" {compress(constant)}",
+            )
         )
     lost = facts.lost > 0
     if lost.any():
         findings.append(
-            Finding("warning", f"{path}: float32 would lose {facts.lost.sum()} values (smallest"
-                    f" {facts.smallest.min():.2g}) in {compress(names[lost])}: keep float64")
+            Finding(
+                "warning",
+                f"{path}: float32 would lose {facts.lost.sum()} values (smallest"
+                f" {facts.smallest.min():.2g}) in {compress(names[lost])}: keep float64",
+            )
         )
     n_sample = len(sample)
     distinct = sample.select(pl.col(names[is_input].tolist()).n_unique()).row(0) if n_sample else ()
     unique = names[is_input][np.array(distinct, dtype=np.int64) == n_sample]
     if len(unique) and n_sample > 1:
         findings.append(
-            Finding("note", f"{path}: {len(unique)} inputs differ in every one of the first"
-                    f" {n_sample} rows, so each is a unique key of time and column: a model may"
-                    f" read them, a split must not group by them: {compress(unique)}")
+            Finding(
+                "note",
+                f"{path}: {len(unique)} inputs differ in every one of the first"
+                f" {n_sample} rows, so each is a unique key of time and column: a model may"
+                f" read them, a split must not group by them: {compress(unique)}",
+            )
         )
     return findings
 
@@ -183,11 +200,11 @@ def compress(names: Iterable[str]) -> str:
     for stem, found in levels.items():
         if not found:
             parts.append(stem)
-        runs: list[list[int]] = []
-        for level in sorted(found):
-            if runs and level == runs[-1][1] + 1:
-                runs[-1][1] = level
+        runs: list[tuple[int, int]] = []
+        for number in sorted(found):
+            if runs and number == runs[-1][1] + 1:
+                runs[-1] = (runs[-1][0], number)
             else:
-                runs.append([level, level])
+                runs.append((number, number))
         parts += [f"{stem}_{a}" if a == b else f"{stem}_{a}..{b}" for a, b in runs]
     return ", ".join(parts)

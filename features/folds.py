@@ -113,8 +113,8 @@ class FoldPlan:
         table = pl.DataFrame({"fold": self.fold, "unit": self.unit, **flags}).with_row_index("row")
         with atomic_path(path) as made:
             table.write_parquet(
-                made, metadata={"scheme": self.scheme, "embargo": str(self.embargo),
-                                "hash": self.hash}
+                made,
+                metadata={"scheme": self.scheme, "embargo": str(self.embargo), "hash": self.hash},
             )
 
     @classmethod
@@ -265,7 +265,9 @@ def make_plan(
     return (time_blocks if scheme == "time_blocks" else forward_chaining)(time, n_folds, embargo)
 
 
-def _blocks(scheme: str, what: str, unit: NDArray[np.int64], n_folds: int, embargo: int) -> FoldPlan:
+def _blocks(
+    scheme: str, what: str, unit: NDArray[np.int64], n_folds: int, embargo: int
+) -> FoldPlan:
     block, first, last = _cut(what, unit, n_folds, embargo)
     near = [(unit >= first[k] - embargo) & (unit <= last[k] + embargo) for k in range(n_folds)]
     excluded = np.stack([near[k] & (block != k) for k in range(n_folds)])
@@ -290,7 +292,8 @@ def _within(unit: NDArray[np.int64], held: NDArray[np.int64], distance: int) -> 
     after = np.searchsorted(held, unit)
     below = np.abs(unit - held[np.clip(after - 1, 0, len(held) - 1)])
     above = np.abs(unit - held[np.clip(after, 0, len(held) - 1)])
-    return np.minimum(below, above) <= distance
+    near: NDArray[np.bool_] = np.minimum(below, above) <= distance
+    return near
 
 
 def _at_least(what: str, found: int, n_folds: int) -> None:

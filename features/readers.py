@@ -52,7 +52,9 @@ class TableFile:
             try:
                 columns = pl.read_parquet_schema(path)
             except Exception as error:
-                raise ClimstackError(f"{path} is not a readable Parquet file: {_first(error)}") from None
+                raise ClimstackError(
+                    f"{path} is not a readable Parquet file: {_first(error)}"
+                ) from None
             return cls(path, list(columns))
         if path.suffix != ".csv":
             raise ClimstackError(
@@ -141,7 +143,9 @@ def find_columns(file: TableFile, schema: Schema, need_targets: bool | None = No
         ClimstackError: a column is missing, or unknown to the schema.
     """
     present = set(file.columns)
-    has_targets = bool(present & set(schema.target_columns)) if need_targets is None else need_targets
+    has_targets = (
+        bool(present & set(schema.target_columns)) if need_targets is None else need_targets
+    )
     expected = [schema.id_column, *schema.input_columns]
     expected += schema.target_columns if has_targets else []
     missing = [column for column in expected if column not in present]
@@ -152,9 +156,10 @@ def find_columns(file: TableFile, schema: Schema, need_targets: bool | None = No
         )
     extra = [column for column in file.columns if column not in set(expected)]
     if extra:
+        hint = closest(extra[0], expected) if len(extra) == 1 else f"{len(extra)} such columns"
         raise ClimstackError(
             f"{file.path} has a column '{extra[0]}' that schema {schema.name} does not know:"
-            f" remove it ({closest(extra[0], expected) if len(extra) == 1 else f'{len(extra)} such'})"
+            f" remove it ({hint})"
         )
     return has_targets
 

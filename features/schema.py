@@ -143,7 +143,8 @@ class Schema:
             raise ClimstackError(
                 f"variable '{name}' has levels 0 to {variable.n_levels - 1}, but got {level}"
             )
-        return self._slices[name].start + level
+        start: int = self._slices[name].start
+        return start + level
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ class Matrix:
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         rows = np.asarray(rows, dtype=np.intp)
-        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows 0 to {len(self) - 1} exist, but got {rows.min()}..{rows.max()}")
         out = np.empty((len(rows), self.shape[1]))
         part_of_row = np.searchsorted(self._starts, rows, side="right") - 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from features.derived import Derived, available
 from features.errors import ClimstackError
 from features.schema import Schema, load_schema
 from features.transforms import Array, Scaler
@@ -21,7 +22,8 @@ class TabularView:
     """Encodes inputs as standardised float32 features; constant inputs are left out.
 
     Log-encoded variables (moisture) appear as the logarithm, whose order is that of the value, and
-    with ``both`` also as the value itself, which a linear model needs.
+    with ``both`` also as the value itself, which a linear model needs. Profiles of
+    :mod:`features.derived` are appended.
 
     Attributes:
         schema: the inputs' schema.
@@ -43,8 +45,8 @@ class TabularView:
     @property
     def feature_names(self) -> list[str]:
         """Names of the features, length n_features."""
-        names = np.array(_names(self.schema, self.both))
-        return names[~self.scaler.constant].tolist()
+        names = _names(self.schema, self.both)
+        return [names[i] for i in np.flatnonzero(~self.scaler.constant)]
 
     def transform(self, inputs: Array) -> NDArray[np.float32]:
         """Encode (n_samples, n_inputs) float64 as (n_samples, n_features) float32.
@@ -107,6 +109,8 @@ def _encode(schema: Schema, inputs: Array, both: bool) -> Array:
             columns.append(np.log10(np.maximum(values, LOG_FLOOR)))
         elif not both:
             columns.append(values)
+    for derived in _derived(schema):
+        columns.append(derived.compute(*(inputs[:, schema.slice_of(n)] for n in derived.needs)))
     return np.concatenate(columns, axis=1)
 
 
@@ -117,4 +121,11 @@ def _names(schema: Schema, both: bool) -> list[str]:
             names += [f"log10_{column}" for column in variable.columns]
         elif not both:
             names += variable.columns
+    for derived in _derived(schema):
+        n_levels = schema.variable(derived.needs[0]).n_levels
+        names += [f"{derived.name}_{level}" for level in range(n_levels)]
     return names
+
+
+def _derived(schema: Schema) -> list[Derived]:
+    return available({variable.name: variable.n_levels for variable in schema.inputs})

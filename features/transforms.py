@@ -1,4 +1,4 @@
-"""How a value becomes learnable: float64 until scaled, then float32; fitted on training rows only."""
+"""How a value becomes learnable: float64 until scaled, then float32; fitted on training rows."""
 
 from __future__ import annotations
 

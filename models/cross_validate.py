@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import tempfile
 import time
@@ -56,6 +57,11 @@ class Member:
     def seconds(self) -> float:
         """CPU seconds that the fits took, summed over cells."""
         return float(sum(cell.score["seconds"] for fold in self.cells for cell in fold))
+
+    @property
+    def peak_memory_mb(self) -> int:
+        """Largest resident memory of a process that fitted a cell."""
+        return max(int(cell.score["peak_memory_mb"]) for fold in self.cells for cell in fold)
 
 
 def cell_keys(
@@ -124,7 +130,7 @@ def cross_validate(
                 n_done += 1
                 computed += 1
                 report(spec.name, offset + n_done, n_all)
-        found.append([cell for key in keys if (cell := have[key.hash]) is not None])
+        found.append([done for key in keys if (done := have[key.hash]) is not None])
     return Member(spec, targets, found, computed)
 
 
@@ -149,9 +155,7 @@ class _Fold:
         wanted = [position for together in positions for position in together]
         done = []
         start = time.process_time()
-        for served, fitted in family.fit(
-            self.prepared, wanted, self.spec.parsed, self.spec.seed
-        ):
+        for served, fitted in family.fit(self.prepared, wanted, self.spec.parsed, self.spec.seed):
             here = self.scaler.take(np.array(served))
             model = TrainedModel(self.spec.family, fitted, self.view, here)
             oof = model.predict_features(features)
@@ -163,7 +167,11 @@ class _Fold:
                 )
             r2 = r2_score(np.asarray(truth[:, served]), oof)
             seconds = time.process_time() - start + self.shared_seconds
-            score = {"seconds": round(seconds, 3), "r2": r2.tolist()}
+            score = {
+                "seconds": round(seconds, 3),
+                "peak_memory_mb": peak_memory_mb(),
+                "r2": r2.tolist(),
+            }
             done.append(self.cells.write(key_of[tuple(served)], model, oof, score))
             start = time.process_time()
         return done
@@ -196,8 +204,15 @@ def _fit_fold(
         size = max(1, -(-len(keys) // (n_jobs * CHUNKS_PER_WORKER)))
         chunks = [slice(i, i + size) for i in range(0, len(keys), size)]
         jobs = (delayed(fold.fit)(keys[chunk], positions[chunk]) for chunk in chunks)
-        workers = Parallel(min(n_jobs, len(chunks)), backend="loky", return_as="generator_unordered")
+        workers = Parallel(
+            min(n_jobs, len(chunks)), backend="loky", return_as="generator_unordered"
+        )
         for finished in workers(jobs):
             yield from finished
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def peak_memory_mb() -> int:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

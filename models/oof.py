@@ -156,10 +156,9 @@ class CellStore:
             return None
         try:
             score = read_json(folder / "score.json")
-            whole = (
-                content_hash(read_json(folder / "params.json")) == key.hash
-                and score["sha256"] == _hashes(folder)
-            )
+            whole = content_hash(read_json(folder / "params.json")) == key.hash and score[
+                "sha256"
+            ] == _hashes(folder)
         except (ClimstackError, KeyError, TypeError):
             whole = False
         if not whole:
@@ -168,9 +167,7 @@ class CellStore:
             return None
         return Cell(folder, score)
 
-    def write(
-        self, key: CellKey, model: TrainedModel, oof: Array, score: dict[str, Any]
-    ) -> Cell:
+    def write(self, key: CellKey, model: TrainedModel, oof: Array, score: dict[str, Any]) -> Cell:
         """Store a finished cell atomically."""
         folder = self.path / key.hash
         with atomic_path(folder) as made:

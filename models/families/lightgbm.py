@@ -8,7 +8,7 @@ validation rows, so that their score stays honest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from models.base import Array, Fitted, Float32, FoldData
 
 
 @dataclass(frozen=True)
-class Params:
+class LightGBMParams:
     """Parameters of the trees, named as in LightGBM.
 
     Attributes:
@@ -99,8 +99,8 @@ class TreeModel:
         """Standardised predictions, (n_samples, 1)."""
         from lightgbm import Booster
 
-        predicted: Array = Booster(model_str=self.text).predict(features, num_threads=1)
-        return predicted[:, None]
+        predicted = Booster(model_str=self.text).predict(features, num_threads=1)
+        return np.asarray(predicted, dtype=np.float64)[:, None]
 
     def save(self, folder: Path) -> None:
         """Write ``model.txt``, which LightGBM itself reads too."""
@@ -110,11 +110,11 @@ class TreeModel:
 class LightGBM:
     """The family; see :mod:`models.base`."""
 
-    Params = Params
+    Params = LightGBMParams
     per_target = True
     both = False
 
-    def prepare(self, data: FoldData, params: Params, folder: Path) -> Path:
+    def prepare(self, data: FoldData, params: LightGBMParams, folder: Path) -> Path:
         """Bin the fold's rows once and lay the result out for the workers."""
         import lightgbm as lgb
 
@@ -138,7 +138,7 @@ class LightGBM:
         return folder
 
     def fit(
-        self, prepared: Path, targets: Sequence[int], params: Params, seed: int
+        self, prepared: Path, targets: Sequence[int], params: LightGBMParams, seed: int
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Fit one target after the other on the binned rows."""
         import lightgbm as lgb
@@ -154,11 +154,9 @@ class LightGBM:
         for target in targets:
             for dataset, label in zip(binned, labels, strict=True):
                 dataset.set_label(np.array(label[target]))
-            callbacks = (
-                [lgb.early_stopping(params.early_stopping_rounds, verbose=False)]
-                if params.early_stopping_rounds
-                else []
-            )
+            callbacks: list[Callable[..., Any]] = []
+            if params.early_stopping_rounds:
+                callbacks = [lgb.early_stopping(params.early_stopping_rounds, verbose=False)]
             booster = lgb.train(
                 settings,
                 binned[0],

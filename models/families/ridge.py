@@ -18,7 +18,7 @@ from models.base import Array, Fitted, Float32, FoldData
 
 
 @dataclass(frozen=True)
-class Params:
+class RidgeParams:
     """Parameters of ridge regression.
 
     Attributes:
@@ -123,18 +123,22 @@ class RidgeModel:
 class Ridge:
     """The family; see :mod:`models.base`."""
 
-    Params = Params
+    Params = RidgeParams
     per_target = False
     both = True
 
-    def prepare(self, data: FoldData, params: Params, folder: Path) -> Prepared:  # noqa: ARG002
+    def prepare(self, data: FoldData, params: RidgeParams, folder: Path) -> Prepared:
         """One pass over the training rows for each of the inner split's parts."""
         fit, watch = data.plan.inner_rows(data.fold, params.inner_fraction)
         rest = np.setdiff1d(data.train_rows, np.concatenate([fit, watch]))
         return Prepared(*(_Sums.of(data, rows, params.clip) for rows in (fit, watch, rest)))
 
     def fit(
-        self, prepared: Prepared, targets: Sequence[int], params: Params, seed: int  # noqa: ARG002
+        self,
+        prepared: Prepared,
+        targets: Sequence[int],
+        params: RidgeParams,
+        seed: int,
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Choose each target's penalty on the inner blocks, then fit on all training rows."""
         errors = [

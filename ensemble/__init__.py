@@ -1,0 +1,44 @@
+"""The roof: blending, scoring, submission, the pipeline and the command line."""
+
+from ensemble.blending import Candidate, available_blenders, candidates
+from ensemble.experiment import (
+    DataSettings,
+    Experiment,
+    FoldSettings,
+    StackSettings,
+    load_experiment,
+)
+from ensemble.graph import Graph
+from ensemble.leaderboard import leaderboard, load_leaderboard
+from ensemble.pipeline import Run, open_run, run_experiment, submit_run
+from ensemble.planner import plan_run
+from ensemble.predict import predict
+from ensemble.stack import choose, collect_moments, evaluate, fit_contenders
+from ensemble.submission import read_weights, score_files, write_submission
+
+__all__ = [
+    "Candidate",
+    "DataSettings",
+    "Experiment",
+    "FoldSettings",
+    "Graph",
+    "Run",
+    "StackSettings",
+    "available_blenders",
+    "candidates",
+    "choose",
+    "collect_moments",
+    "evaluate",
+    "fit_contenders",
+    "leaderboard",
+    "load_experiment",
+    "load_leaderboard",
+    "open_run",
+    "plan_run",
+    "predict",
+    "read_weights",
+    "run_experiment",
+    "score_files",
+    "submit_run",
+    "write_submission",
+]

@@ -1,0 +1,1 @@
+"""One blender per file, each defining ``BLENDER``; found by file name."""

@@ -1,0 +1,24 @@
+"""The plain mean of the members."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Mean:
+    """Equal weights; nothing to learn."""
+
+    complexity = 0
+    has_levels = False
+
+    def solve(
+        self,
+        gram: NDArray[np.float64],
+        cross: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """``1 / n_members`` for each."""
+        return np.full(len(cross), 1 / len(cross))
+
+
+BLENDER = Mean()

@@ -1,0 +1,258 @@
+"""The command line: each command calls one function and prints what it returns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ensemble import console
+from ensemble.experiment import load_experiment
+from ensemble.leaderboard import load_leaderboard
+from ensemble.pipeline import open_run, run_experiment, submit_run
+from ensemble.planner import plan_run
+from ensemble.submission import score_files
+from features.check import check_file
+from features.errors import ClimstackError
+from features.readers import convert
+from features.schema import load_schema
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Trees and networks over shared folds, tuned and stacked, for columns of air.",
+)
+data = typer.Typer(no_args_is_help=True, help="Generate, convert and check data.")
+app.add_typer(data, name="data")
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", show_default=False)]
+Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns.")]
+Grid = Annotated[
+    int | None,
+    typer.Option("--grid-columns", help="Rows per timestep, if not the schema's."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Trees and networks over shared folds, tuned and stacked, for columns of air."""
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/demo")) -> None:
+    """Run the whole job on generated data.
+
+    Example: climstack demo --out runs/demo
+    """
+    from ensemble.demo import run_demo
+
+    with console.progress() as report:
+        result = run_demo(out, report)
+    console.show_leaderboard(result.leaderboard)
+    chosen = next(row for row in result.leaderboard if row["chosen"])
+    if chosen["blend"]:
+        console.out.print(
+            f"The blend gains {chosen['gain']:+.4f} honestly over its best member"
+            f" ({chosen['best_member']})."
+        )
+    console.out.print(f"Score of the submission on the generated test set: {result.test_score:.4f}")
+    for name in ("submission.parquet", "leaderboard.json", "stack/graph.json", "run.json"):
+        console.out.print(f"  {result.folder / name}", soft_wrap=True)
+
+
+@data.command("generate")
+def generate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
+    timesteps: Annotated[int, typer.Option(help="Stored timesteps.")] = 80,
+    columns: Annotated[int, typer.Option(help="Columns of the grid.")] = 96,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+) -> None:
+    """Write train, test, sample_submission and solution files of simulated columns of air.
+
+    Example: climstack data generate generated --timesteps 80 --columns 96 --seed 0
+    """
+    from features.synthetic import write_dataset
+
+    for path in write_dataset(out, timesteps, columns, seed).values():
+        console.out.print(str(path), soft_wrap=True)
+
+
+@data.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The store's folder.")],
+    schema: SchemaName = "leap",
+    grid_columns: Grid = None,
+) -> None:
+    """Turn a CSV or Parquet file into a store.
+
+    Example: climstack data convert train.csv --out stores/train
+    """
+    store = convert(source, out, load_schema(schema), grid_columns)
+    console.out.print(f"{out}: {len(store)} rows, data hash {store.data_hash[:12]}", soft_wrap=True)
+
+
+@data.command("check")
+def check(
+    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
+    schema: SchemaName = "leap",
+    grid_columns: Grid = None,
+) -> None:
+    """Say what is wrong with a CSV or Parquet file; exit 1 if it can't be used.
+
+    Example: climstack data check train.csv
+    """
+    findings = check_file(source, load_schema(schema), grid_columns)
+    console.show_findings(findings)
+    errors = sum(finding.level == "error" for finding in findings)
+    console.out.print(f"{errors} errors, {len(findings) - errors} other findings")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    experiment: ExperimentFile,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would take.")
+    ] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Folds, all models, stack, leaderboard, submission; a rerun resumes.
+
+    Example: climstack run configs/leap_real.toml --dry-run
+    """
+    settings = load_experiment(experiment)
+    if dry_run:
+        console.show_plan(plan_run(settings, runs))
+        return
+    with console.progress() as report:
+        rows = run_experiment(settings, runs, report)
+    console.show_leaderboard(rows)
+    console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
+
+
+@app.command()
+def fit(
+    experiment: ExperimentFile,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Only this fold.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Fit models on the folds, without stacking.
+
+    Example: climstack fit configs/leap_real.toml --model lightgbm --fold 0
+    """
+    settings = load_experiment(experiment)
+    with console.progress() as report, open_run(settings, runs, report) as opened:
+        store = opened.train_store()
+        members = opened.members(store, opened.plan(store), model, fold)
+    for member in members:
+        n_cells = sum(map(len, member.cells))
+        console.out.print(
+            f"{member.spec.name}: {member.computed} cells fitted, {n_cells - member.computed}"
+            " were there"
+        )
+
+
+@app.command()
+def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
+    """Blend the out-of-fold predictions, fitting only what is missing.
+
+    Example: climstack stack configs/leap_real.toml
+    """
+    settings = load_experiment(experiment)
+    with console.progress() as report, open_run(settings, runs, report) as opened:
+        store = opened.train_store()
+        plan = opened.plan(store)
+        rows = opened.stack(store, plan, opened.members(store, plan))
+    console.show_leaderboard(rows)
+
+
+@app.command()
+def leaderboard(run: RunFolder, as_json: AsJson = False) -> None:
+    """Show a run's leaderboard.
+
+    Example: climstack leaderboard runs/demo --json
+    """
+    rows = load_leaderboard(run)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        console.show_leaderboard(rows)
+
+
+@app.command()
+def submit(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="FILE.parquet or FILE.csv")],
+    test: Annotated[Path | None, typer.Option(help="Rows to predict, if not the run's.")] = None,
+    sample_submission: Annotated[
+        Path | None, typer.Option(help="File whose ids and row order to take.")
+    ] = None,
+) -> None:
+    """Predict test rows with a run's models and blend.
+
+    Example: climstack submit runs/demo --test test.csv --out submission.csv
+    """
+    with console.progress() as report:
+        submit_run(run, out, test, sample_submission, report)
+    console.out.print(f"{out} written", soft_wrap=True)
+
+
+@app.command()
+def score(
+    submission: Annotated[Path, typer.Argument(metavar="SUBMISSION", show_default=False)],
+    solution: Annotated[Path, typer.Argument(metavar="SOLUTION", show_default=False)],
+    weights: Annotated[
+        Path | None, typer.Option(help="Sample submission with the weights, if not 0/1.")
+    ] = None,
+    schema: SchemaName = "leap",
+    as_json: AsJson = False,
+) -> None:
+    """Score a submission by the exact competition metric.
+
+    Example: climstack score submission.parquet solution.parquet
+    """
+    r2 = score_files(submission, solution, load_schema(schema), weights)
+    value = float(np.mean(list(r2.values())))
+    if as_json:
+        typer.echo(json.dumps({"score": value, "r2": r2}, indent=2))
+    else:
+        typer.echo(repr(value))
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed, 2 wrong usage."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        console.fail("interrupted: the same command goes on where it stopped")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        console.fail(_sentence(error))
+        sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ClimstackError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}: put that right and run the same command again"
+    return f"{type(error).__name__}: {error} (--debug shows where)"

@@ -1,0 +1,132 @@
+"""What a person sees: progress, tables, sentences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ensemble.leaderboard import Row
+from ensemble.planner import RunPlan
+from features.check import Finding
+from models.cross_validate import Progress as Report
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+LEVEL_STYLE = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar per stage on a terminal; in a pipe, a line when a stage starts and ends."""
+    if not err.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _plain_lines() -> Report:
+    seen: dict[str, int] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(total, 1)
+        if seen.get(what) != tenth:
+            seen[what] = tenth
+            sys.stderr.write(f"{what}: {done}/{total}\n")
+            sys.stderr.flush()
+
+    return report
+
+
+def show_leaderboard(rows: Sequence[Row]) -> None:
+    """The leaderboard as a table, best first, the chosen one marked."""
+    table = Table(title="Leaderboard (honest LEAP score: no row helped choose its own weights)")
+    table.add_column("model")
+    for name in (
+        "honest",
+        "95 % interval",
+        "in-sample",
+        "worst fold",
+        "gain on best member",
+        "CPU s",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        gain = ""
+        if row["blend"]:
+            gain = f"{row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
+        table.add_row(
+            ("* " if row["chosen"] else "  ") + row["model"],
+            f"{row['score']:.4f}",
+            f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
+            f"{row['in_sample']:.4f}",
+            f"{min(row['score_per_fold']):.4f}",
+            gain,
+            f"{row['seconds']:.0f}",
+            style="bold" if row["chosen"] else None,
+        )
+    wide = out if out.is_terminal else Console(width=140, highlight=False)
+    wide.print(table)
+    wide.print("* what the submission uses")
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """One line per finding."""
+    for finding in findings:
+        out.print(f"[{LEVEL_STYLE[finding.level]}]{finding.level}[/] ", end="", soft_wrap=True)
+        out.print(finding.sentence, markup=False, soft_wrap=True)
+
+
+def show_plan(plan: RunPlan) -> None:
+    """The plan as a table."""
+    table = Table(title=f"{plan.rows} rows, {plan.folds} folds, {plan.targets} modelled targets")
+    table.add_column("model")
+    for name in ("cells", "finished", "minutes left", "peak memory MB", "disk MB"):
+        table.add_column(name, justify="right")
+    for model in plan.models:
+        table.add_row(
+            model.model,
+            str(model.cells),
+            "?" if model.done is None else str(model.done),
+            f"{model.minutes:.1f}",
+            str(model.memory_mb),
+            str(model.disk_mb),
+        )
+    out.print(table)
+    minutes = sum(model.minutes for model in plan.models)
+    memory = max(model.memory_mb for model in plan.models)
+    disk = plan.store_mb + sum(model.disk_mb for model in plan.models)
+    out.print(f"together: about {minutes:.1f} minutes, {memory} MB of memory, {disk} MB of disk")
+
+
+def fail(sentence: str) -> None:
+    """One sentence on the error stream."""
+    err.print("[red]error:[/] ", end="")
+    err.print(sentence, markup=False, soft_wrap=True)

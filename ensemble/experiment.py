@@ -1,0 +1,237 @@
+"""An experiment: one TOML file, validated before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ensemble.blending import LEVELS, Candidate, Level, candidates, load_blender
+from features.errors import ClimstackError, closest
+from features.folds import SCHEMES
+from features.schema import load_schema
+from features.settings import check, from_table
+from models.base import ModelSpec
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """``[data]``: where rows come from.
+
+    Paths are relative to the experiment's file; ``${NAME}`` is taken from the environment.
+
+    Attributes:
+        train: CSV, Parquet or store with targets.
+        test: CSV, Parquet or store to predict; None leaves the submission out.
+        sample_submission: file whose ids and row order the submission takes.
+        schema: name of the schema.
+        grid_columns: rows per timestep; None takes the schema's.
+    """
+
+    train: str
+    test: str | None = None
+    sample_submission: str | None = None
+    schema: str = "leap"
+    grid_columns: int | None = None
+
+    def __post_init__(self) -> None:
+        load_schema(self.schema)
+        check(
+            self.grid_columns is None or self.grid_columns >= 1,
+            f"grid_columns must be at least 1, but got {self.grid_columns}",
+        )
+
+
+@dataclass(frozen=True)
+class FoldSettings:
+    """``[folds]``: who validates whom; see :mod:`features.folds`."""
+
+    scheme: str = "time_blocks"
+    n_folds: int = 5
+    embargo: int = 1
+
+    def __post_init__(self) -> None:
+        check(
+            self.scheme in SCHEMES,
+            f"scheme '{self.scheme}' is unknown: {closest(self.scheme, SCHEMES)}",
+        )
+        check(self.n_folds >= 2, f"n_folds must be at least 2, but got {self.n_folds}")
+        check(self.embargo >= 0, f"embargo must be at least 0, but got {self.embargo}")
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """``[stack]``: which blenders compete, and whether weights may differ by group or target."""
+
+    blenders: tuple[str, ...] = ("mean", "best", "nnls")
+    levels: tuple[str, ...] = ("group", "target")
+
+    def __post_init__(self) -> None:
+        for name in self.blenders:
+            load_blender(name)
+        for level in self.levels:
+            check(level in LEVELS, f"level '{level}' is unknown: {closest(level, LEVELS)}")
+        check(bool(self.blenders and self.levels), "needs at least one blender and one level")
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The blends that compete, simplest first."""
+        levels: list[Level] = [level for level in LEVELS if level in self.levels]
+        return candidates(self.blenders, levels)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run depends on.
+
+    Attributes:
+        name: the run's folder is ``runs/NAME``.
+        data: where rows come from.
+        models: the base learners, with unique names.
+        folds: who validates whom.
+        stack: how members are blended.
+        seed: of the fold plan, and of the models that set none.
+    """
+
+    name: str
+    data: DataSettings
+    models: tuple[ModelSpec, ...]
+    folds: FoldSettings = field(default_factory=FoldSettings)
+    stack: StackSettings = field(default_factory=StackSettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(
+            bool(NAME.match(self.name)),
+            f"name '{self.name}' must be letters, digits, '.', '_' and '-': it names a folder",
+        )
+        check(len(self.models) > 0, "the experiment has no [[models]]: add at least one")
+        names = [spec.name for spec in self.models]
+        twice = [name for name in names if names.count(name) > 1]
+        check(not twice, f"two models are called '{twice[0] if twice else ''}': rename one")
+        for blend in self.stack.candidates:
+            check(blend.name not in names, f"a model may not be called '{blend.name}' like a blend")
+
+    def model(self, name: str) -> ModelSpec:
+        """A base learner by its name.
+
+        Raises:
+            ClimstackError: no such model.
+        """
+        for spec in self.models:
+            if spec.name == name:
+                return spec
+        known = [spec.name for spec in self.models]
+        raise ClimstackError(
+            f"experiment {self.name} has no model '{name}': {closest(name, known)}"
+        )
+
+    def to_toml(self) -> str:
+        """The resolved experiment: absolute paths, every parameter spelled out."""
+        lines = [f"name = {_value(self.name)}", f"seed = {self.seed}"]
+        for title in ("data", "folds", "stack"):
+            lines += ["", f"[{title}]", *_assignments(asdict(getattr(self, title)))]
+        for spec in self.models:
+            own = {"name": spec.name, "family": spec.family, "seed": spec.seed}
+            lines += ["", "[[models]]", *_assignments(own), "", "[models.params]"]
+            lines += _assignments(asdict(spec.parsed))
+        return "\n".join(lines) + "\n"
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read and validate an experiment file.
+
+    Raises:
+        ClimstackError: no such file, not TOML, an unknown or missing setting, a bad value, or an
+            environment variable that is not set.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ClimstackError(f"no experiment file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ClimstackError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return experiment_from_table(table, path.parent)
+    except ClimstackError as error:
+        raise ClimstackError(f"{path}: {error}") from None
+
+
+def experiment_from_table(table: Mapping[str, Any], folder: Path) -> Experiment:
+    """Build an experiment from a table as TOML gives it; paths are relative to ``folder``.
+
+    Raises:
+        ClimstackError: see :func:`load_experiment`.
+    """
+    table = dict(table)
+    seed = table.get("seed", 0)
+    data = dict(_table(table.pop("data", {}), "[data]"))
+    for key in ("train", "test", "sample_submission"):
+        if isinstance(data.get(key), str):
+            data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
+    parts: dict[str, Any] = {"data": from_table(DataSettings, data, "[data]")}
+    for key, cls in (("folds", FoldSettings), ("stack", StackSettings)):
+        parts[key] = from_table(cls, _table(table.pop(key, {}), f"[{key}]"), f"[{key}]")
+    models = table.pop("models", [])
+    check(isinstance(models, list), "models must be a list of [[models]] tables")
+    specs = []
+    for position, model in enumerate(models):
+        where = f"[[models]] number {position + 1}"
+        model = {"seed": seed} | dict(_table(model, where))
+        params = _table(model.pop("params", {}), f"{where} params")
+        model.setdefault("name", model.get("family", ""))
+        spec = from_table(_ModelTable, model, where)
+        specs.append(ModelSpec(spec.name, spec.family, params, spec.seed))
+    top = from_table(_TopTable, table, "the experiment")
+    return Experiment(name=top.name, seed=top.seed, models=tuple(specs), **parts)
+
+
+@dataclass(frozen=True)
+class _TopTable:
+    name: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _ModelTable:
+    name: str
+    family: str
+    seed: int
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ClimstackError(f"{where} must be a table, but got {value!r}")
+    return value
+
+
+def _expand(text: str, where: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ClimstackError(f"{where} needs the environment variable {name}: set it")
+        return os.environ[name]
+
+    return VARIABLE.sub(value, text)
+
+
+def _assignments(table: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_value(value)}" for key, value in table.items() if value is not None]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return repr(value)

@@ -1,0 +1,162 @@
+"""What is done to the members' predictions: one graph for out-of-fold rows and test rows alike.
+
+In order: the weighted sum with its intercept; the safe constant where the blend is not trusted; the
+range of the truth seen; closed-form rules in float64; lower bounds; zeros in columns of weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.blending import Candidate
+from ensemble.moments import Array, Moments
+from features.errors import ClimstackError
+from features.files import read_json, write_json
+from features.schema import Schema, load_schema
+
+BLEND, MEAN, ZERO = "blend", "mean", "zero"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A blend ready to be applied.
+
+    Attributes:
+        schema_name: schema of the targets.
+        blender: name of the candidate that chose the weights.
+        members: names of the members, length n_members.
+        targets: indices of the modelled targets, (n_modelled,).
+        weights: (n_members, n_modelled).
+        intercept: (n_modelled,), physical units.
+        action: per modelled target ``"blend"``, or the safe constant ``"mean"`` or ``"zero"``.
+        mean: (n_modelled,), mean of the truth the weights were learned from.
+        low: (n_modelled,), smallest truth seen.
+        high: (n_modelled,), largest truth seen.
+    """
+
+    schema_name: str
+    blender: str
+    members: list[str]
+    targets: NDArray[np.intp]
+    weights: Array
+    intercept: Array
+    action: list[str]
+    mean: Array
+    low: Array
+    high: Array
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema of inputs and targets."""
+        return load_schema(self.schema_name)
+
+    def apply(self, predictions: Mapping[str, Array], inputs: Array) -> Array:
+        """Blend rows into final outputs.
+
+        Args:
+            predictions: each member's predictions of the modelled targets, (n_samples, n_modelled).
+            inputs: (n_samples, n_inputs), for the rules.
+
+        Returns:
+            (n_samples, n_targets), physical units, every column of the schema.
+
+        Raises:
+            ClimstackError: a member's predictions are missing.
+        """
+        missing = [name for name in self.members if name not in predictions]
+        if missing:
+            raise ClimstackError(
+                f"the graph needs predictions of member '{missing[0]}', got {sorted(predictions)}"
+            )
+        blend = np.broadcast_to(self.intercept, (len(inputs), len(self.targets))).copy()
+        for name, weights in zip(self.members, self.weights, strict=True):
+            blend += predictions[name] * weights
+        action = np.array(self.action)
+        blend[:, action == MEAN] = self.mean[action == MEAN]
+        np.clip(blend, self.low, self.high, out=blend)
+        blend[:, action == ZERO] = 0.0
+
+        outputs = np.zeros((len(inputs), len(self.schema.target_columns)))
+        outputs[:, self.targets] = blend
+        bounded, bound = self.schema.closed_form("lower_bound", inputs)
+        outputs[:, bounded] = np.maximum(outputs[:, bounded], bound)
+        exact, values = self.schema.closed_form("exact", inputs)
+        outputs[:, exact] = values
+        outputs[:, self.schema.weights == 0] = 0.0
+        return outputs
+
+    def save(self, path: Path) -> None:
+        """Write ``graph.json``; numbers come back to the bit."""
+        table: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        table |= {k: v.tolist() for k, v in table.items() if isinstance(v, np.ndarray)}
+        write_json(path, table)
+
+    @classmethod
+    def load(cls, path: Path) -> Graph:
+        """Read a graph back.
+
+        Raises:
+            ClimstackError: missing, or not a graph.
+        """
+        table = read_json(path)
+        try:
+            arrays = {
+                k: np.array(table[k]) for k in ("weights", "intercept", "mean", "low", "high")
+            }
+            targets = np.array(table["targets"], dtype=np.intp)
+            return cls(**table | arrays | {"targets": targets})
+        except (TypeError, KeyError):
+            raise ClimstackError(f"{path} is not a blend graph: run the stack again") from None
+
+
+def fit_graph(
+    schema: Schema,
+    members: Sequence[str],
+    targets: NDArray[np.intp],
+    candidate: Candidate,
+    moments: Moments,
+) -> Graph:
+    """Learn a graph from some folds' out-of-fold moments.
+
+    Whether a target's blend is trusted is decided by cross-fitting inside these folds: its squared
+    error with weights from the other ones must be below that of the training mean and of zero.
+
+    Args:
+        schema: of the targets.
+        members: names, in the moments' order.
+        targets: indices of the modelled targets.
+        candidate: blender and level.
+        moments: the folds to learn from.
+    """
+    groups = [schema.target_groups[target] for target in targets]
+    errors = {BLEND: 0.0, MEAN: 0.0, ZERO: 0.0}
+    for fold in range(moments.n_folds):
+        held = moments.folds([fold])
+        others = [k for k in range(moments.n_folds) if k != fold] or [fold]
+        rest = moments.folds(others)
+        errors[BLEND] += held.squared_error(*candidate.weights(rest, groups))[0]
+        errors[MEAN] += held.constant_error(rest.merged().mean[0, :, -1])[0]
+        errors[ZERO] += held.constant_error(np.zeros(len(targets)))[0]
+    names = (BLEND, MEAN, ZERO)
+    chosen = np.argmin(np.stack([np.broadcast_to(errors[n], len(targets)) for n in names]), axis=0)
+    one = moments.merged()
+    weights, intercept = candidate.weights(moments, groups)
+    return Graph(
+        schema.name,
+        candidate.name,
+        list(members),
+        targets,
+        weights,
+        intercept,
+        [names[choice] for choice in chosen],
+        one.mean[0, :, -1],
+        one.low[0],
+        one.high[0],
+    )

@@ -1,0 +1,58 @@
+"""Shared fixtures: a small generated data set, its store and folds, and the real rows if named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Workers and BLAS share two cores here; spinning threads would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from features import FoldPlan, Schema, Store, convert, load_schema, time_blocks
+from features.synthetic import write_dataset
+
+N_TIMESTEPS, N_COLUMNS = 24, 16
+
+
+@pytest.fixture(scope="session")
+def schema() -> Schema:
+    return load_schema("leap")
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Generated files: train, test, sample_submission, solution."""
+    folder = tmp_path_factory.mktemp("generated")
+    return write_dataset(folder, N_TIMESTEPS, N_COLUMNS, seed=3)
+
+
+@pytest.fixture(scope="session")
+def store(
+    generated: dict[str, Path], schema: Schema, tmp_path_factory: pytest.TempPathFactory
+) -> Store:
+    out = tmp_path_factory.mktemp("stores") / "train"
+    return convert(generated["train"], out, schema, N_COLUMNS)
+
+
+@pytest.fixture(scope="session")
+def plan(store: Store) -> FoldPlan:
+    return time_blocks(store.time, n_folds=3, embargo=1)
+
+
+@pytest.fixture(scope="session")
+def few_targets(schema: Schema) -> np.ndarray:
+    """Five modelled targets of different kinds."""
+    names = ["ptend_t_45", "ptend_q0001_50", "ptend_u_55", "cam_out_FLWDS", "cam_out_SOLS"]
+    return np.array([schema.target_columns.index(name) for name in names])
+
+
+@pytest.fixture(scope="session")
+def real_folder() -> Path:
+    """Folder of the real rows; tests that use it carry the marker ``real``."""
+    if "CLIMSTACK_REAL_DATA" not in os.environ:
+        pytest.skip("CLIMSTACK_REAL_DATA is not set")
+    return Path(os.environ["CLIMSTACK_REAL_DATA"])

@@ -1,0 +1,143 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features import (
+    ClimstackError,
+    FoldPlan,
+    LeakageWarning,
+    column_blocks,
+    forward_chaining,
+    groups,
+    random_rows,
+    time_blocks,
+)
+
+sizes = st.tuples(
+    st.integers(12, 60), st.integers(1, 7), st.integers(2, 5), st.integers(0, 2), st.integers(0, 9)
+)
+
+
+def make_time(n_times, n_columns, seed):
+    """Rows of a grid in shuffled order, with gaps between some timesteps."""
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.integers(1, 3, n_times))
+    time = np.repeat(times, n_columns)
+    rng.shuffle(time)
+    return time
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes)
+def test_time_blocks_validate_every_row_once_and_keep_the_embargo(size):
+    n_times, n_columns, n_folds, embargo, seed = size
+    time = make_time(n_times, n_columns, seed)
+    plan = time_blocks(time, n_folds, embargo)
+    seen = np.concatenate([plan.valid_rows(k) for k in range(n_folds)])
+    assert sorted(seen) == list(range(len(time)))
+    for k in range(n_folds):
+        valid, train = plan.valid_rows(k), plan.train_rows(k)
+        first, last = time[valid].min(), time[valid].max()
+        # a block: no training time lies inside it, nor within the embargo of it
+        distance = np.maximum(first - time[train], time[train] - last)
+        assert (distance > embargo).all()
+        # the embargo only costs training rows, and only those near
+        left_out = np.setdiff1d(np.arange(len(time)), np.concatenate([valid, train]))
+        away = np.maximum(first - time[left_out], time[left_out] - last)
+        assert (away <= embargo).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes)
+def test_forward_chaining_never_trains_on_the_future(size):
+    n_times, n_columns, n_folds, embargo, seed = size
+    time = make_time(n_times, n_columns, seed)
+    plan = forward_chaining(time, n_folds, embargo)
+    for k in range(n_folds):
+        assert time[plan.train_rows(k)].max() < time[plan.valid_rows(k)].min() - embargo
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=20, max_size=80), st.integers(2, 4))
+def test_no_group_crosses_a_fold(labels, n_folds):
+    labels = np.array([*labels, *range(10)])
+    plan = groups(labels, n_folds)
+    for k in range(n_folds):
+        inside, outside = labels[plan.valid_rows(k)], labels[plan.train_rows(k)]
+        assert not set(inside) & set(outside)
+    assert (plan.fold >= 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, st.floats(0.05, 0.4))
+def test_inner_rows_stay_in_the_training_rows_with_an_embargo(size, fraction):
+    n_times, n_columns, n_folds, embargo, seed = size
+    plan = time_blocks(make_time(n_times, n_columns, seed), n_folds, embargo)
+    for k in range(n_folds):
+        try:
+            fit, watch = plan.inner_rows(k, fraction)
+        except ClimstackError:
+            continue
+        train = set(plan.train_rows(k))
+        assert set(fit) < train
+        assert set(watch) < train
+        assert not set(fit) & set(watch)
+        gap = np.abs(plan.unit[fit][:, None] - plan.unit[watch][None, :]).min()
+        assert gap > embargo
+
+
+def test_column_blocks_hold_out_places(store):
+    plan = column_blocks(store.column, n_folds=4, embargo=1)
+    for k in range(4):
+        valid, train = store.column[plan.valid_rows(k)], store.column[plan.train_rows(k)]
+        assert np.abs(valid[:, None] - train[None, :]).min() > 1
+
+
+def test_random_rows_warn():
+    with pytest.warns(LeakageWarning, match="neighbours in time"):
+        plan = random_rows(100, 5, seed=1)
+    assert np.bincount(plan.fold).tolist() == [20] * 5
+
+
+def test_hash_depends_on_content_alone():
+    time = np.repeat(np.arange(20), 3)
+    assert time_blocks(time, 4, 1).hash == time_blocks(time.copy(), 4, 1).hash
+    hashes = {time_blocks(time, n, e).hash for n in (4, 5) for e in (0, 1)}
+    hashes |= {forward_chaining(time, 4, 1).hash, time_blocks(time + 1, 4, 1).hash}
+    assert len(hashes) == 6
+
+
+def test_save_and_load(tmp_path):
+    plan = time_blocks(np.repeat(np.arange(20), 3), 4, 1)
+    plan.save(tmp_path / "folds.parquet")
+    again = FoldPlan.load(tmp_path / "folds.parquet")
+    assert again.hash == plan.hash
+    assert (again.excluded == plan.excluded).all()
+    table = pl.read_parquet(tmp_path / "folds.parquet")
+    assert table.columns[:3] == ["row", "fold", "unit"]
+
+
+def test_an_edited_plan_is_refused(tmp_path):
+    path = tmp_path / "folds.parquet"
+    time_blocks(np.repeat(np.arange(20), 3), 4, 1).save(path)
+    facts = pl.read_parquet_metadata(path)
+    table = pl.read_parquet(path).with_columns(fold=pl.col("fold").reverse())
+    table.write_parquet(path, metadata={k: v for k, v in facts.items() if k != "ARROW:schema"})
+    with pytest.raises(ClimstackError, match="was changed"):
+        FoldPlan.load(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((5, -1), "embargo must be at least 0, but got -1"),
+        ((1, 0), "n_folds must be at least 2, but got 1"),
+        ((30, 0), "20 timesteps can't be cut into 30 folds"),
+        ((4, 50), "has 0 training rows"),
+    ],
+)
+def test_impossible_plans_say_why(arguments, message):
+    with pytest.raises(ClimstackError, match=message):
+        time_blocks(np.repeat(np.arange(20), 3), *arguments)

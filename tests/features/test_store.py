@@ -1,0 +1,88 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features import ClimstackError, Store, convert
+from features.store import Matrix, StoreWriter
+
+
+def test_store_holds_the_files_values(store, generated, schema):
+    frame = pl.read_parquet(generated["train"])
+    inputs = frame.select(schema.input_columns).to_numpy()
+    np.testing.assert_array_equal(store.inputs[:], inputs)
+    np.testing.assert_array_equal(
+        store.targets[:], frame.select(schema.target_columns).to_numpy()
+    )
+    assert store.sample_ids.to_list() == frame["sample_id"].to_list()
+    assert store.time[:17].tolist() == [0] * 16 + [1]
+    assert store.column[:17].tolist() == [*range(16), 0]
+    assert Store(store.path).data_hash == store.data_hash
+
+
+def test_csv_and_parquet_give_the_same_store(generated, schema, store, tmp_path):
+    pl.read_parquet(generated["train"]).write_csv(tmp_path / "train.csv")
+    again = convert(tmp_path / "train.csv", tmp_path / "store", schema, 16)
+    assert again.data_hash == store.data_hash
+
+
+def test_values_that_float32_would_lose_survive(generated, schema, tmp_path):
+    tiny = [2.9e-58, 5e-324, 3.5e-40, 1.0000000000000002]
+    frame = pl.read_parquet(generated["train"]).head(16)
+    frame = frame.with_columns(state_q0002_20=pl.Series(tiny * 4))
+    frame.write_csv(tmp_path / "train.csv")
+    store = convert(tmp_path / "train.csv", tmp_path / "store", schema, 16)
+    column = store.inputs[:][:, schema.column_index("state_q0002", 20)]
+    assert column.tolist() == tiny * 4
+
+
+def test_test_rows_have_no_time(generated, schema, tmp_path):
+    store = convert(generated["test"], tmp_path / "store", schema)
+    assert store.targets is None
+    assert set(store.time) == {-1}
+    with pytest.raises(ClimstackError, match="no targets"):
+        store.require_targets()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 99))
+def test_matrix_of_parts_reads_like_one_array(lengths, seed):
+    rng = np.random.default_rng(seed)
+    whole = rng.normal(size=(sum(lengths), 3))
+    matrix = Matrix(np.split(whole, np.cumsum(lengths)[:-1]), 3)
+    rows = rng.integers(0, len(whole), 20)
+    np.testing.assert_array_equal(matrix[rows], whole[rows])
+    np.testing.assert_array_equal(matrix[1:-1], whole[1:-1])
+    np.testing.assert_array_equal(np.concatenate(list(matrix.blocks(size=4))), whole)
+    np.testing.assert_array_equal(np.concatenate(list(matrix.blocks(rows, size=7))), whole[rows])
+    with pytest.raises(IndexError, match="exist, but got"):
+        matrix[np.array([len(whole)])]
+
+
+def test_parts_are_cut_at_their_size(schema, tmp_path, monkeypatch):
+    monkeypatch.setattr("features.store.PART_ROWS", 10)
+    values = np.random.default_rng(0).normal(size=(25, 556 + 368))
+    writer = StoreWriter(tmp_path / "s", schema, has_targets=True, n_grid_columns=5)
+    for start in range(0, 25, 7):
+        block = values[start : start + 7]
+        ids = [f"train_{i}" for i in range(start, start + len(block))]
+        writer.append(ids, block[:, :556], block[:, 556:])
+    writer.close([])
+    store = Store(tmp_path / "s")
+    assert [part["rows"] for part in store.manifest["parts"]] == [10, 10, 5]
+    np.testing.assert_array_equal(store.inputs[:], values[:, :556])
+    np.testing.assert_array_equal(store.targets[:], values[:, 556:])
+    assert store.time.tolist() == [i // 5 for i in range(25)]
+    store.verify()
+
+
+def test_opening_reads_no_values(store, monkeypatch):
+    import builtins
+
+    opened = []
+    real_open = builtins.open
+    monkeypatch.setattr(builtins, "open", lambda *a, **k: opened.append(a[0]) or real_open(*a, **k))
+    again = Store(store.path)
+    assert len(again) == len(store)
+    assert not [path for path in opened if str(path).endswith(".parquet")]

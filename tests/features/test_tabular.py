@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features import ClimstackError, Scaler, TabularView
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.integers(-60, 3), st.integers(1, 6))
+def test_scaler_inverts_and_streams(seed, exponent, n_blocks):
+    rng = np.random.default_rng(seed)
+    values = (rng.normal(size=(60, 4)) + rng.normal(size=4)) * 10.0**exponent
+    values[:, 3] = values[0, 3]
+    scaler = Scaler.fit(np.array_split(values, n_blocks))
+    scale = np.abs(values).max(0)
+    np.testing.assert_allclose(
+        scaler.inverse(scaler.transform(values)) / scale, values / scale, rtol=0, atol=1e-12
+    )
+    whole = Scaler.fit([values])
+    np.testing.assert_allclose(scaler.std, whole.std, rtol=1e-9)
+    assert scaler.constant.tolist() == [False, False, False, True]
+    np.testing.assert_allclose(whole.std[:3], (values[:, :3] / scale[:3]).std(0) * scale[:3])
+    assert (scaler.transform(values)[:, 3] == 0).all()
+
+
+def test_view_is_fitted_on_training_rows_alone(store, plan):
+    rows = plan.train_rows(0)
+    view = TabularView.fit(store.schema, store.inputs.blocks(rows))
+    features = view.transform(store.inputs[rows])
+    assert features.dtype == np.float32
+    assert features.shape == (len(rows), len(view.feature_names))
+    np.testing.assert_allclose(features.mean(0), 0, atol=0.02)
+    np.testing.assert_allclose(features.std(0), 1, atol=0.05)
+
+
+def test_constant_inputs_are_left_out_and_log_variables_encoded(store):
+    trees = TabularView.fit(store.schema, store.inputs.blocks())
+    linear = TabularView.fit(store.schema, store.inputs.blocks(), both=True)
+    assert "pbuf_N2O_59" not in trees.feature_names
+    assert "log10_state_q0001_59" in trees.feature_names
+    assert "state_q0001_59" not in trees.feature_names
+    assert {"state_q0001_59", "log10_state_q0001_59"} <= set(linear.feature_names)
+    assert "log_saturation_ratio_50" in trees.feature_names
+
+
+def test_save_and_load_round_trip(store, tmp_path):
+    view = TabularView.fit(store.schema, store.inputs.blocks())
+    view.save(tmp_path / "view.npz")
+    again = TabularView.load(tmp_path / "view.npz")
+    inputs = store.inputs[:50]
+    np.testing.assert_array_equal(again.transform(inputs), view.transform(inputs))
+    assert again.feature_names == view.feature_names
+
+
+def test_bad_inputs_are_named(store):
+    view = TabularView.fit(store.schema, store.inputs.blocks())
+    inputs = store.inputs[:5]
+    with pytest.raises(ClimstackError, match=r"\(n_samples, 556\).*got \(5, 555\)"):
+        view.transform(inputs[:, 1:])
+    inputs[3, 361] = np.inf
+    with pytest.raises(ClimstackError, match="'pbuf_SOLIN' is inf in row 3"):
+        view.transform(inputs)

@@ -1,0 +1,224 @@
+"""Contract tests: every family found in ``models/families`` passes them, new ones too."""
+
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from features import ClimstackError, convert, r2_score, time_blocks
+from models import (
+    CellStore,
+    FoldData,
+    ModelSpec,
+    TrainedModel,
+    available_families,
+    cross_validate,
+    load_family,
+)
+
+FAMILIES = available_families()
+QUICK = {"lightgbm": {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5}}
+
+
+def spec_of(family, seed=0):
+    return ModelSpec(family, family, QUICK.get(family, {}), seed)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def member(family, store, plan, few_targets, tmp_path_factory):
+    cells = CellStore(tmp_path_factory.mktemp(f"cells_{family}"))
+    return cross_validate(store, plan, spec_of(family), cells, targets=few_targets, n_jobs=1)
+
+
+def predict(member, fold, inputs):
+    return np.concatenate([model.predict(inputs) for model in member.models(fold)], axis=1)
+
+
+def test_shapes_and_units(member, store, plan, few_targets):
+    for fold in range(plan.n_folds):
+        rows = plan.valid_rows(fold)
+        assert member.oof(fold).shape == (len(rows), len(few_targets))
+    truth = np.concatenate([store.targets[plan.valid_rows(k)] for k in range(plan.n_folds)])
+    oof = np.concatenate([member.oof(k) for k in range(plan.n_folds)])
+    assert r2_score(truth[:, few_targets], oof).max() > 0.3
+
+
+def test_stored_models_give_the_stored_predictions(member, store, plan):
+    inputs = store.inputs[plan.valid_rows(1)]
+    np.testing.assert_array_equal(predict(member, 1, inputs), member.oof(1))
+
+
+def test_row_order_and_batch_do_not_matter(member, store, plan):
+    inputs = store.inputs[plan.valid_rows(0)]
+    whole = predict(member, 0, inputs)
+    order = np.random.default_rng(0).permutation(len(inputs))
+    scale = np.abs(whole).max(0)
+    np.testing.assert_allclose(
+        predict(member, 0, inputs[order]) / scale, whole[order] / scale, atol=1e-12
+    )
+    one = np.concatenate([predict(member, 0, inputs[i : i + 1]) for i in range(9)])
+    np.testing.assert_allclose(one / scale, whole[:9] / scale, atol=1e-12)
+
+
+def test_inputs_are_not_modified(member, store):
+    inputs = store.inputs[:20]
+    before = inputs.copy()
+    predict(member, 0, inputs)
+    np.testing.assert_array_equal(inputs, before)
+
+
+def test_bad_inputs_raise_with_names(member, store):
+    inputs = store.inputs[:4]
+    with pytest.raises(ClimstackError, match="556"):
+        predict(member, 0, inputs[:, :-1])
+    inputs[2, 0] = np.nan
+    with pytest.raises(ClimstackError, match="'state_t_0' is nan in row 2"):
+        predict(member, 0, inputs)
+
+
+def test_unknown_parameter_raises(family):
+    with pytest.raises(ClimstackError, match="has no setting 'no_such_parameter'"):
+        ModelSpec("m", family, {"no_such_parameter": 1})
+
+
+def test_every_parameter_refuses_a_wrong_type(family):
+    for field in fields(load_family(family).Params):
+        with pytest.raises(ClimstackError, match=field.name):
+            ModelSpec("m", family, {field.name: {"a": "table"}})
+
+
+def test_saved_models_hold_no_pickle(member):
+    for fold in member.cells:
+        for cell in fold:
+            for file in cell.path.rglob("*"):
+                assert file.suffix not in {".pkl", ".pickle", ".joblib", ".pt"}
+            TrainedModel.load(cell.path)
+
+
+def test_same_seed_gives_the_same_in_another_process(
+    family, member, store, plan, few_targets, tmp_path
+):
+    plan.save(tmp_path / "folds.parquet")
+    script = f"""
+import numpy as np
+from pathlib import Path
+from features import FoldPlan, Store
+from models import CellStore, ModelSpec, cross_validate
+if __name__ == "__main__":
+    spec = ModelSpec("other", {family!r}, {QUICK.get(family, {})!r}, 0)
+    plan = FoldPlan.load(Path({str(tmp_path / "folds.parquet")!r}))
+    member = cross_validate(
+        Store({str(store.path)!r}), plan, spec, CellStore({str(tmp_path / "cells")!r}),
+        targets=np.array({few_targets.tolist()}), folds=[1], n_jobs=1,
+    )
+    np.save({str(tmp_path / "oof.npy")!r}, member.oof(0))
+"""
+    (tmp_path / "script.py").write_text(script)
+    subprocess.run([sys.executable, tmp_path / "script.py"], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "oof.npy"), member.oof(1))
+
+
+def test_worker_processes_give_the_same(family, member, store, plan, few_targets, tmp_path):
+    cells = CellStore(tmp_path)
+    spec = spec_of(family)
+    again = cross_validate(store, plan, spec, cells, targets=few_targets, folds=[0], n_jobs=2)
+    np.testing.assert_array_equal(again.oof(0), member.oof(0))
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if load_family(f).per_target])
+def test_a_per_target_model_does_not_depend_on_its_neighbours(
+    family, store, plan, few_targets, tmp_path
+):
+    oofs = [
+        cross_validate(
+            store, plan, spec_of(family), CellStore(tmp_path / name), targets=targets, folds=[0]
+        ).oof(0)
+        for name, targets in (("all", few_targets), ("one", few_targets[2:3]))
+    ]
+    np.testing.assert_array_equal(oofs[0][:, 2], oofs[1][:, 0])
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e12])
+def test_scale_of_the_targets_does_not_matter(
+    family, member, store, plan, few_targets, tmp_path, factor
+):
+    class Scaled:
+        """The same store with its targets multiplied."""
+
+        def __init__(self, store):
+            self.schema, self.inputs, self.path = store.schema, store.inputs, store.path
+            self.data_hash = f"times {factor}"
+            self._targets = store.targets
+
+        def __len__(self):
+            return len(self.inputs)
+
+        def require_targets(self):
+            return self
+
+        def __getitem__(self, rows):
+            return self._targets[rows] * factor
+
+        def blocks(self, rows):
+            for block in self._targets.blocks(rows):
+                yield block * factor
+
+    scaled = cross_validate(
+        Scaled(store),
+        plan,
+        spec_of(family),
+        CellStore(tmp_path),
+        targets=few_targets,
+        folds=[0],
+        n_jobs=1,
+    )
+    truth = store.targets[plan.valid_rows(0)][:, few_targets]
+    r2 = r2_score(truth, member.oof(0))
+    np.testing.assert_allclose(r2_score(truth * factor, scaled.oof(0)), r2, atol=1e-6)
+
+
+def test_no_leak_a_memorising_model_scores_chance_out_of_fold(family, schema, tmp_path):
+    """Inputs are a key of the row, targets are noise: only a leak could score above chance."""
+    rng = np.random.default_rng(5)
+    n_rows = 600
+    values = rng.normal(size=(n_rows, 556 + 368))
+    import polars as pl
+
+    names = [*schema.input_columns, *schema.target_columns]
+    frame = pl.DataFrame(dict(zip(names, values.T, strict=True)))
+    ids = pl.Series("sample_id", [f"train_{i}" for i in range(n_rows)])
+    frame.insert_column(0, ids).write_parquet(tmp_path / "noise.parquet")
+    noise = convert(tmp_path / "noise.parquet", tmp_path / "store", schema, 10)
+    plan = time_blocks(noise.time, 3, 1)
+    targets = schema.modelled_targets[::60]
+    member = cross_validate(
+        noise, plan, spec_of(family), CellStore(tmp_path / "cells"), targets=targets, n_jobs=1
+    )
+    oof = np.concatenate([member.oof(k) for k in range(3)])
+    truth = np.concatenate([noise.targets[plan.valid_rows(k)] for k in range(3)])[:, targets]
+    assert r2_score(truth, oof).max() < 0.05
+
+
+def test_a_family_sees_no_validation_rows(family, store, plan, few_targets, tmp_path):
+    """Validation rows may be anything while a family prepares and fits: it never reads them."""
+    asked = []
+
+    class Watched(FoldData):
+        def blocks(self, rows, size=4096):
+            asked.append(rows)
+            return super().blocks(rows, size)
+
+    model = load_family(family)
+    data = Watched(store, plan, 0, few_targets, model.both)
+    params = spec_of(family).parsed
+    list(model.fit(model.prepare(data, params, tmp_path), range(len(few_targets)), params, 0))
+    seen = np.concatenate(asked)
+    assert not set(seen) & set(plan.valid_rows(0))
+    assert set(seen) <= set(plan.train_rows(0))

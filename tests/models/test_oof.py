@@ -1,0 +1,98 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from features import time_blocks
+from models import CellStore, ModelSpec, cell_keys, cross_validate
+
+SPEC = ModelSpec("trees", "lightgbm", {"n_rounds": 3, "num_leaves": 4})
+
+
+@pytest.fixture
+def filled(store, plan, few_targets, tmp_path):
+    cells = CellStore(tmp_path / "cells")
+    member = cross_validate(store, plan, SPEC, cells, targets=few_targets, n_jobs=1)
+    return cells, member
+
+
+def run(store, plan, few_targets, cells, spec=SPEC):
+    return cross_validate(store, plan, spec, cells, targets=few_targets, n_jobs=1)
+
+
+def test_a_finished_cell_is_never_computed_again(filled, store, plan, few_targets):
+    cells, member = filled
+    assert member.computed == 15
+    before = {p: p.stat().st_mtime_ns for p in cells.path.rglob("*")}
+    again = run(store, plan, few_targets, cells)
+    assert again.computed == 0
+    assert {p: p.stat().st_mtime_ns for p in cells.path.rglob("*")} == before
+    np.testing.assert_array_equal(again.oof(2), member.oof(2))
+
+
+def test_a_cell_is_shared_by_whatever_asks_for_the_same(filled, store, plan, few_targets):
+    cells, _ = filled
+    renamed = ModelSpec("another name", "lightgbm", {"num_leaves": 4, "n_rounds": 3})
+    assert run(store, plan, few_targets, cells, renamed).computed == 0
+    assert run(store, plan, few_targets[1:4], cells).computed == 0
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ModelSpec("m", "lightgbm", {"n_rounds": 4, "num_leaves": 4}),
+        ModelSpec("m", "lightgbm", {"n_rounds": 3, "num_leaves": 4}, seed=1),
+    ],
+)
+def test_another_parameter_or_seed_is_another_cell(filled, store, plan, few_targets, spec):
+    assert run(store, plan, few_targets, filled[0], spec).computed == 15
+
+
+def test_other_folds_are_other_cells(filled, store, few_targets):
+    other = time_blocks(store.time, n_folds=3, embargo=2)
+    assert run(store, other, few_targets, filled[0]).computed == 15
+
+
+@pytest.mark.parametrize("file", ["oof.npy", "model/model.txt", "view.npz", "scaler.npz"])
+@pytest.mark.parametrize("damage", ["flip", "delete"])
+def test_a_damaged_cell_is_not_read(filled, store, plan, few_targets, file, damage, caplog):
+    cells, member = filled
+    path = member.cells[1][2].path / file
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        path.unlink()
+    with caplog.at_level(logging.WARNING):
+        again = run(store, plan, few_targets, cells)
+    assert again.computed == 1
+    assert "damaged or foreign" in caplog.text
+    assert path.read_bytes() != content or damage == "delete"
+
+
+def test_a_foreign_cell_is_not_read(filled, store, plan, few_targets):
+    cells, member = filled
+    params = member.cells[0][0].path / "params.json"
+    table = json.loads(params.read_text())
+    params.write_text(json.dumps(table | {"seed": 5}))
+    assert run(store, plan, few_targets, cells).computed == 1
+
+
+def test_half_written_cells_are_swept(filled):
+    cells, _ = filled
+    (cells.path / ".abc.xyz.tmp" / "abc").mkdir(parents=True)
+    cells.sweep()
+    assert not list(cells.path.glob(".*"))
+
+
+def test_keys_name_everything(store, plan, few_targets):
+    keys = cell_keys(store, plan, SPEC, few_targets, 1)
+    assert len({key.hash for key in keys}) == 5
+    assert keys[0].targets == ("ptend_t_45",)
+    assert keys[0].params["n_rounds"] == 3
+    assert keys[0].params["learning_rate"] > 0
+    ridge = cell_keys(store, plan, ModelSpec("r", "ridge"), few_targets, 1)
+    assert len(ridge) == 1
+    assert len(ridge[0].targets) == 5
