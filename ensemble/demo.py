@@ -51,7 +51,7 @@ def demo_experiment(out: Path) -> Experiment:
             {"family": "ridge"},
             {
                 "family": "lightgbm",
-                "params": {"n_rounds": 80, "learning_rate": 0.1, "num_leaves": 15},
+                "params": {"n_rounds": 60, "learning_rate": 0.12, "num_leaves": 15},
             },
         ],
     }

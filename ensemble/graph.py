@@ -19,6 +19,7 @@ from ensemble.blending import Candidate
 from ensemble.moments import Array, Moments
 from features.errors import ClimstackError
 from features.files import read_json, write_json
+from features.metrics import r2_from_sums
 from features.schema import Schema, load_schema
 
 BLEND, MEAN, ZERO = "blend", "mean", "zero"
@@ -125,8 +126,11 @@ def fit_graph(
 ) -> Graph:
     """Learn a graph from some folds' out-of-fold moments.
 
-    Whether a target's blend is trusted is decided by cross-fitting inside these folds: its squared
-    error with weights from the other ones must be below that of the training mean and of zero.
+    Whether a target's blend is trusted is decided by cross-fitting inside these folds. Each fold
+    stands in for the unseen period: its R2, by its own variance, with weights from the other folds,
+    is averaged over folds, and the blend must beat the training mean and zero. A pooled R2 would
+    not do: a target that is alive in one fold and still in the next (cloud ice aloft) can have a
+    pooled R2 above 0 and one of -1e6 where it is still, which would sink the whole score.
 
     Args:
         schema: of the targets.
@@ -136,16 +140,18 @@ def fit_graph(
         moments: the folds to learn from.
     """
     groups = [schema.target_groups[target] for target in targets]
-    errors = {BLEND: 0.0, MEAN: 0.0, ZERO: 0.0}
+    totals = np.zeros((3, len(targets)))
     for fold in range(moments.n_folds):
         held = moments.folds([fold])
         others = [k for k in range(moments.n_folds) if k != fold] or [fold]
         rest = moments.folds(others)
-        errors[BLEND] += held.squared_error(*candidate.weights(rest, groups))[0]
-        errors[MEAN] += held.constant_error(rest.merged().mean[0, :, -1])[0]
-        errors[ZERO] += held.constant_error(np.zeros(len(targets)))[0]
-    names = (BLEND, MEAN, ZERO)
-    chosen = np.argmin(np.stack([np.broadcast_to(errors[n], len(targets)) for n in names]), axis=0)
+        errors = [
+            held.squared_error(*candidate.weights(rest, groups)),
+            held.constant_error(rest.merged().mean[0, :, -1]),
+            held.constant_error(np.zeros(len(targets))),
+        ]
+        totals += r2_from_sums(np.concatenate(errors), held.comoment[0, :, -1, -1])
+    chosen = np.argmax(totals, axis=0)
     one = moments.merged()
     weights, intercept = candidate.weights(moments, groups)
     return Graph(
@@ -155,7 +161,7 @@ def fit_graph(
         targets,
         weights,
         intercept,
-        [names[choice] for choice in chosen],
+        [(BLEND, MEAN, ZERO)[choice] for choice in chosen],
         one.mean[0, :, -1],
         one.low[0],
         one.high[0],

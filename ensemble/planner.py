@@ -27,7 +27,7 @@ from models.cross_validate import cell_keys, cross_validate, peak_memory_mb
 from models.oof import CellStore
 
 PROBE_ROWS = 8192
-PROBE_TARGETS = 4
+PROBE_TARGETS = 8
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,23 @@ def _probe_model(
     spec = experiment.model(name)
     family = load_family(spec.family)
     targets = store.schema.modelled_targets
-    fitted = targets[:: max(1, len(targets) // PROBE_TARGETS)] if family.per_target else targets
     before = peak_memory_mb()
-    start = time.perf_counter()
-    member = cross_validate(
-        store, probe, spec, CellStore(folder / "cells"), targets=fitted, folds=[0], n_jobs=1
-    )
-    wall = time.perf_counter() - start
-    cells = member.cells[0]
+    spread = targets[:: max(1, len(targets) // PROBE_TARGETS)]
+    # One target shows what a fold costs before its first; the others show what each one adds.
+    samples = [spread[:1], spread[1:]] if family.per_target else [targets]
+    walls, cells = [], []
+    for sample in samples:
+        start = time.perf_counter()
+        member = cross_validate(
+            store, probe, spec, CellStore(folder / "cells"), targets=sample, folds=[0], n_jobs=1
+        )
+        walls.append(time.perf_counter() - start)
+        cells += member.cells[0]
+    per_cell = walls[0]
+    shared = 0.0
+    if family.per_target:
+        per_cell = max(walls[1] - walls[0], 0.0) / max(len(spread) - 2, 1)
+        shared = max(walls[0] - per_cell, 0.0)
     n_workers = cpu_count() if family.per_target else 1
     n_folds, n_cells = experiment.folds.n_folds, len(targets) if family.per_target else 1
     done = None
@@ -136,7 +145,7 @@ def _probe_model(
         keys = [k for f in range(n_folds) for k in cell_keys(stored, plan, spec, targets, f)]
         done = sum((run / "cells" / key.hash / "score.json").is_file() for key in keys)
     missing = n_cells * n_folds - (done or 0)
-    seconds_per_cell = wall / len(cells) * ratio / n_workers
+    seconds = ratio * missing * (per_cell / n_workers + shared / n_cells)
     grown = max(peak_memory_mb() - before, 1) * ratio
     model_bytes = sum(f.stat().st_size for c in cells for f in c.path.rglob("*")) / len(cells)
     oof_bytes = sum((c.path / "oof.npy").stat().st_size for c in cells) / len(cells)
@@ -146,7 +155,7 @@ def _probe_model(
         name,
         n_cells * n_folds,
         done,
-        missing * seconds_per_cell / 60,
+        seconds / 60,
         int(before + grown + (n_workers - 1) * grown / 2),
         int(disk / 2**20),
     )

@@ -22,7 +22,7 @@ from features.files import atomic_path
 from features.folds import FoldPlan
 from features.metrics import r2_from_sums
 from features.store import BLOCK_ROWS, Store
-from models.cross_validate import Member
+from models.cross_validate import Member, cell_keys
 
 N_BLOCKS = 40  # of time, for the bootstrap
 TIE = 1e-4  # honest scores closer than this are a tie
@@ -113,12 +113,10 @@ def compare_members(store: Store, plan: FoldPlan, members: Sequence[Member]) -> 
                 f" models {len(members[0].targets)}: all members need the same targets"
             )
         for fold, cells in enumerate(member.cells):
-            expected = len(plan.valid_rows(fold))
-            found = {len(cell.oof()) for cell in cells}
-            if found != {expected}:
+            keys = cell_keys(store, plan, member.spec, member.targets, fold)
+            if [cell.path.name for cell in cells] != [key.hash for key in keys]:
                 raise ClimstackError(
-                    f"member '{name}' has {sorted(found)} rows in fold {fold}, the fold plan has"
-                    f" {expected}: it comes from other folds"
+                    f"member '{name}' comes from other folds or data (fold {fold}): fit it on these"
                 )
     if (names := [m.spec.name for m in members]) and len(set(names)) != len(names):
         raise ClimstackError(f"two members share a name in {names}: rename one")

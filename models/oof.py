@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class CellKey:
     """Everything that a cell's predictions depend on.
 
     Attributes:
+        version: of climstack: a new one may fit differently.
         data: the store's data hash.
         folds: the fold plan's hash.
         family: the model family.
@@ -47,6 +49,7 @@ class CellKey:
         targets: names of the target columns.
     """
 
+    version: str
     data: str
     folds: str
     family: str
@@ -61,7 +64,9 @@ class CellKey:
     ) -> CellKey:
         """The key of a model on a fold."""
         params = asdict(spec.parsed)
-        return cls(data, folds, spec.family, params, spec.seed, fold, tuple(targets))
+        return cls(
+            version("climstack"), data, folds, spec.family, params, spec.seed, fold, tuple(targets)
+        )
 
     @property
     def hash(self) -> str:

@@ -37,8 +37,8 @@ class LightGBMParams:
         inner_fraction: share of the training time in the inner blocks.
     """
 
-    n_rounds: int = 250
-    learning_rate: float = 0.05
+    n_rounds: int = 200
+    learning_rate: float = 0.06
     num_leaves: int = 31
     max_bin: int = 63
     feature_fraction: float = 0.2

@@ -41,9 +41,7 @@ def test_errors_in_units():
     assert rmse(y, y_pred) == pytest.approx(
         np.sqrt(mean_squared_error(y, y_pred, multioutput="raw_values"))
     )
-    assert mae(y, y_pred) == pytest.approx(
-        mean_absolute_error(y, y_pred, multioutput="raw_values")
-    )
+    assert mae(y, y_pred) == pytest.approx(mean_absolute_error(y, y_pred, multioutput="raw_values"))
     assert bias(y, y_pred) == pytest.approx((y_pred - y).mean(0))
 
 

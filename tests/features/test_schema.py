@@ -33,9 +33,11 @@ def test_rules_are_computed_in_float64(schema):
     assert (bound <= 0).all()
 
 
-@pytest.mark.parametrize("call", [lambda s: s.variable("state_q001"), lambda s: s.slice_of("ptend")])
+@pytest.mark.parametrize(
+    "call", [lambda s: s.variable("state_q001"), lambda s: s.slice_of("ptend")]
+)
 def test_unknown_variable_names_the_closest(schema, call):
-    with pytest.raises(ClimstackError, match="did you mean|known:"):
+    with pytest.raises(ClimstackError, match=r"did you mean|known:"):
         call(schema)
 
 

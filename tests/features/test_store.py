@@ -12,9 +12,7 @@ def test_store_holds_the_files_values(store, generated, schema):
     frame = pl.read_parquet(generated["train"])
     inputs = frame.select(schema.input_columns).to_numpy()
     np.testing.assert_array_equal(store.inputs[:], inputs)
-    np.testing.assert_array_equal(
-        store.targets[:], frame.select(schema.target_columns).to_numpy()
-    )
+    np.testing.assert_array_equal(store.targets[:], frame.select(schema.target_columns).to_numpy())
     assert store.sample_ids.to_list() == frame["sample_id"].to_list()
     assert store.time[:17].tolist() == [0] * 16 + [1]
     assert store.column[:17].tolist() == [*range(16), 0]

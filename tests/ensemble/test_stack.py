@@ -1,0 +1,183 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from ensemble import Candidate, Graph, choose, leaderboard
+from ensemble.graph import fit_graph
+from ensemble.leaderboard import interval
+from ensemble.moments import Moments
+from ensemble.stack import TIE, compare_members, out_of_fold_blocks, save_stack
+from features import ClimstackError, leap_score, r2_score, time_blocks
+from models import Member
+
+
+def outputs(store, plan, members, contender, final=False):
+    """Final outputs and truth of all validated rows, through the contender's graphs."""
+    y, y_pred, inputs = [], [], []
+    for fold in range(plan.n_folds):
+        graph = contender.final if final else contender.honest[fold]
+        for rows, predictions, truth in out_of_fold_blocks(store, plan, members, fold):
+            y.append(truth)
+            inputs.append(store.inputs[rows])
+            y_pred.append(graph.apply(predictions, inputs[-1]))
+    return np.concatenate(y), np.concatenate(y_pred), np.concatenate(inputs)
+
+
+def test_scores_from_sums_equal_scores_from_rows(store, plan, members, contenders, errors):
+    for contender in contenders:
+        y, y_pred, _ = outputs(store, plan, members, contender)
+        honest = errors[contender.name].r2()
+        np.testing.assert_allclose(honest, r2_score(y, y_pred), rtol=1e-9, atol=1e-9)
+        assert honest.mean() == pytest.approx(leap_score(y, y_pred, store.schema.weights))
+        y, y_pred, _ = outputs(store, plan, members, contender, final=True)
+        np.testing.assert_allclose(
+            errors[contender.name].in_sample_r2(), r2_score(y, y_pred), rtol=1e-9, atol=1e-9
+        )
+
+
+def test_honest_weights_never_saw_their_rows(store, members, moments, schema, some_targets):
+    """Spoiling a fold's truth changes every graph but the one that scores this fold."""
+    names = [m.spec.name for m in members]
+    candidate = Candidate("nnls", "target")
+
+    def graphs(of):
+        return [
+            fit_graph(
+                schema, names, some_targets, candidate, of.folds([j for j in range(3) if j != k])
+            )
+            for k in range(3)
+        ]
+
+    spoiled = moments.comoment.copy()
+    spoiled[1, :, -1, :-1] *= 0.3
+    spoiled[1, :, :-1, -1] *= 0.3
+    other = Moments(moments.count, moments.mean, spoiled, moments.low, moments.high)
+    before, after = graphs(moments), graphs(other)
+    np.testing.assert_array_equal(before[1].weights, after[1].weights)
+    assert before[1].action == after[1].action
+    assert not np.allclose(before[0].weights, after[0].weights)
+    assert not np.allclose(before[2].weights, after[2].weights)
+
+
+def test_rules_bounds_and_zero_columns(store, plan, members, contenders, schema):
+    for contender in contenders:
+        y, y_pred, inputs = outputs(store, plan, members, contender)
+        exact = schema.exact_targets
+        np.testing.assert_array_equal(y_pred[:, exact], y[:, exact])
+        bounded, bound = schema.closed_form("lower_bound", inputs)
+        scored = schema.weights[bounded] > 0
+        assert (y_pred[:, bounded] >= bound)[:, scored].all()
+        assert (y_pred[:, schema.weights == 0] == 0).all()
+
+
+def test_a_hopeless_member_falls_back_to_a_safe_constant(schema, some_targets):
+    rng = np.random.default_rng(0)
+    shape = (200, len(some_targets))
+    folds = []
+    for _ in range(4):
+        truth = rng.normal(size=shape)
+        truth[:, 1] += 5  # a mean that is worth knowing
+        noise = rng.normal(size=shape) * 3
+        noise[:, 2] = truth[:, 2]
+        folds.append(Moments.of_block([noise], truth))
+    moments = Moments.concatenate(folds)
+    graph = fit_graph(schema, ["noise"], some_targets, Candidate("mean", "all"), moments)
+    assert graph.action[1] == "mean"
+    assert graph.action[2] == "blend"
+    assert set(graph.action[3:]) <= {"mean", "zero"}
+
+
+def test_a_target_that_is_still_in_some_folds_falls_back_to_zero(schema, some_targets):
+    """Pooled over folds this member has R2 above 0; where the target is still it has -1e10."""
+    rng = np.random.default_rng(1)
+    folds = []
+    for alive in (True, False, True, False):
+        truth = rng.exponential(size=(300, len(some_targets))) * (1.0 if alive else 1e-6)
+        prediction = 0.5 * truth + 0.1 * rng.normal(size=truth.shape)
+        folds.append(Moments.of_block([prediction], truth))
+    moments = Moments.concatenate(folds)
+    one = moments.merged()
+    weights = np.ones((1, len(some_targets)))
+    pooled = one.squared_error(weights, np.zeros(len(some_targets)))[0]
+    assert (pooled < one.comoment[0, :, -1, -1]).all()
+    graph = fit_graph(schema, ["m"], some_targets, Candidate("mean", "all"), moments)
+    assert set(graph.action) == {"zero"}
+
+
+def test_graph_saves_and_loads_to_the_bit(contenders, tmp_path, store, members, plan):
+    chosen = next(c for c in contenders if c.name == "nnls/target")
+    save_stack(tmp_path, chosen)
+    again = Graph.load(tmp_path / "graph.json")
+    for rows, predictions, _ in out_of_fold_blocks(store, plan, members, 0):
+        inputs = store.inputs[rows]
+        np.testing.assert_array_equal(
+            again.apply(predictions, inputs), chosen.final.apply(predictions, inputs)
+        )
+    table = pl.read_parquet(tmp_path / "weights.parquet")
+    assert table.columns == ["target", "member", "weight", "action"]
+    weight = table.filter(
+        (pl.col("member") == "trees")
+        & (pl.col("target") == store.schema.target_columns[chosen.final.targets[3]])
+    )["weight"].item()
+    assert weight == chosen.final.weights[1, 3]
+
+
+def test_a_graph_without_a_member_stops_with_its_name(contenders, store):
+    graph = contenders[-1].final
+    with pytest.raises(ClimstackError, match="member 'trees'"):
+        graph.apply({"linear": np.zeros((2, len(graph.targets)))}, store.inputs[:2])
+
+
+def test_partial_or_foreign_members_are_refused(store, plan, members):
+    linear, trees = members
+    partial = Member(trees.spec, trees.targets, trees.cells[:2], 0)
+    with pytest.raises(ClimstackError, match="'trees' has 2 of 3 folds"):
+        compare_members(store, plan, [linear, partial])
+    other = Member(trees.spec, trees.targets[:5], [f[:5] for f in trees.cells], 0)
+    with pytest.raises(ClimstackError, match="'trees' models 5 targets"):
+        compare_members(store, plan, [linear, other])
+    turned = Member(trees.spec, trees.targets, trees.cells[1:] + trees.cells[:1], 0)
+    with pytest.raises(ClimstackError, match=r"'trees' comes from other folds or data \(fold 0\)"):
+        compare_members(store, plan, [linear, turned])
+    other_plan = time_blocks(store.time, n_folds=3, embargo=2)
+    with pytest.raises(ClimstackError, match="'linear' comes from other folds"):
+        compare_members(store, other_plan, members)
+    with pytest.raises(ClimstackError, match="share a name"):
+        compare_members(store, plan, [linear, linear])
+    with pytest.raises(ClimstackError, match="no models"):
+        compare_members(store, plan, [])
+
+
+def test_leaderboard_is_sorted_and_says_what_is_honest(store, members, contenders, errors):
+    chosen = choose(contenders, errors)
+    rows = leaderboard(store.schema, members, contenders, errors, chosen)
+    scores = [row["score"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert [row["model"] for row in rows if row["chosen"]] == [chosen.name]
+    assert all(row["honest"] for row in rows)
+    for row in rows:
+        assert row["ci_low"] <= row["score"] + 0.02
+        assert row["ci_high"] >= row["score"] - 0.02
+        assert np.mean(row["score_per_fold"]) == pytest.approx(row["score"], abs=1e-9)
+        assert set(row["score_per_group"]) == {v.name for v in store.schema.targets}
+    best = max((r for r in rows if not r["blend"]), key=lambda r: r["score"])
+    for row in rows:
+        if row["blend"]:
+            assert row["best_member"] == best["model"]
+            assert row["gain"] == pytest.approx(row["score"] - best["score"])
+
+
+def test_the_simpler_blend_wins_a_tie(contenders, errors):
+    best = max(contenders, key=lambda c: errors[c.name].r2().mean())
+    tied = dict(errors)
+    simplest = contenders[0]
+    tied[simplest.name] = errors[best.name]
+    assert choose(contenders, tied).name == simplest.name
+    assert TIE < 0.001
+
+
+def test_the_interval_of_a_difference_is_narrower_than_of_its_parts(errors):
+    own = interval(errors["nnls/group"])
+    gap = interval(errors["nnls/group"], errors["trees"])
+    assert gap[1] - gap[0] < own[1] - own[0]
+    assert interval(errors["trees"], errors["trees"]) == (0.0, 0.0)

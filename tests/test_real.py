@@ -1,0 +1,90 @@
+"""On the real rows, where CLIMSTACK_REAL_DATA names them."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ensemble import load_experiment, open_run, read_weights, score_files, write_submission
+from features import check_file, convert, leap_score
+from models import CellStore, ModelSpec, cross_validate
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def train_file(real_folder):
+    return real_folder / "train.parquet"
+
+
+@pytest.fixture(scope="module")
+def real_store(train_file, schema, tmp_path_factory):
+    return convert(train_file, tmp_path_factory.mktemp("real") / "store", schema)
+
+
+def test_check_finds_the_known_traps(train_file, schema):
+    findings = check_file(train_file, schema)
+    assert not [f for f in findings if f.level == "error"]
+    said = " ".join(f.sentence for f in findings)
+    assert "pbuf_CH4_27..59, pbuf_N2O_27..59" in said
+    assert "pbuf_ozone_0..59" in said
+    assert "float32 would lose" in said
+
+
+def test_the_rule_holds_to_the_bit(real_store, schema):
+    indices, values = schema.closed_form("exact", real_store.inputs[:])
+    np.testing.assert_array_equal(real_store.targets[:][:, indices], values)
+    bounded, bound = schema.closed_form("lower_bound", real_store.inputs[:])
+    truth = real_store.targets[:][:, bounded]
+    assert (truth >= bound - 1e-12 * np.abs(bound)).all()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_truth_through_the_writers_scores_one(
+    real_store, train_file, real_folder, schema, tmp_path, suffix
+):
+    """Through float32 it would score 0.992 with the old weights and 0.986 with the new."""
+    path = tmp_path / f"truth.{suffix}"
+    write_submission(path, schema, real_store.sample_ids, real_store.targets.blocks())
+    old = real_folder / "sample_submission_old_head.csv"
+    for weights in (None, old):
+        r2 = score_files(path, train_file, schema, weights)
+        assert np.mean(list(r2.values())) == 1.0
+    narrow = real_store.targets[:].astype(np.float32).astype(np.float64)
+    old_weights = read_weights(old, schema)
+    assert leap_score(real_store.targets[:], narrow, old_weights) < 0.9999
+
+
+def test_float32_losses_survive_csv_and_store(train_file, schema, tmp_path):
+    frame = pl.read_parquet(train_file).head(384 * 2)
+    frame.write_csv(tmp_path / "train.csv")
+    store = convert(tmp_path / "train.csv", tmp_path / "store", schema)
+    values = frame.select(schema.input_columns).to_numpy()
+    lost = (values != 0) & (values.astype(np.float32) == 0)
+    assert lost.sum() > 1000
+    np.testing.assert_array_equal(store.inputs[:], values)
+
+
+@pytest.mark.slow
+def test_trees_beat_ridge_and_the_blend_beats_both(real_folder, tmp_path):
+    """configs/leap_real.toml on every 12th target, two folds' worth of time."""
+    from pathlib import Path
+
+    from ensemble import candidates, collect_moments, evaluate, fit_contenders
+
+    file = Path(__file__).parents[1] / "configs" / "leap_real.toml"
+    experiment = load_experiment(file)
+    with open_run(experiment, tmp_path) as run:
+        store = run.train_store()
+        plan = run.plan(store)
+        targets = store.schema.modelled_targets[::12]
+        quick = {"n_rounds": 60, "learning_rate": 0.15}
+        members = [
+            cross_validate(store, plan, spec, CellStore(tmp_path / "cells"), targets=targets)
+            for spec in (ModelSpec("ridge", "ridge"), ModelSpec("lightgbm", "lightgbm", quick))
+        ]
+    moments = collect_moments(store, plan, members)
+    contenders = fit_contenders(store, members, moments, candidates(["nnls"], ["group"]))
+    errors = evaluate(store, plan, members, contenders)
+    score = {name: e.r2()[targets].mean() for name, e in errors.items()}
+    assert score["lightgbm"] > score["ridge"]
+    assert score["nnls/group"] > score["lightgbm"]
