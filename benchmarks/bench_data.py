@@ -1,4 +1,4 @@
-"""Generated data and conversion: seconds for 20k rows, beside a bare Polars copy of the same CSV."""
+"""Seconds to generate 20k rows, and to convert a CSV beside a bare Polars copy of it."""
 
 import statistics
 import tempfile

@@ -128,9 +128,10 @@ def fit_graph(
 
     Whether a target's blend is trusted is decided by cross-fitting inside these folds. Each fold
     stands in for the unseen period: its R2, by its own variance, with weights from the other folds,
-    is averaged over folds, and the blend must beat the training mean and zero. A pooled R2 would
-    not do: a target that is alive in one fold and still in the next (cloud ice aloft) can have a
-    pooled R2 above 0 and one of -1e6 where it is still, which would sink the whole score.
+    is averaged over folds, and the blend must beat the training mean and zero. It must also beat
+    them over all rows together, but that alone would not do: a target that is alive in one fold and
+    still in the next (cloud ice aloft) can have a pooled R2 above 0 and one of -1e6 where it is
+    still, which would sink the whole score.
 
     Args:
         schema: of the targets.
@@ -140,18 +141,22 @@ def fit_graph(
         moments: the folds to learn from.
     """
     groups = [schema.target_groups[target] for target in targets]
-    totals = np.zeros((3, len(targets)))
+    apart, together = np.zeros((2, 3, len(targets)))  # R2 summed over folds; errors pooled
     for fold in range(moments.n_folds):
         held = moments.folds([fold])
         others = [k for k in range(moments.n_folds) if k != fold] or [fold]
         rest = moments.folds(others)
-        errors = [
-            held.squared_error(*candidate.weights(rest, groups)),
-            held.constant_error(rest.merged().mean[0, :, -1]),
-            held.constant_error(np.zeros(len(targets))),
-        ]
-        totals += r2_from_sums(np.concatenate(errors), held.comoment[0, :, -1, -1])
-    chosen = np.argmax(totals, axis=0)
+        errors = np.concatenate(
+            [
+                held.squared_error(*candidate.weights(rest, groups)),
+                held.constant_error(rest.merged().mean[0, :, -1]),
+                held.constant_error(np.zeros(len(targets))),
+            ]
+        )
+        together += errors
+        apart += r2_from_sums(errors, held.comoment[0, :, -1, -1])
+    apart[0, together[0] >= together[1:].min(0)] = -np.inf
+    chosen = np.argmax(apart, axis=0)
     one = moments.merged()
     weights, intercept = candidate.weights(moments, groups)
     return Graph(
