@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class StackSettings:
             load_blender(name)
         for level in self.levels:
             check(level in LEVELS, f"level '{level}' is unknown: {closest(level, LEVELS)}")
+        twice = [name for name in self.blenders if self.blenders.count(name) > 1]
+        check(not twice, f"names the blender '{twice[0] if twice else ''}' twice: remove one")
         check(bool(self.blenders and self.levels), "needs at least one blender and one level")
 
     @property
@@ -109,8 +111,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check(
-            bool(NAME.match(self.name)),
-            f"name '{self.name}' must be letters, digits, '.', '_' and '-': it names a folder",
+            bool(NAME.fullmatch(self.name)),
+            f"name {self.name!r} must be letters, digits, '.', '_' and '-': it names a folder",
         )
         check(len(self.models) > 0, "the experiment has no [[models]]: add at least one")
         names = [spec.name for spec in self.models]
@@ -153,10 +155,10 @@ def load_experiment(path: str | Path) -> Experiment:
             environment variable that is not set.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ClimstackError(f"no experiment file {path}: give a .toml file")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ClimstackError(f"no experiment file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ClimstackError(f"{path} is not valid TOML: {error}") from None
     try:
@@ -172,7 +174,11 @@ def experiment_from_table(table: Mapping[str, Any], folder: Path) -> Experiment:
         ClimstackError: see :func:`load_experiment`.
     """
     table = dict(table)
-    seed = table.get("seed", 0)
+    known = [part.name for part in fields(Experiment)]
+    for key in table:
+        check(key in known, f"the experiment has no setting {key!r}: {closest(key, known)}")
+    own: dict[str, Any] = {key: table.pop(key) for key in ("name", "seed") if key in table}
+    top = from_table(_TopTable, own, "the experiment")
     data = dict(_table(table.pop("data", {}), "[data]"))
     for key in ("train", "test", "sample_submission"):
         if isinstance(data.get(key), str):
@@ -185,12 +191,11 @@ def experiment_from_table(table: Mapping[str, Any], folder: Path) -> Experiment:
     specs = []
     for position, model in enumerate(models):
         where = f"[[models]] number {position + 1}"
-        model = {"seed": seed} | dict(_table(model, where))
+        model = {"seed": top.seed} | dict(_table(model, where))
         params = _table(model.pop("params", {}), f"{where} params")
         model.setdefault("name", model.get("family", ""))
         spec = from_table(_ModelTable, model, where)
         specs.append(ModelSpec(spec.name, spec.family, params, spec.seed))
-    top = from_table(_TopTable, table, "the experiment")
     return Experiment(name=top.name, seed=top.seed, models=tuple(specs), **parts)
 
 
@@ -199,12 +204,22 @@ class _TopTable:
     name: str
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
 
 @dataclass(frozen=True)
 class _ModelTable:
     name: str
     family: str
     seed: int
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
+
+def _check_seed(seed: int) -> None:
+    check(0 <= seed < 2**31, f"seed must be 0 to {2**31 - 1}, but got {seed}")
 
 
 def _table(value: Any, where: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ensemble.blending import Candidate
 from ensemble.graph import Graph, fit_graph
@@ -145,11 +146,13 @@ def collect_moments(store: Store, plan: FoldPlan, members: Sequence[Member]) -> 
     targets = members[0].targets
     folds = []
     for fold in range(plan.n_folds):
-        blocks = [
-            Moments.of_block(list(predictions.values()), truth[:, targets])
-            for _, predictions, truth in out_of_fold_blocks(store, plan, members, fold)
-        ]
-        folds.append(Moments.concatenate(blocks).merged())
+        # One BLAS thread: the rounding, and so the weights, must not depend on the cores.
+        with threadpool_limits(1, user_api="blas"):
+            blocks = [
+                Moments.of_block(list(predictions.values()), truth[:, targets])
+                for _, predictions, truth in out_of_fold_blocks(store, plan, members, fold)
+            ]
+            folds.append(Moments.concatenate(blocks).merged())
     return Moments.concatenate(folds)
 
 

@@ -46,7 +46,7 @@ def write_submission(
     order = np.arange(len(sample_ids))
     if sample_submission is not None:
         wanted = read_ids(sample_submission, schema.id_column)
-        order = _positions(wanted, sample_ids, str(sample_submission), "the predictions")
+        order = _positions(wanted, sample_ids, str(sample_submission), "the test set")
     names = schema.target_columns
     with atomic_path(path) as made:
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,8 @@ def write_submission(
                     f"the prediction of {names[column]} for '{sample_ids[start + int(row)]}' is"
                     f" {block[row, column]}: nothing was written"
                 )
-            values[start : start + len(block)] = block
+            room = values[start : start + len(block)]
+            room[:] = block[: len(room)]
             start += len(block)
         if start != len(sample_ids):
             raise ClimstackError(f"{start} rows were predicted for {len(sample_ids)} ids")
@@ -119,7 +120,7 @@ def read_weights(path: str | Path, schema: Schema) -> Array:
     if bad.any():
         at = int(bad.argmax())
         raise ClimstackError(
-            f"{path}: the weight of {schema.target_columns[at]} is {weights[at]}:"
+            f"{path}: the weight of {schema.target_columns[at]} in row 0 is {weights[at]}:"
             " weights are finite and not negative"
         )
     return weights

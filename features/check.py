@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError
-from features.readers import IdCheck, TableFile, find_columns, first_bad_value
+from features.readers import IdCheck, TableFile, first_bad_value, header_faults
 from features.schema import Schema
 
 UNIQUE_ROWS = 65_536  # distinct values are counted in so many first rows, to bound memory
@@ -40,6 +40,7 @@ class _Columns:
     low: NDArray[np.float64] = field(init=False)
     high: NDArray[np.float64] = field(init=False)
     lost: NDArray[np.int64] = field(init=False)
+    bad: NDArray[np.int64] = field(init=False)
     smallest: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,10 +48,14 @@ class _Columns:
         self.high = -self.low
         self.smallest = self.low.copy()
         self.lost = np.zeros(len(self.names), dtype=np.int64)
+        self.bad = self.lost.copy()
 
     def add(self, values: NDArray[np.float64]) -> None:
-        self.low = np.minimum(self.low, values.min(0))
-        self.high = np.maximum(self.high, values.max(0))
+        bad = ~np.isfinite(values)
+        self.bad += bad.sum(0)
+        self.low = np.minimum(self.low, np.where(bad, np.inf, values).min(0))
+        self.high = np.maximum(self.high, np.where(bad, -np.inf, values).max(0))
+        values = np.where(bad, 0.0, values)
         size = np.abs(values)
         lost = (size > 0) & (size < SMALLEST_FLOAT32)
         self.lost += lost.sum(0)
@@ -69,18 +74,20 @@ def check_file(
 
     Returns:
         Findings, errors first; empty when there is nothing to say.
+
+    Raises:
+        ClimstackError: fewer than one row per timestep.
     """
     findings: list[Finding] = []
-    n_grid_columns = n_grid_columns or schema.n_grid_columns
+    n_grid_columns = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
+    if n_grid_columns < 1:
+        raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
     try:
         file = TableFile.open(path)
     except ClimstackError as error:
         return [Finding("error", str(error))]
     has_targets = bool(set(file.columns) & set(schema.target_columns))
-    try:
-        find_columns(file, schema)
-    except ClimstackError as error:
-        findings.append(Finding("error", str(error)))
+    findings += [Finding("error", fault) for fault in header_faults(file, schema, has_targets)]
     wanted = [*schema.input_columns, *(schema.target_columns if has_targets else [])]
     present = [column for column in wanted if column in set(file.columns)]
     if [c for c in file.columns if c in set(present)] != present:
@@ -122,16 +129,17 @@ def _check_values(
             if sentence is not None and not found_bad:
                 findings.append(Finding("error", sentence))
                 found_bad = True
-            facts.add(np.nan_to_num(frame.drop(schema.id_column).to_numpy()))
+            facts.add(frame.drop(schema.id_column).to_numpy())
             if n_rows < UNIQUE_ROWS:
                 sample.append(frame.drop(schema.id_column))
             n_rows = first_row + len(frame)
         if ids is not None:
             ids.close()
     except ClimstackError as error:
-        findings.append(Finding("error", str(error)))
+        # What was read so far says too little about the rest: the last finding is where it broke.
+        return [*findings, Finding("error", str(error))]
     if n_rows == 0:
-        return [*findings, Finding("error", f"{file.path} has no readable rows")]
+        return [*findings, Finding("error", f"{file.path} has a header but no rows")]
     if n_rows % n_grid_columns:
         findings.append(
             Finding(
@@ -150,6 +158,14 @@ def _odd_columns(
     inputs = set(schema.input_columns)
     names = np.array(facts.names)
     is_input = np.array([name in inputs for name in facts.names])
+    if facts.bad.sum() > 1:
+        findings.append(
+            Finding(
+                "error",
+                f"{path}: {facts.bad.sum()} values in all are empty, NaN or infinite, in"
+                f" {compress(names[facts.bad > 0])}: fill them or drop their rows",
+            )
+        )
     constant = names[(facts.low == facts.high) & is_input]
     if len(constant) and n_rows > 1:
         findings.append(

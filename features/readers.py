@@ -6,6 +6,7 @@ does not matter; everything else that is wrong raises with file, column and row.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,11 +48,12 @@ class TableFile:
         """
         path = Path(path)
         if not path.is_file():
-            raise ClimstackError(f"no file {path}: give a .csv or .parquet file")
+            what = f"{path} is a folder" if path.is_dir() else f"no file {path}"
+            raise ClimstackError(f"{what}: give a .csv or .parquet file")
         if path.suffix == ".parquet":
             try:
                 columns = pl.read_parquet_schema(path)
-            except Exception as error:
+            except (Exception, pl.exceptions.PanicException) as error:
                 raise ClimstackError(
                     f"{path} is not a readable Parquet file: {_first(error)}"
                 ) from None
@@ -61,12 +63,23 @@ class TableFile:
                 f"{path} ends in '{path.suffix}', which is unknown: give a .csv or .parquet file"
             )
         with path.open("rb") as file:
-            header = file.readline().decode("utf-8", "replace").strip().lstrip("\ufeff")
+            line = file.readline()
+        try:
+            header = line.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            header = "\0"
+        if "\0" in header:
+            raise ClimstackError(
+                f"{path} is not UTF-8 text: is it compressed, or written in another encoding?"
+            )
         if not header:
-            raise ClimstackError(f"{path} is empty: expected a header line with column names")
+            what = "starts with an empty line" if line else "is empty"
+            raise ClimstackError(f"{path} {what}: expected a header line with column names")
         columns_in_file = [name.strip().strip('"') for name in header.split(",")]
         if len(columns_in_file) == 1 and any(mark in header for mark in ";\t|"):
-            raise ClimstackError(f"{path} is not separated by commas: its header has one field")
+            raise ClimstackError(
+                f"{path} is not separated by commas: its header has one field, write it with commas"
+            )
         twice = [name for name in columns_in_file if columns_in_file.count(name) > 1]
         if twice:
             raise ClimstackError(f"{path} has the column '{twice[0]}' twice: remove one")
@@ -104,9 +117,10 @@ class TableFile:
     def _parse(self, block: bytes, types: dict[str, Any], first_row: int) -> pl.DataFrame:
         try:
             return pl.read_csv(block, has_header=False, schema=types)
-        except Exception as error:
+        except (Exception, pl.exceptions.PanicException) as error:
             raise ClimstackError(
-                _explain_csv(self.path, block, types, first_row) or f"{self.path}: {_first(error)}"
+                _explain_csv(self.path, block, types, first_row)
+                or f"{self.path} is not readable from row {first_row} on: {_first(error)}"
             ) from None
 
     def _parquet_frames(self, columns: list[str]) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -124,7 +138,7 @@ class TableFile:
             n_rows = lazy.select(pl.len()).collect().item()
             for first_row in range(0, n_rows, PARQUET_BLOCK_ROWS):
                 yield first_row, lazy.slice(first_row, PARQUET_BLOCK_ROWS).collect()
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise ClimstackError(f"{self.path} is not readable: {_first(error)}") from None
 
 
@@ -142,26 +156,36 @@ def find_columns(file: TableFile, schema: Schema, need_targets: bool | None = No
     Raises:
         ClimstackError: a column is missing, or unknown to the schema.
     """
-    present = set(file.columns)
     has_targets = (
-        bool(present & set(schema.target_columns)) if need_targets is None else need_targets
+        bool(set(file.columns) & set(schema.target_columns))
+        if need_targets is None
+        else need_targets
     )
+    for sentence in header_faults(file, schema, has_targets):
+        raise ClimstackError(sentence)
+    return has_targets
+
+
+def header_faults(file: TableFile, schema: Schema, has_targets: bool) -> list[str]:
+    """Sentences on the missing and on the unknown columns of a header; empty when it is right."""
     expected = [schema.id_column, *schema.input_columns]
     expected += schema.target_columns if has_targets else []
-    missing = [column for column in expected if column not in present]
+    missing = [column for column in expected if column not in set(file.columns)]
+    extra = [column for column in file.columns if column not in set(expected)]
+    sentences = []
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ClimstackError(
+        sentences.append(
             f"{file.path} has no column '{missing[0]}'{more}: schema {schema.name} needs it"
         )
-    extra = [column for column in file.columns if column not in set(expected)]
     if extra:
-        hint = closest(extra[0], expected) if len(extra) == 1 else f"{len(extra)} such columns"
-        raise ClimstackError(
-            f"{file.path} has a column '{extra[0]}' that schema {schema.name} does not know:"
+        near = closest(extra[0], missing or expected)
+        hint = near if len(extra) == 1 else f"{len(extra)} such columns"
+        sentences.append(
+            f"{file.path} has a column {_shown(extra[0])} that schema {schema.name} does not know:"
             f" remove it ({hint})"
         )
-    return has_targets
+    return sentences
 
 
 def first_bad_value(frame: pl.DataFrame, path: Path, first_row: int) -> str | None:
@@ -175,7 +199,9 @@ def first_bad_value(frame: pl.DataFrame, path: Path, first_row: int) -> str | No
     column = frame.columns[1 + position]
     is_empty = frame[column][row] is None
     found = "no value" if is_empty else str(values[row, position])
-    hint = "is the row short of a field?" if is_empty else "fill it or drop the row"
+    hint = "fill it or drop the row"
+    if is_empty and path.suffix == ".csv":
+        hint = "fill it, or is the row empty or cut short?"
     return f"{path}: column '{column}' has {found} in row {first_row + row}: {hint}"
 
 
@@ -197,12 +223,16 @@ class IdCheck:
         prefixes, numbers = parts.to_series(0), parts.to_series(1)
         if self._prefix is None and len(ids):
             self._prefix = prefixes[0]
-        wrong = ((prefixes != self._prefix) | prefixes.is_null()).fill_null(True)
+        known = self._prefix is not None
+        wrong = (prefixes != self._prefix).fill_null(True) if known else prefixes.is_null()
         if wrong.any():
-            row = wrong.arg_true()[0]
+            row = int(wrong.arg_true()[0])
+            found, where = ids[row], f"in row {first_row + row}"
+            what = (
+                f"{where} is missing" if found is None else f"{_shown(found)} {where} is malformed"
+            )
             raise ClimstackError(
-                f"{self.path}: sample_id '{ids[row]}' in row {first_row + row} is malformed:"
-                f" expected {self._prefix or 'train'}_ and a number"
+                f"{self.path}: sample_id {what}: expected {self._prefix or 'train'}_ and a number"
             )
         self._numbers.append(numbers.cast(pl.Int64).to_numpy())
 
@@ -251,8 +281,10 @@ def convert(
     columns += schema.target_columns if has_targets else []
     n_inputs, n_rows = len(schema.input_columns), 0
     ids = IdCheck(file.path)
-    with atomic_path(out) as folder:
-        writer = StoreWriter(folder, schema, has_targets, n_grid_columns)
+    with (
+        atomic_path(out) as folder,
+        StoreWriter(folder, schema, has_targets, n_grid_columns) as writer,
+    ):
         for first_row, frame in file.frames(columns):
             if (sentence := first_bad_value(frame, file.path, first_row)) is not None:
                 raise ClimstackError(sentence)
@@ -274,29 +306,49 @@ def convert(
 
 
 def _explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int) -> str | None:
-    for row, line in enumerate(block.decode("utf-8", "replace").splitlines()):
-        fields = line.split(",")
+    """A sentence on the first line that polars can't take for a row, or None."""
+    for row, line in enumerate(block.rstrip(b"\n").split(b"\n"), first_row):
+        try:
+            text = line.decode().rstrip("\r")
+        except UnicodeDecodeError as error:
+            return (
+                f"{path}: row {row} is not UTF-8 text (byte 0x{line[error.start]:02x}):"
+                " write the file in UTF-8"
+            )
+        if text.count('"') % 2:
+            return f"{path}: row {row} has a quote that is not closed: close or remove it"
+        fields = next(csv.reader([text])) if '"' in text else text.split(",")
         if len(fields) > len(types):
             return (
-                f"{path}: row {first_row + row} has {len(fields)} fields, the header has"
-                f" {len(types)}: remove the extra ones"
+                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}:"
+                " remove the extra ones"
             )
         for value, (column, dtype) in zip(fields, types.items(), strict=False):
             if dtype == pl.Float64 and value.strip() and not _is_number(value):
                 return (
-                    f"{path}: column '{column}' has '{value}' in row {first_row + row}:"
-                    " expected a number"
+                    f"{path}: column '{column}' has {_shown(value)} in row {row}: expected a number"
                 )
+        if len(fields) < len(types):
+            return (
+                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}: was the"
+                " row or the file cut off?"
+            )
     return None
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text.strip().strip('"'))
+        float(text)
     except ValueError:
         return False
-    return True
+    return text.isascii() and "_" not in text
 
 
-def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _shown(text: str) -> str:
+    """A value for a sentence: quoted, on one line, not longer than a reader wants."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def _first(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

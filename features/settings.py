@@ -29,7 +29,7 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
-            raise ClimstackError(f"{where} has no setting '{key}': {closest(key, fields)}")
+            raise ClimstackError(f"{where} has no setting {key!r}: {closest(key, fields)}")
     for name, found in fields.items():
         no_default = (
             found.default is dataclasses.MISSING and found.default_factory is dataclasses.MISSING

@@ -88,9 +88,7 @@ class Store:
                 f" 'climstack data convert SRC --out {self.path}'"
             )
         self.manifest = read_json(self.path / "manifest.json")
-        if not isinstance(self.manifest, dict) or self.manifest.get("checksum") != _checksum(
-            self.manifest
-        ):
+        if not _is_sealed(self.manifest):
             raise ClimstackError(
                 f"{self.path / 'manifest.json'} was changed by hand (its checksum does not match):"
                 " convert the data again"
@@ -115,11 +113,21 @@ class Store:
 
     @cached_property
     def index(self) -> pl.DataFrame:
-        """One row per sample: sample_id, time (timestep number, -1 unknown), column."""
-        return pl.concat(
-            pl.read_parquet(self.path / part["name"] / "index.parquet")
-            for part in self.manifest["parts"]
-        )
+        """One row per sample: sample_id, time (timestep number, -1 unknown), column.
+
+        Raises:
+            ClimstackError: an index file is missing or damaged.
+        """
+        frames = []
+        for part in self.manifest["parts"]:
+            file = self.path / part["name"] / "index.parquet"
+            try:
+                frames.append(pl.read_parquet(file))
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+                raise ClimstackError(
+                    f"{file} is missing or damaged: convert the data again"
+                ) from None
+        return pl.concat(frames)
 
     @property
     def sample_ids(self) -> pl.Series:
@@ -150,11 +158,13 @@ class Store:
         """Read every part and compare it with its SHA-256.
 
         Raises:
-            ClimstackError: a part's bytes have changed.
+            ClimstackError: a part's file is missing, or its bytes have changed.
         """
         for part in self.manifest["parts"]:
             for name, expected in part["sha256"].items():
                 file = self.path / part["name"] / name
+                if not file.is_file():
+                    raise ClimstackError(f"{file} is missing: convert the data again")
                 if file_hash(file) != expected:
                     raise ClimstackError(
                         f"{file} is damaged (its SHA-256 differs from the manifest):"
@@ -166,11 +176,10 @@ class Store:
         for part in self.manifest["parts"]:
             file = self.path / part["name"] / f"{name}.f64"
             expected = part["rows"] * n_columns * 8
-            found = file.stat().st_size if file.is_file() else None
-            if found != expected:
+            found = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
+            if found != f"has {expected} bytes":
                 raise ClimstackError(
-                    f"{file} has {'no file' if found is None else f'{found} bytes'}, expected"
-                    f" {expected} bytes: convert the data again"
+                    f"{file} {found}, expected {expected} bytes: convert the data again"
                 )
             arrays.append(np.memmap(file, dtype="<f8", mode="r", shape=(part["rows"], n_columns)))
         return Matrix(arrays, n_columns)
@@ -193,6 +202,13 @@ class StoreWriter:
         self._hashes: dict[str, Any] = {}
         self._data_hash = hashlib.sha256()
         self._first_row = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():  # open only when something failed before ``close``
+            file.close()
 
     def append(
         self,
@@ -263,6 +279,13 @@ class StoreWriter:
         self._parts.append({"name": folder.name, "rows": n_rows, "sha256": hashes})
         self._first_row += n_rows
         self._ids, self._files = [], {}
+
+
+def _is_sealed(manifest: Any) -> bool:
+    try:
+        return isinstance(manifest, dict) and manifest.get("checksum") == _checksum(manifest)
+    except ValueError:  # NaN, which StoreWriter never writes
+        return False
 
 
 def _checksum(manifest: dict[str, Any]) -> str:

@@ -8,10 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Workers and BLAS share two cores here; spinning threads would only get in each other's way.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 from features import FoldPlan, Schema, Store, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
 

@@ -7,14 +7,26 @@ the choice costs one eigendecomposition whatever the number of penalties.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from features.folds import Rows
 from features.settings import check
 from models.base import Array, Fitted, Float32, FoldData
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """While it is entered, BLAS runs on one thread.
+
+    How BLAS splits a product over threads changes its rounding: with one thread the model is the
+    same to the bit on any number of cores.
+    """
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,8 @@ class RidgeModel:
 
     def predict(self, features: Float32) -> Array:
         """Standardised predictions, (n_samples, n_targets)."""
-        predicted: Array = _design(features, self.clip) @ self.coefficients
+        with one_blas_thread():
+            predicted: Array = _design(features, self.clip) @ self.coefficients
         return predicted
 
     def save(self, folder: Path) -> None:
@@ -131,33 +144,35 @@ class Ridge:
         """One pass over the training rows for each of the inner split's parts."""
         fit, watch = data.plan.inner_rows(data.fold, params.inner_fraction)
         rest = np.setdiff1d(data.train_rows, np.concatenate([fit, watch]))
-        return Prepared(*(_Sums.of(data, rows, params.clip) for rows in (fit, watch, rest)))
+        with one_blas_thread():
+            return Prepared(*(_Sums.of(data, rows, params.clip) for rows in (fit, watch, rest)))
 
     def fit(
-        self,
-        prepared: Prepared,
-        targets: Sequence[int],
-        params: RidgeParams,
-        seed: int,
+        self, prepared: Prepared, targets: Sequence[int], params: RidgeParams, seed: int
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Choose each target's penalty on the inner blocks, then fit on all training rows."""
-        errors = [
-            prepared.watch.squared_error(solution)
-            for solution in prepared.fit.solutions(params.alphas)
-        ]
-        chosen = np.argmin(errors, axis=0)
-        everything = prepared.fit + prepared.watch + prepared.rest
-        coefficients = np.zeros_like(everything.xz)
-        for position, solution in enumerate(everything.solutions(params.alphas)):
-            coefficients[:, chosen == position] = solution[:, chosen == position]
         kept = list(targets)
-        alpha = np.array(params.alphas)[chosen]
-        yield kept, RidgeModel(coefficients[:, kept], alpha[kept], params.clip)
+        with one_blas_thread():
+            model = _solve(prepared, kept, params)
+        yield kept, model
 
     def load(self, folder: Path) -> RidgeModel:
         """Read ``ridge.npz``."""
         with np.load(folder / "ridge.npz", allow_pickle=False) as held:
             return RidgeModel(held["coefficients"], held["alpha"], float(held["clip"]))
+
+
+def _solve(prepared: Prepared, targets: list[int], params: RidgeParams) -> RidgeModel:
+    errors = [
+        prepared.watch.squared_error(solution) for solution in prepared.fit.solutions(params.alphas)
+    ]
+    chosen = np.argmin(errors, axis=0)
+    everything = prepared.fit + prepared.watch + prepared.rest
+    coefficients = np.zeros_like(everything.xz)
+    for position, solution in enumerate(everything.solutions(params.alphas)):
+        coefficients[:, chosen == position] = solution[:, chosen == position]
+    alpha = np.array(params.alphas)[chosen]
+    return RidgeModel(coefficients[:, targets], alpha[targets], params.clip)
 
 
 def _design(features: Float32, clip: float) -> Array:
