@@ -255,4 +255,5 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}: put that right and run the same command again"
-    return f"{type(error).__name__}: {error} (--debug shows where)"
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message} (--debug shows where)"

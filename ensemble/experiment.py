@@ -118,6 +118,11 @@ class Experiment:
         names = [spec.name for spec in self.models]
         twice = [name for name in names if names.count(name) > 1]
         check(not twice, f"two models are called '{twice[0] if twice else ''}': rename one")
+        for name in names:
+            check(
+                bool(NAME.fullmatch(name)),
+                f"model name {name!r} must be letters, digits, '.', '_' and '-'",
+            )
         for blend in self.stack.candidates:
             check(blend.name not in names, f"a model may not be called '{blend.name}' like a blend")
 

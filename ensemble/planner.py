@@ -138,7 +138,7 @@ def _probe_model(
     if family.per_target:
         per_cell = max(walls[1] - walls[0], 0.0) / max(len(spread) - 2, 1)
         shared = max(walls[0] - per_cell, 0.0)
-    n_workers = cpu_count() if family.per_target else 1
+    n_workers = cpu_count() if family.in_processes else 1
     n_folds, n_cells = experiment.folds.n_folds, len(targets) if family.per_target else 1
     done = None
     if stored is not None and plan is not None:

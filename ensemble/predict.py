@@ -101,8 +101,8 @@ def _member_mean(
             features[start : start + len(block)] = view.transform(block)
             start += len(block)
         features.flush()
-        per_target = load_family(member.spec.family).per_target
-        workers = n_jobs if per_target else 1
+        in_processes = load_family(member.spec.family).in_processes
+        workers = n_jobs if in_processes else 1
         size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
         chunks = [cells[i : i + size] for i in range(0, len(cells), size)]
         jobs = (delayed(_predict_cells)(chunk, folder / "features.npy") for chunk in chunks)

@@ -5,7 +5,7 @@ needed. The fold loop (:mod:`models.cross_validate`) calls it in this order, for
 
 1. ``prepare`` once, in the main process, with everything that may be seen of the fold: costly work
    that all targets share (binning, sums) happens here.
-2. ``fit`` with a list of targets, as often as needed and, when ``per_target``, in several worker
+2. ``fit`` with a list of targets, as often as needed and, when ``in_processes``, in several worker
    processes. It yields each finished model with the targets it serves, so that each is stored at
    once and an interrupted fold loses one model at most.
 3. ``predict`` of the fitted model on the fold's validation features; the loop scales back to units.
@@ -72,6 +72,12 @@ class FoldData:
         matrix = self.store.require_targets()
         return Scaler.fit(block[:, self.targets] for block in matrix.blocks(self.train_rows))
 
+    def inner_rows(self, stop_early: int, fraction: float) -> tuple[Rows, Rows]:
+        """Rows to fit on and rows to watch; without early stopping all rows and none."""
+        if not stop_early:
+            return self.train_rows, self.train_rows[:0]
+        return self.plan.inner_rows(self.fold, fraction)
+
     def blocks(self, rows: Rows, size: int = BLOCK_ROWS) -> Iterator[tuple[Float32, Array]]:
         """Features (n, n_features) and standardised targets (n, len(targets)), block by block."""
         matrix = self.store.require_targets()
@@ -102,11 +108,13 @@ class Family(Protocol):
     Attributes:
         Params: frozen dataclass of its parameters; refuses bad values with a ClimstackError.
         per_target: targets are fitted one by one (True), or all together (False).
+        in_processes: what ``prepare`` returns can be handed to worker processes.
         both: whether its view shows log-encoded variables in both forms.
     """
 
     Params: ClassVar[type[Any]]
     per_target: ClassVar[bool]
+    in_processes: ClassVar[bool]
     both: ClassVar[bool]
 
     def prepare(self, data: FoldData, params: Any, folder: Path) -> Any:
@@ -118,7 +126,7 @@ class Family(Protocol):
             folder: scratch space for what workers need; deleted after the fold.
 
         Returns:
-            A picklable handle for ``fit``: paths and settings, no large arrays if ``per_target``.
+            A handle for ``fit``; with ``in_processes`` a picklable one: paths, no large arrays.
         """
 
     def fit(

@@ -146,14 +146,13 @@ class _Fold:
     scaler: Scaler
     shared_seconds: float
 
-    def fit(self, keys: list[CellKey], positions: list[list[int]]) -> list[Cell]:
+    def fit(self, keys: list[CellKey], positions: list[list[int]]) -> Iterator[Cell]:
         """Fit the cells one after the other and store each as soon as it is done."""
         family = load_family(self.spec.family)
         features = np.load(self.scratch / "valid_features.npy", mmap_mode="r")
         truth = np.load(self.scratch / "valid_truth.npy", mmap_mode="r")
         key_of = dict(zip((tuple(p) for p in positions), keys, strict=True))
         wanted = [position for together in positions for position in together]
-        done = []
         start = time.process_time()
         for served, fitted in family.fit(self.prepared, wanted, self.spec.parsed, self.spec.seed):
             here = self.scaler.take(np.array(served))
@@ -172,9 +171,12 @@ class _Fold:
                 "peak_memory_mb": peak_memory_mb(),
                 "r2": r2.tolist(),
             }
-            done.append(self.cells.write(key_of[tuple(served)], model, oof, score))
+            yield self.cells.write(key_of[tuple(served)], model, oof, score)
             start = time.process_time()
-        return done
+
+    def fit_all(self, keys: list[CellKey], positions: list[list[int]]) -> list[Cell]:
+        """The same as a list, for a worker process."""
+        return list(self.fit(keys, positions))
 
 
 def _fit_fold(
@@ -198,12 +200,12 @@ def _fit_fold(
         truth = data.store.require_targets()[valid][:, data.targets]
         np.save(scratch / "valid_truth.npy", truth)
         fold = _Fold(spec, cells, scratch, prepared, data.view, data.scaler, shared_seconds)
-        if not family.per_target:
+        if not family.in_processes:
             yield from fold.fit(keys, positions)
             return
         size = max(1, -(-len(keys) // (n_jobs * CHUNKS_PER_WORKER)))
         chunks = [slice(i, i + size) for i in range(0, len(keys), size)]
-        jobs = (delayed(fold.fit)(keys[chunk], positions[chunk]) for chunk in chunks)
+        jobs = (delayed(fold.fit_all)(keys[chunk], positions[chunk]) for chunk in chunks)
         workers = Parallel(
             min(n_jobs, len(chunks)), backend="loky", return_as="generator_unordered"
         )

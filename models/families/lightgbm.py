@@ -112,17 +112,14 @@ class LightGBM:
 
     Params = LightGBMParams
     per_target = True
+    in_processes = True
     both = False
 
     def prepare(self, data: FoldData, params: LightGBMParams, folder: Path) -> Path:
         """Bin the fold's rows once and lay the result out for the workers."""
         import lightgbm as lgb
 
-        fit, watch = (
-            data.plan.inner_rows(data.fold, params.inner_fraction)
-            if params.early_stopping_rounds
-            else (data.train_rows, data.train_rows[:0])
-        )
+        fit, watch = data.inner_rows(params.early_stopping_rounds, params.inner_fraction)
         settings = params.engine(seed=0) | {"num_threads": 0}
         features, labels = data.arrays(fit)
         binned = lgb.Dataset(features, np.zeros(len(fit)), params=settings).construct()

@@ -138,6 +138,7 @@ class Ridge:
 
     Params = RidgeParams
     per_target = False
+    in_processes = False
     both = True
 
     def prepare(self, data: FoldData, params: RidgeParams, folder: Path) -> Prepared:

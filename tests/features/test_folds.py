@@ -141,3 +141,14 @@ def test_an_edited_plan_is_refused(tmp_path):
 def test_impossible_plans_say_why(arguments, message):
     with pytest.raises(ClimstackError, match=message):
         time_blocks(np.repeat(np.arange(20), 3), *arguments)
+
+
+@pytest.mark.parametrize("column", ["fold", "unit", "excluded_0"])
+def test_a_plan_without_a_column_is_refused(tmp_path, column):
+    path = tmp_path / "folds.parquet"
+    time_blocks(np.repeat(np.arange(20), 3), 2, 1).save(path)
+    facts = pl.read_parquet_metadata(path)
+    facts = {k: v for k, v in facts.items() if k != "ARROW:schema"}
+    pl.read_parquet(path).drop(column).write_parquet(path, metadata=facts)
+    with pytest.raises(ClimstackError, match="was changed"):
+        FoldPlan.load(path)

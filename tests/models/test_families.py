@@ -19,7 +19,10 @@ from models import (
 )
 
 FAMILIES = available_families()
-QUICK = {"lightgbm": {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5}}
+QUICK = {
+    "lightgbm": {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5},
+    "xgboost": {"n_rounds": 12, "max_depth": 3, "learning_rate": 0.3},
+}
 
 
 def spec_of(family, seed=0):
