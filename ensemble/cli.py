@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +86,9 @@ def generate(
     """
     from features.synthetic import write_dataset
 
+    there = sorted(out.glob("*.parquet"))
+    if there:
+        raise ClimstackError(f"{there[0]} exists: give another folder or delete it first")
     for path in write_dataset(out, timesteps, columns, seed).values():
         console.out.print(str(path), soft_wrap=True)
 
@@ -116,7 +121,7 @@ def check(
     findings = check_file(source, load_schema(schema), grid_columns)
     console.show_findings(findings)
     errors = sum(finding.level == "error" for finding in findings)
-    console.out.print(f"{errors} errors, {len(findings) - errors} other findings")
+    console.out.print(f"errors: {errors}, other findings: {len(findings) - errors}")
     if errors:
         raise typer.Exit(1)
 
@@ -155,7 +160,7 @@ def fit(
     Example: climstack fit configs/leap_real.toml --model lightgbm --fold 0
     """
     settings = load_experiment(experiment)
-    with console.progress() as report, open_run(settings, runs, report) as opened:
+    with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
         store = opened.train_store()
         members = opened.members(store, opened.plan(store), model, fold)
     for member in members:
@@ -173,7 +178,7 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
     Example: climstack stack configs/leap_real.toml
     """
     settings = load_experiment(experiment)
-    with console.progress() as report, open_run(settings, runs, report) as opened:
+    with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
         store = opened.train_store()
         plan = opened.plan(store)
         rows = opened.stack(store, plan, opened.members(store, plan))
@@ -233,13 +238,23 @@ def score(
         typer.echo(repr(value))
 
 
+class Interrupted(BaseException):
+    """Ctrl-C; not a KeyboardInterrupt, which Typer would end silently."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted
+
+
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app(arguments)
-    except KeyboardInterrupt:
+    except Interrupted:
         console.fail("interrupted: the same command goes on where it stopped")
         sys.exit(130)
     except Exception as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -67,32 +68,32 @@ def _plain_lines() -> Report:
 
 def show_leaderboard(rows: Sequence[Row]) -> None:
     """The leaderboard as a table, best first, the chosen one marked."""
-    table = Table(title="Leaderboard (honest LEAP score: no row helped choose its own weights)")
-    table.add_column("model")
-    for name in (
-        "honest",
-        "95 % interval",
-        "in-sample",
-        "worst fold",
-        "gain on best member",
-        "CPU s",
-    ):
+    wide = out if out.is_terminal else Console(width=140, highlight=False)
+    short = wide.width < 110
+    table = Table(title="Leaderboard: LEAP score, honest (cross-fitted)")
+    table.add_column("model", no_wrap=True, min_width=14)
+    names = ["honest", "95 % interval", "in-sample", "worst fold", "gain on best member", "CPU s"]
+    names = [name for name in names if not short or name not in ("95 % interval", "worst fold")]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         gain = ""
         if row["blend"]:
-            gain = f"{row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
+            gain = f"{row['gain']:+.4f}"
+            gain += "" if short else f" [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
+        cells = {
+            "honest": f"{row['score']:.4f}",
+            "95 % interval": f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
+            "in-sample": f"{row['in_sample']:.4f}",
+            "worst fold": f"{min(row['score_per_fold']):.4f}",
+            "gain on best member": gain,
+            "CPU s": f"{row['seconds']:.0f}",
+        }
         table.add_row(
-            ("* " if row["chosen"] else "  ") + row["model"],
-            f"{row['score']:.4f}",
-            f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
-            f"{row['in_sample']:.4f}",
-            f"{min(row['score_per_fold']):.4f}",
-            gain,
-            f"{row['seconds']:.0f}",
+            escape(("* " if row["chosen"] else "  ") + row["model"]),
+            *(cells[name] for name in names),
             style="bold" if row["chosen"] else None,
         )
-    wide = out if out.is_terminal else Console(width=140, highlight=False)
     wide.print(table)
     wide.print("* what the submission uses")
 
@@ -124,6 +125,12 @@ def show_plan(plan: RunPlan) -> None:
     memory = max(model.memory_mb for model in plan.models)
     disk = plan.store_mb + sum(model.disk_mb for model in plan.models)
     out.print(f"together: about {minutes:.1f} minutes, {memory} MB of memory, {disk} MB of disk")
+
+
+def warn(sentence: str) -> None:
+    """One warning on the error stream."""
+    err.print("[yellow]warning:[/] ", end="")
+    err.print(sentence, markup=False, soft_wrap=True)
 
 
 def fail(sentence: str) -> None:

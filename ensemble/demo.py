@@ -38,7 +38,7 @@ class DemoResult:
 def demo_experiment(out: Path) -> Experiment:
     """The demo's experiment, for generated files under ``out/data``."""
     table = {
-        "name": out.name,
+        "name": out.resolve().name,
         "seed": SEED,
         "data": {
             "train": "data/train.parquet",
@@ -71,6 +71,7 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
     out = Path(out)
     if out.is_file():
         raise ClimstackError(f"{out} is a file: give a folder")
+    experiment = demo_experiment(out)
     data = out / "data"
     if not all((data / f"{name}.parquet").is_file() for name in FILES):
         if progress is not None:
@@ -78,8 +79,7 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
         write_dataset(data, N_TIMESTEPS, N_COLUMNS, SEED, TEST_TIMESTEPS)
         if progress is not None:
             progress("generate data", 1, 1)
-    experiment = demo_experiment(out)
-    rows = run_experiment(experiment, out.parent, progress)
+    rows = run_experiment(experiment, out.resolve().parent, progress)
     schema = load_schema(experiment.data.schema)
     r2 = score_files(out / "submission.parquet", data / "solution.parquet", schema)
     return DemoResult(rows, float(np.mean(list(r2.values()))), out)

@@ -62,7 +62,7 @@ class FoldSettings:
             self.scheme in SCHEMES,
             f"scheme '{self.scheme}' is unknown: {closest(self.scheme, SCHEMES)}",
         )
-        check(self.n_folds >= 2, f"n_folds must be at least 2, but got {self.n_folds}")
+        check(self.n_folds >= 3, f"n_folds must be at least 3 to stack, but got {self.n_folds}")
         check(self.embargo >= 0, f"embargo must be at least 0, but got {self.embargo}")
 
 

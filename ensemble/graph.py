@@ -7,7 +7,7 @@ range of the truth seen; closed-form rules in float64; lower bounds; zeros in co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Graph:
         mean: (n_modelled,), mean of the truth the weights were learned from.
         low: (n_modelled,), smallest truth seen.
         high: (n_modelled,), largest truth seen.
+        member_hashes: which cells each member had, length n_members; empty before it is saved.
     """
 
     schema_name: str
@@ -52,6 +53,7 @@ class Graph:
     mean: Array
     low: Array
     high: Array
+    member_hashes: list[str] = field(default_factory=list)
 
     @cached_property
     def schema(self) -> Schema:
@@ -138,13 +140,13 @@ def fit_graph(
         members: names, in the moments' order.
         targets: indices of the modelled targets.
         candidate: blender and level.
-        moments: the folds to learn from.
+        moments: the folds to learn from, at least 2.
     """
     groups = [schema.target_groups[target] for target in targets]
     apart, together = np.zeros((2, 3, len(targets)))  # R2 summed over folds; errors pooled
     for fold in range(moments.n_folds):
         held = moments.folds([fold])
-        others = [k for k in range(moments.n_folds) if k != fold] or [fold]
+        others = [k for k in range(moments.n_folds) if k != fold]
         rest = moments.folds(others)
         errors = np.concatenate(
             [

@@ -52,7 +52,7 @@ def leaderboard(
     """Rows of ``leaderboard.json``, best honest score first.
 
     Each row: model, blend (of several members), chosen, score (cross-fitted: the honest one),
-    honest (always true), in_sample (with weights learned from all folds: optimistic), ci_low,
+    in_sample (with weights learned from all folds: optimistic), ci_low,
     ci_high, score_per_fold, score_per_group (mean R2 of each variable), targets_fallen_back,
     seconds (CPU, of the fits), and for blends gain, gain_low, gain_high over the best member.
     """
@@ -69,7 +69,6 @@ def leaderboard(
             "blend": contender.is_blend,
             "chosen": contender is chosen,
             "score": scores[contender.name],
-            "honest": True,
             "in_sample": float(own.in_sample_r2().mean()),
             "ci_low": low,
             "ci_high": high,

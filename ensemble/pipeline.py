@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ensemble.experiment import Experiment
+from ensemble.experiment import Experiment, load_experiment
 from ensemble.graph import Graph
 from ensemble.leaderboard import Row, leaderboard, load_leaderboard, save_leaderboard
 from ensemble.predict import predict
@@ -23,7 +25,7 @@ from ensemble.stack import (
     fit_contenders,
     save_stack,
 )
-from ensemble.submission import write_submission
+from ensemble.submission import check_ids, write_submission
 from features.errors import ClimstackError
 from features.files import (
     content_hash,
@@ -37,7 +39,7 @@ from features.folds import FoldPlan, make_plan
 from features.readers import convert
 from features.schema import load_schema
 from features.store import Store
-from models.cross_validate import Member, Progress, cross_validate, peak_memory_mb
+from models.cross_validate import Member, Progress, cross_validate, peak_memory_mb, read_member
 from models.oof import CellStore
 
 PACKAGES = ("climstack", "numpy", "polars", "lightgbm", "xgboost", "torch", "scikit-learn")
@@ -51,13 +53,14 @@ class Run:
         experiment: what is run.
         path: ``runs/NAME``.
         progress: called with (what, done, total).
-        stages: wall and CPU seconds and peak memory of each stage done here.
+        facts: what ``run.json`` says: versions, hashes, seeds, hardware, and every stage that was
+            ever done here.
     """
 
     experiment: Experiment
     path: Path
     progress: Progress | None = None
-    stages: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def cells(self) -> CellStore:
@@ -80,8 +83,20 @@ class Run:
         own = content_hash(str(Path(wanted).resolve()))[:12]
         return self._store(str(wanted), "test" if source is None else f"test-{own}")
 
+    def check_test(self) -> None:
+        """Look at test rows and sample submission before hours of fitting, not after.
+
+        Raises:
+            ClimstackError: whatever would stop the submission at the end.
+        """
+        data = self.experiment.data
+        if data.test is not None:
+            test = self.test_store()
+            if data.sample_submission is not None:
+                check_ids(data.sample_submission, test.schema, test.sample_ids)
+
     def plan(self, store: Store) -> FoldPlan:
-        """The run's fold plan: made once, then only read.
+        """The run's fold plan: made once, then only read. Writes the resolved experiment too.
 
         Raises:
             ClimstackError: the plan on disk was made from other data or settings.
@@ -103,6 +118,9 @@ class Run:
                 f"{file} holds other folds than the experiment asks for: give the experiment"
                 " another name, or delete the run"
             )
+        write_text(self.path / "experiment.toml", self.experiment.to_toml())
+        self.facts |= {"data_hash": store.data_hash, "folds_hash": made.hash} | _circumstances()
+        self.facts["seeds"] = {spec.name: spec.seed for spec in self.experiment.models}
         return made
 
     def members(
@@ -128,7 +146,12 @@ class Run:
         return members
 
     def stack(self, store: Store, plan: FoldPlan, members: list[Member]) -> list[Row]:
-        """Fit, score and choose blends; write the stack and the leaderboard."""
+        """Fit, score and choose blends; write the stack and the leaderboard.
+
+        A submission of an older blend is deleted: it would not be what the leaderboard describes.
+        """
+        graph = self.path / "stack" / "graph.json"
+        before = graph.read_bytes() if graph.is_file() else None
         with self.stage("stack"):
             moments = collect_moments(store, plan, members)
             blends = self.experiment.stack.candidates
@@ -136,8 +159,10 @@ class Run:
             errors = evaluate(store, plan, members, contenders)
             chosen = choose(contenders, errors)
             rows = leaderboard(store.schema, members, contenders, errors, chosen)
-            save_stack(self.path / "stack", chosen)
+            save_stack(self.path / "stack", chosen, members)
             save_leaderboard(self.path, rows)
+        if graph.read_bytes() != before:
+            (self.path / "submission.parquet").unlink(missing_ok=True)
         return rows
 
     def submit(
@@ -151,44 +176,28 @@ class Run:
         with self.stage("submit"):
             test = self.test_store(source)
             graph = Graph.load(self.path / "stack" / "graph.json")
-            order = sample_submission or self.experiment.data.sample_submission
+            own = self.experiment.data.sample_submission if source is None else None
             blocks = predict(graph, members, test, scratch=self.path, progress=self.progress)
-            write_submission(out, test.schema, test.sample_ids, blocks, order)
+            write_submission(out, test.schema, test.sample_ids, blocks, sample_submission or own)
         return out
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Note wall and CPU seconds and peak memory of a stage, of this process.
+        """Add a stage to ``run.json``: when it began, wall and CPU seconds and peak memory.
 
-        Worker processes report their own share in the cells they write.
+        The figures are this process's; worker processes report theirs in the cells they write.
         """
         wall, cpu = time.perf_counter(), time.process_time()
-        facts: dict[str, Any] = {"stage": name}
+        facts: dict[str, Any] = {
+            "stage": name,
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         yield facts
         facts["wall_seconds"] = round(time.perf_counter() - wall, 2)
         facts["cpu_seconds"] = round(time.process_time() - cpu, 2)
         facts["peak_memory_mb"] = peak_memory_mb()
-        self.stages.append(facts)
-
-    def save_facts(self, store: Store, plan: FoldPlan) -> None:
-        """Write ``run.json``: versions, hashes, seeds, hardware, stages."""
-        write_json(
-            self.path / "run.json",
-            {
-                "name": self.experiment.name,
-                "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-                | {"python": platform.python_version()},
-                "data_hash": store.data_hash,
-                "folds_hash": plan.hash,
-                "seeds": {spec.name: spec.seed for spec in self.experiment.models},
-                "hardware": {
-                    "cores": os.cpu_count(),
-                    "machine": platform.machine(),
-                    "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-                },
-                "stages": self.stages,
-            },
-        )
+        self.facts.setdefault("stages", []).append(facts)
+        write_json(self.path / "run.json", self.facts)
 
     def _store(self, source: str, name: str) -> Store:
         path = Path(source)
@@ -201,45 +210,52 @@ class Run:
         facts = path.stat()
         now = {"source": str(path), "bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
         note, place = self.path / "store" / f"{name}.json", self.path / "store" / name
-        if note.is_file() and place.is_dir():
-            if read_json(note) != now:
-                raise ClimstackError(
-                    f"{path} is not the file that {place} was made from (or has changed since):"
-                    " give the experiment another name, or delete the run"
-                )
+        if place.is_dir() and note.is_file() and read_json(note) == now:
             store = Store(place)
             store.verify()
             return store
-        if place.is_dir():
-            raise ClimstackError(f"{place} has no note of its source: delete it")
+        report = self.progress or (lambda *_: None)
+        data = self.experiment.data
+        fresh = place.with_name(f"{name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
         with self.stage(f"convert {name}"):
-            if self.progress is not None:
-                self.progress(f"convert {name}", 0, 1)
-            write_json(note, now)
-            data = self.experiment.data
-            store = convert(path, place, load_schema(data.schema), data.grid_columns)
-            if self.progress is not None:
-                self.progress(f"convert {name}", 1, 1)
-        return store
+            report(f"convert {name}", 0, 1)
+            store = convert(path, fresh, load_schema(data.schema), data.grid_columns)
+            report(f"convert {name}", 1, 1)
+        if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
+            shutil.rmtree(fresh)
+            raise ClimstackError(
+                f"{path} holds other rows than {place} was made from: give the experiment another"
+                " name, or delete the run"
+            )
+        shutil.rmtree(place, ignore_errors=True)
+        fresh.rename(place)
+        write_json(note, now)
+        return Store(place)
 
 
 @contextmanager
 def open_run(
-    experiment: Experiment, runs: str | Path = "runs", progress: Progress | None = None
+    experiment: Experiment, folder: str | Path, progress: Progress | None = None
 ) -> Iterator[Run]:
     """Open an experiment's run folder for writing; one process at a time.
+
+    Args:
+        experiment: what is run.
+        folder: the run's own folder; made when missing.
+        progress: called with (what, done, total).
 
     Raises:
         ClimstackError: another process is writing there.
     """
-    path = Path(runs) / experiment.name
+    path = Path(folder)
     busy = f"another process is running {path}: wait for it, or give the experiment another name"
     with exclusive_lock(path / ".lock", busy):
         remove_leftovers(path)
         remove_leftovers(path / "store")
-        run = Run(experiment, path, progress)
+        facts = read_json(path / "run.json") if (path / "run.json").is_file() else {}
+        run = Run(experiment, path, progress, facts)
         run.cells.sweep()
-        write_text(path / "experiment.toml", experiment.to_toml())
         yield run
 
 
@@ -252,7 +268,7 @@ def run_experiment(
 
     Args:
         experiment: what to run.
-        runs: the folder of runs.
+        runs: the folder of runs; the run's own folder in it has the experiment's name.
         progress: called with (what, done, total).
 
     Returns:
@@ -261,14 +277,14 @@ def run_experiment(
     Raises:
         ClimstackError: bad data or settings; nothing finished is lost.
     """
-    with open_run(experiment, runs, progress) as run:
+    with open_run(experiment, Path(runs) / experiment.name, progress) as run:
         store = run.train_store()
+        run.check_test()
         plan = run.plan(store)
         members = run.members(store, plan)
         rows = run.stack(store, plan, members)
         if experiment.data.test is not None:
             run.submit(members, run.path / "submission.parquet")
-        run.save_facts(store, plan)
     return rows
 
 
@@ -282,21 +298,35 @@ def submit_run(
     """Write a finished run's submission for its test data, or for other rows of its schema.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder; it may have been moved.
         out: ends in ``.csv`` or ``.parquet``.
         test: CSV, Parquet or store to predict; None takes the experiment's.
-        sample_submission: file whose ids and row order to take.
+        sample_submission: file whose ids and row order to take; None takes the experiment's for
+            its own test data, and the rows' own order for other data.
         progress: called with (what, done, total).
 
     Raises:
-        ClimstackError: the run has no leaderboard, cells are missing, or the test data is bad.
+        ClimstackError: the run has no leaderboard, cells are missing or other than the blend's, or
+            the test data is bad.
     """
-    from ensemble.experiment import load_experiment
-
     folder = Path(folder)
     load_leaderboard(folder)
     experiment = load_experiment(folder / "experiment.toml")
-    with open_run(experiment, folder.parent, progress) as run:
+    with open_run(experiment, folder, progress) as run:
         store = run.train_store()
-        members = run.members(store, run.plan(store))
+        plan = run.plan(store)
+        members = [read_member(store, plan, spec, run.cells) for spec in experiment.models]
         return run.submit(members, Path(out), test, sample_submission)
+
+
+def _circumstances() -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "hardware": {
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "memory_mb": memory,
+        },
+    }

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from joblib import cpu_count
 
@@ -85,16 +86,16 @@ def plan_run(experiment: Experiment, runs: str | Path = "runs") -> RunPlan:
     n_rows = len(stored) if stored is not None else _count_rows(Path(data.train), schema)
     n_targets = len(schema.modelled_targets)
     settings = experiment.folds
-    plan = None
+    if data.test is not None and not _is_store(Path(data.test)):
+        find_columns(TableFile.open(data.test), schema, need_targets=None)
     if stored is not None:
-        plan = make_plan(
-            settings.scheme,
-            stored.time,
-            stored.column,
-            settings.n_folds,
-            settings.embargo,
-            experiment.seed,
-        )
+        time_of, column_of = stored.time, stored.column
+    else:
+        grid = data.grid_columns or schema.n_grid_columns
+        time_of, column_of = np.divmod(np.arange(n_rows - n_rows % grid), grid)
+    plan = make_plan(
+        settings.scheme, time_of, column_of, settings.n_folds, settings.embargo, experiment.seed
+    )
     with tempfile.TemporaryDirectory(prefix="climstack-probe-") as folder:
         store, probe = _probe_store(experiment, schema, Path(folder), stored)
         ratio = n_rows * (settings.n_folds - 1) / settings.n_folds / len(probe.train_rows(0))
@@ -114,7 +115,7 @@ def _probe_model(
     probe: FoldPlan,
     ratio: float,
     stored: Store | None,
-    plan: FoldPlan | None,
+    plan: FoldPlan,
     run: Path,
     folder: Path,
 ) -> ModelPlan:
@@ -141,7 +142,7 @@ def _probe_model(
     n_workers = cpu_count() if family.in_processes else 1
     n_folds, n_cells = experiment.folds.n_folds, len(targets) if family.per_target else 1
     done = None
-    if stored is not None and plan is not None:
+    if stored is not None:
         keys = [k for f in range(n_folds) for k in cell_keys(stored, plan, spec, targets, f)]
         done = sum((run / "cells" / key.hash / "score.json").is_file() for key in keys)
     missing = n_cells * n_folds - (done or 0)

@@ -13,6 +13,7 @@ from joblib import Parallel, cpu_count, delayed
 from ensemble.graph import Graph
 from ensemble.moments import Array
 from features.errors import ClimstackError
+from features.files import scratch_array
 from features.store import BLOCK_ROWS, Store
 from models.base import load_family
 from models.cross_validate import Member, Progress
@@ -46,7 +47,8 @@ def predict(
         (n, n_targets), physical units, every column of the schema.
 
     Raises:
-        ClimstackError: a member of the graph is missing, or the store has another schema.
+        ClimstackError: a member of the graph is missing or has other cells than those it was
+            made with, or the store has another schema.
     """
     if store.schema.name != graph.schema_name:
         raise ClimstackError(
@@ -58,6 +60,11 @@ def predict(
         raise ClimstackError(
             f"the graph needs member '{missing[0]}', but only {sorted(by_name)} are given"
         )
+    for name, expected in zip(graph.members, graph.member_hashes, strict=False):
+        if by_name[name].hash != expected:
+            raise ClimstackError(
+                f"member '{name}' is not the one that the blend was made with: run the stack again"
+            )
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
     try:
@@ -84,23 +91,16 @@ def _member_mean(
 ) -> Array:
     """Mean over the fold models, (n_targets, n_samples), memory-mapped."""
     folder.mkdir()
-    total = np.lib.format.open_memmap(
-        folder / "mean.npy", mode="w+", dtype="<f8", shape=(len(member.targets), len(store))
-    )
+    total = scratch_array(folder / "mean.npy", "<f8", (len(member.targets), len(store)))
     n_folds = len(member.cells)
     for fold, cells in enumerate(member.cells):
         view = cells[0].model().view
-        features = np.lib.format.open_memmap(
-            folder / "features.npy",
-            mode="w+",
-            dtype="<f4",
-            shape=(len(store), len(view.feature_names)),
-        )
+        shape = (len(store), len(view.feature_names))
+        features = scratch_array(folder / "features.npy", "<f4", shape)
         start = 0
         for block in store.inputs.blocks():
             features[start : start + len(block)] = view.transform(block)
             start += len(block)
-        features.flush()
         in_processes = load_family(member.spec.family).in_processes
         workers = n_jobs if in_processes else 1
         size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))

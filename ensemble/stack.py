@@ -7,7 +7,7 @@ In-sample: with the graph learned from all folds, the one that test rows get. On
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +102,11 @@ def compare_members(store: Store, plan: FoldPlan, members: Sequence[Member]) -> 
     """
     if not members:
         raise ClimstackError("nothing to stack: the experiment has no models")
+    if plan.n_folds < 3:
+        raise ClimstackError(
+            f"stacking needs at least 3 folds, but the plan has {plan.n_folds}: with 2, fallbacks"
+            " could only be chosen on the rows that the weights were learned from"
+        )
     for member in members:
         name = member.spec.name
         if len(member.cells) != plan.n_folds or not all(member.cells):
@@ -189,7 +194,11 @@ def fit_contenders(
 def evaluate(
     store: Store, plan: FoldPlan, members: Sequence[Member], contenders: Sequence[Contender]
 ) -> dict[str, Errors]:
-    """Score all contenders in one pass over the out-of-fold predictions."""
+    """Score all contenders in one pass over the out-of-fold predictions.
+
+    Errors are multiplied by the schema's weights: a target of weight 0 has none, and scores 1.
+    """
+    weights = store.schema.weights
     mean = _mean_of_truth(store, plan)
     block_of_row = _time_blocks(plan)
     # A block of units can straddle two folds: each pair of fold and block is kept apart.
@@ -198,12 +207,12 @@ def evaluate(
     for fold in range(plan.n_folds):
         for rows, predictions, y in out_of_fold_blocks(store, plan, members, fold):
             inputs = store.inputs[rows]
-            deviation = (y - mean) ** 2
+            deviation = ((y - mean) * weights) ** 2
             squared = {
                 c.name: np.stack(
                     [
-                        (y - c.honest[fold].apply(predictions, inputs)) ** 2,
-                        (y - c.final.apply(predictions, inputs)) ** 2,
+                        ((y - c.honest[fold].apply(predictions, inputs)) * weights) ** 2,
+                        ((y - c.final.apply(predictions, inputs)) * weights) ** 2,
                         deviation,
                     ]
                 )
@@ -234,9 +243,10 @@ def choose(contenders: Sequence[Contender], errors: Mapping[str, Errors]) -> Con
     return next(c for c in contenders if scores[c.name] >= best - TIE)
 
 
-def save_stack(folder: Path, chosen: Contender) -> None:
+def save_stack(folder: Path, chosen: Contender, members: Sequence[Member]) -> None:
     """Write ``graph.json`` and ``weights.parquet`` (target, member, weight, action)."""
-    graph = chosen.final
+    hashes = {member.spec.name: member.hash for member in members}
+    graph = replace(chosen.final, member_hashes=[hashes[name] for name in chosen.members])
     graph.save(folder / "graph.json")
     names = [graph.schema.target_columns[target] for target in graph.targets]
     table = pl.DataFrame(

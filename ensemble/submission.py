@@ -12,7 +12,7 @@ from polars.io.plugins import register_io_source
 
 from ensemble.moments import Array
 from features.errors import ClimstackError
-from features.files import atomic_path
+from features.files import atomic_path, scratch_array
 from features.metrics import r2_score
 from features.readers import IdCheck, TableFile, first_bad_value
 from features.schema import Schema
@@ -50,9 +50,8 @@ def write_submission(
     names = schema.target_columns
     with atomic_path(path) as made:
         made.parent.mkdir(parents=True, exist_ok=True)
-        values = np.memmap(
-            made.parent / "values.f64", "<f8", mode="w+", shape=(len(sample_ids), len(names))
-        )
+        shape = (len(sample_ids), len(names))
+        values = scratch_array(made.parent / "values.npy", "<f8", shape)
         start = 0
         for block in blocks:
             if not np.isfinite(block).all():
@@ -83,6 +82,16 @@ def write_submission(
             columns = {schema.id_column: pl.String()} | dict.fromkeys(names, pl.Float64())
             lazy = register_io_source(lambda *_: frames(), schema=columns)
             lazy.sink_parquet(made, row_group_size=BLOCK_ROWS)
+
+
+def check_ids(sample_submission: str | Path, schema: Schema, sample_ids: pl.Series) -> None:
+    """See that a sample submission names exactly the given ids, in whatever order.
+
+    Raises:
+        ClimstackError: missing, extra, malformed or repeated ids.
+    """
+    wanted = read_ids(sample_submission, schema.id_column)
+    _positions(wanted, sample_ids, str(sample_submission), "the test set")
 
 
 def read_ids(path: str | Path, id_column: str) -> pl.Series:

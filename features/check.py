@@ -103,6 +103,18 @@ def check_file(
                 " order: columns are taken by name, so this does no harm here",
             )
         )
+    if file.path.suffix == ".parquet":
+        types = pl.read_parquet_schema(file.path)
+        narrow = [c for c in present if types[c].is_numeric() and types[c] != pl.Float64()]
+        if narrow:
+            found = ", ".join(sorted({str(types[c]) for c in narrow}))
+            findings.append(
+                Finding(
+                    "warning",
+                    f"{file.path}: {len(narrow)} columns have type {found}, not Float64, so small"
+                    f" values may be lost already: {compress(narrow)}",
+                )
+            )
     if schema.id_column in file.columns and present:
         findings += _check_values(file, schema, present, n_grid_columns if has_targets else 1)
     order = {"error": 0, "warning": 1, "note": 2}

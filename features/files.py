@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from features.errors import ClimstackError
 
 
@@ -48,11 +51,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             made.replace(path)
         except OSError:
-            if not path.is_dir():  # a folder can't replace a filled one
+            if not (made.is_dir() and path.is_dir()):  # a folder can't replace a filled one
                 raise
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def scratch_array(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A new memory-mapped ``.npy`` file whose disk space is there, all zeros.
+
+    Raises:
+        OSError: the disk is full; writing into a sparse map would kill the process instead.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def write_text(path: Path, text: str) -> None:

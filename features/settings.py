@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -70,6 +71,8 @@ def _as(hint: Any, value: Any, where: str) -> Any:
         return tuple(_as(args[0], item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ClimstackError(f"{where} must be finite, but got {value}")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ClimstackError(f"{where} must be {hint.__name__}, but got {value!r}")
     return value

@@ -55,7 +55,15 @@ class TabularView:
             ClimstackError: wrong width, or a value is not finite.
         """
         check_inputs(self.schema, inputs)
-        encoded = self.scaler.transform(_encode(self.schema, inputs, self.both))
+        with np.errstate(all="ignore"):  # what comes of it is looked at next
+            encoded = self.scaler.transform(_encode(self.schema, inputs, self.both))
+        if not np.isfinite(encoded).all():
+            row, column = np.argwhere(~np.isfinite(encoded))[0]
+            name = _names(self.schema, self.both)[column]
+            raise ClimstackError(
+                f"feature '{name}' is {encoded[row, column]} in row {row}: an input it is computed"
+                " from is out of any physical range"
+            )
         kept = encoded[:, ~self.scaler.constant]
         return np.clip(kept, -self.clip, self.clip).astype(np.float32)
 

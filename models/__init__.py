@@ -1,7 +1,7 @@
 """What learns: model families, the fold loop, the out-of-fold store."""
 
 from models.base import FoldData, ModelSpec, available_families, load_family
-from models.cross_validate import Member, cell_keys, cross_validate
+from models.cross_validate import Member, cell_keys, cross_validate, read_member
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "cell_keys",
     "cross_validate",
     "load_family",
+    "read_member",
 ]

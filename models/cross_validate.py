@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError
+from features.files import content_hash
 from features.folds import FoldPlan
 from features.metrics import r2_score
 from features.store import Store
@@ -52,6 +54,11 @@ class Member:
     def models(self, fold: int) -> list[TrainedModel]:
         """The fold's models, in order of targets."""
         return [cell.model() for cell in self.cells[fold]]
+
+    @property
+    def hash(self) -> str:
+        """Which cells it has: another fit, fold plan or data gives another hash."""
+        return content_hash([[cell.path.name for cell in fold] for fold in self.cells])
 
     @property
     def seconds(self) -> float:
@@ -145,6 +152,7 @@ class _Fold:
     view: TabularView
     scaler: Scaler
     shared_seconds: float
+    main_process: int
 
     def fit(self, keys: list[CellKey], positions: list[list[int]]) -> Iterator[Cell]:
         """Fit the cells one after the other and store each as soon as it is done."""
@@ -165,6 +173,11 @@ class _Fold:
                     f" {names[0]} in fold {key_of[tuple(served)].fold}: change its parameters"
                 )
             r2 = r2_score(np.asarray(truth[:, served]), oof)
+            if not np.isfinite(r2).all():
+                raise ClimstackError(
+                    f"{key_of[tuple(served)].targets[int(np.isfinite(r2).argmin())]} has values"
+                    " too large to square: look at it with 'climstack data check'"
+                )
             seconds = time.process_time() - start + self.shared_seconds
             score = {
                 "seconds": round(seconds, 3),
@@ -175,8 +188,39 @@ class _Fold:
             start = time.process_time()
 
     def fit_all(self, keys: list[CellKey], positions: list[list[int]]) -> list[Cell]:
-        """The same as a list, for a worker process."""
-        return list(self.fit(keys, positions))
+        """The same as a list, for a worker process, which ends when the main process is gone."""
+        done = []
+        for cell in self.fit(keys, positions):
+            done.append(cell)
+            if self.main_process not in (os.getppid(), os.getpid()):
+                os._exit(1)
+        return done
+
+
+def read_member(
+    store: Store,
+    plan: FoldPlan,
+    spec: ModelSpec,
+    cells: CellStore,
+    targets: NDArray[np.intp] | None = None,
+) -> Member:
+    """A base learner whose cells are all finished; fits nothing.
+
+    Raises:
+        ClimstackError: a cell is missing.
+    """
+    targets = store.schema.modelled_targets if targets is None else targets
+    found: list[list[Cell]] = []
+    for fold in range(plan.n_folds):
+        keys = cell_keys(store, plan, spec, targets, fold)
+        have = [cell for key in keys if (cell := cells.find(key)) is not None]
+        if len(have) < len(keys):
+            raise ClimstackError(
+                f"member '{spec.name}' lacks {len(keys) - len(have)} of {len(keys)} cells in fold"
+                f" {fold}: run the experiment first"
+            )
+        found.append(have)
+    return Member(spec, targets, found, 0)
 
 
 def _fit_fold(
@@ -199,7 +243,9 @@ def _fit_fold(
         np.save(scratch / "valid_features.npy", data.arrays(valid)[0])
         truth = data.store.require_targets()[valid][:, data.targets]
         np.save(scratch / "valid_truth.npy", truth)
-        fold = _Fold(spec, cells, scratch, prepared, data.view, data.scaler, shared_seconds)
+        fold = _Fold(
+            spec, cells, scratch, prepared, data.view, data.scaler, shared_seconds, os.getpid()
+        )
         if not family.in_processes:
             yield from fold.fit(keys, positions)
             return

@@ -537,10 +537,10 @@ EXPERIMENTS = {
     ),
     "out_of_range": (
         EXPERIMENT + "[folds]\nn_folds = 1\n",
-        ["[folds] n_folds must be at least 2, but got 1"],
+        ["[folds] n_folds must be at least 3 to stack, but got 1"],
     ),
     "parameter_out_of_range": (PARAMS + "clip = -1\n", ["clip must be above 0, but got -1"]),
-    "nan_parameter": (PARAMS + "clip = nan\n", ["clip must be above 0, but got nan"]),
+    "nan_parameter": (PARAMS + "clip = nan\n", ["clip must be finite, but got nan"]),
     "negative_seed": (
         "seed = -1\n" + EXPERIMENT,
         ["the experiment seed must be 0 to 2147483647, but got -1"],
@@ -1049,7 +1049,7 @@ def test_check_command_exits_1_and_lists_findings(good, tmp_path, monkeypatch, c
     printed = capsys.readouterr()
     assert printed.out.startswith("error ")
     assert f"{AT} nan in row {ROW}" in printed.out
-    assert printed.out.splitlines()[-1].startswith("1 errors, ")
+    assert printed.out.splitlines()[-1].startswith("errors: 1, ")
     assert printed.err == ""
 
 

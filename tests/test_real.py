@@ -73,7 +73,7 @@ def test_trees_beat_ridge_and_the_blend_beats_both(real_folder, tmp_path):
 
     file = Path(__file__).parents[1] / "configs" / "leap_real.toml"
     experiment = load_experiment(file)
-    with open_run(experiment, tmp_path) as run:
+    with open_run(experiment, tmp_path / "run") as run:
         store = run.train_store()
         plan = run.plan(store)
         targets = store.schema.modelled_targets[::12]

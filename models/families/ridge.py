@@ -34,7 +34,8 @@ class RidgeParams:
     """Parameters of ridge regression.
 
     Attributes:
-        alphas: candidate penalties; features are standardised.
+        alphas: candidate penalties; features and targets are standardised, and the intercept,
+            which is small then, is penalised too.
         clip: features are clipped to +-clip standard deviations, so that a line fitted on common
             values does not run away on rare ones.
         inner_fraction: share of the training time that the penalty is chosen on.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble import load_experiment, open_run, plan_run, run_experiment, score_files
+from ensemble import (
+    load_experiment,
+    open_run,
+    plan_run,
+    run_experiment,
+    score_files,
+    submit_run,
+)
 from ensemble.cli import main
 from features import ClimstackError
 
@@ -69,6 +77,9 @@ def test_a_runs_folder_holds_what_it_should(finished, generated, schema):
     assert len(cells_of(run)) == 3 * (1 + 292)
     facts = json.loads((run / "run.json").read_text())
     stages = {stage["stage"]: stage for stage in facts["stages"]}
+    assert list(stages) == [
+        "convert train", "convert test", "fit linear", "fit trees", "stack", "submit"
+    ]  # fmt: skip
     assert stages["fit trees"]["cells_computed"] == 876
     assert facts["versions"]["lightgbm"]
     submission = pl.read_parquet(run / "submission.parquet")
@@ -89,9 +100,11 @@ def test_the_resolved_experiment_is_an_experiment(finished):
 def test_a_rerun_computes_nothing(finished):
     file, run = finished
     before = {name: (run / name).read_bytes() for name in FINAL}
+    first = json.loads((run / "run.json").read_text())["stages"]
     run_experiment(load_experiment(file), run.parent)
-    facts = json.loads((run / "run.json").read_text())
-    computed = [stage.get("cells_computed", 0) for stage in facts["stages"]]
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    assert stages[: len(first)] == first
+    computed = [stage.get("cells_computed", 0) for stage in stages[len(first) :]]
     assert sum(computed) == 0
     assert {name: (run / name).read_bytes() for name in FINAL} == before
 
@@ -120,8 +133,9 @@ def test_killed_ten_times_at_random_it_ends_equal(finished, generated, tmp_path)
     assert kills >= 5
     before = {p: p.stat().st_mtime_ns for p in (run / "cells").glob("*/score.json")}
     run_experiment(load_experiment(file), tmp_path / "runs")
-    facts = json.loads((run / "run.json").read_text())
-    computed = sum(stage.get("cells_computed", 0) for stage in facts["stages"])
+    stages = json.loads((run / "run.json").read_text())["stages"][-4:]
+    assert [stage["stage"] for stage in stages] == ["fit linear", "fit trees", "stack", "submit"]
+    computed = sum(stage.get("cells_computed", 0) for stage in stages)
     assert computed == len(everything) - len(survived)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert cells_of(run) == everything
@@ -133,7 +147,7 @@ def test_killed_ten_times_at_random_it_ends_equal(finished, generated, tmp_path)
 def test_two_runs_at_once_are_refused(finished):
     file, run = finished
     with (
-        open_run(load_experiment(file), run.parent),
+        open_run(load_experiment(file), run),
         pytest.raises(ClimstackError, match="another process is running"),
     ):
         run_experiment(load_experiment(file), run.parent)
@@ -143,12 +157,12 @@ def test_changed_data_is_refused(generated, tmp_path):
     copy = tmp_path / "train.parquet"
     copy.write_bytes(generated["train"].read_bytes())
     file = write_experiment(tmp_path, generated | {"train": copy})
-    with open_run(load_experiment(file), tmp_path) as run:
+    with open_run(load_experiment(file), tmp_path / "run") as run:
         run.plan(run.train_store())
     pl.read_parquet(copy).head(16 * 20).write_parquet(copy)
     with (
-        open_run(load_experiment(file), tmp_path) as run,
-        pytest.raises(ClimstackError, match="is not the file"),
+        open_run(load_experiment(file), tmp_path / "run") as run,
+        pytest.raises(ClimstackError, match="holds other rows than"),
     ):
         run.train_store()
 
@@ -246,7 +260,7 @@ def test_data_commands(tmp_path, monkeypatch, capsys):
     train = tmp_path / "g" / "train.parquet"
     code, out, _ = call(monkeypatch, capsys, "data", "check", train, "--grid-columns", 8)
     assert code == 0
-    assert "0 errors" in out
+    assert "errors: 0" in out
     code, out, _ = call(monkeypatch, capsys, "data", "check", train, "--grid-columns", 7)
     assert code == 1
     assert "not a multiple of 7" in out
@@ -272,3 +286,131 @@ def test_wrong_usage_exits_2(monkeypatch, capsys):
     assert call(monkeypatch, capsys, "no-such-command")[0] == 2
     assert call(monkeypatch, capsys, "score", "one.csv")[0] == 2
     assert call(monkeypatch, capsys, "leaderboard", "nowhere")[0] == 1
+
+
+def test_a_touched_file_is_only_converted_again(generated, tmp_path):
+    copy = tmp_path / "train.parquet"
+    copy.write_bytes(generated["train"].read_bytes())
+    file = write_experiment(tmp_path, generated | {"train": copy})
+    hashes = []
+    for _ in range(2):
+        with open_run(load_experiment(file), tmp_path / "run") as run:
+            hashes.append(run.train_store().data_hash)
+        copy.touch()
+    assert hashes[0] == hashes[1]
+
+
+def test_bad_test_data_is_refused_before_anything_is_fitted(generated, tmp_path):
+    for bad in ({"test": tmp_path / "nowhere.csv"}, {"sample_submission": generated["train"]}):
+        file = write_experiment(tmp_path, generated | bad)
+        with pytest.raises(ClimstackError, match=r"nowhere|lacks .* ids"):
+            run_experiment(load_experiment(file), tmp_path)
+        assert not cells_of(tmp_path / "small")
+
+
+def test_a_refused_experiment_leaves_the_run_as_it_was(finished):
+    file, run = finished
+    before = (run / "experiment.toml").read_bytes()
+    other = file.with_name("refused.toml")
+    other.write_text(file.read_text().replace("n_folds = 3", "n_folds = 4"))
+    with pytest.raises(ClimstackError, match="other folds"):
+        run_experiment(load_experiment(other), run.parent)
+    assert (run / "experiment.toml").read_bytes() == before
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A finished run under another name, elsewhere."""
+    return shutil.copytree(finished[1], tmp_path / "moved")
+
+
+def test_a_moved_run_submits_from_its_own_cells(copied, finished, generated, tmp_path):
+    out = submit_run(copied, tmp_path / "s.parquet")
+    assert out.read_bytes() == (finished[1] / "submission.parquet").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["moved", "s.parquet"]
+    other = pl.read_parquet(generated["test"]).head(7)
+    other.write_parquet(tmp_path / "seven.parquet")
+    submit_run(copied, tmp_path / "seven.csv", tmp_path / "seven.parquet")
+    assert pl.read_csv(tmp_path / "seven.csv")["sample_id"].to_list() == [
+        f"test_{i}" for i in range(7)
+    ]
+
+
+def test_submit_refuses_models_that_the_blend_was_not_made_with(copied, tmp_path):
+    experiment = copied / "experiment.toml"
+    text = experiment.read_text()
+    experiment.write_text(text.replace("clip = 8.0", "clip = 7.0"))
+    with pytest.raises(ClimstackError, match="'linear' lacks 1 of 1 cells"):
+        submit_run(copied, tmp_path / "s.parquet")
+    with open_run(load_experiment(experiment), copied) as run:
+        store = run.train_store()
+        run.members(store, run.plan(store))
+    with pytest.raises(
+        ClimstackError, match="'linear' is not the one that the blend was made with"
+    ):
+        submit_run(copied, tmp_path / "s.parquet")
+    assert not (tmp_path / "s.parquet").exists()
+
+
+def test_a_new_blend_deletes_the_old_submission(copied):
+    experiment = copied / "experiment.toml"
+    experiment.write_text(
+        experiment.read_text().replace('"nnls"', '"mean"').replace('"best", ', "")
+    )
+    experiment.write_text(experiment.read_text().replace('["mean", "mean"]', '["mean"]'))
+    with open_run(load_experiment(experiment), copied) as run:
+        store = run.train_store()
+        plan = run.plan(store)
+        run.stack(store, plan, run.members(store, plan))
+    assert not (copied / "submission.parquet").exists()
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_run_is_killed_alone(generated, tmp_path):
+    """The system may kill the main process and no other: its workers must not fit on."""
+    file = write_experiment(tmp_path, generated, "n_rounds = 60")
+    command = [sys.executable, "-c", "from ensemble.cli import main; main()", "run", str(file)]
+    command += ["--runs", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(cells_of(tmp_path / "small")) < 10 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    time.sleep(5)
+    settled = cells_of(tmp_path / "small")
+    time.sleep(3)
+    assert 10 <= len(settled) < 800
+    assert cells_of(tmp_path / "small") == settled
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_the_leaderboard_names_models_on_a_narrow_terminal(finished, monkeypatch, columns):
+    from io import StringIO
+
+    from rich.console import Console
+
+    from ensemble import console, load_leaderboard
+
+    text = StringIO()
+    terminal = Console(file=text, width=columns, force_terminal=True, no_color=True)
+    monkeypatch.setattr(console, "out", terminal)
+    console.show_leaderboard(load_leaderboard(finished[1]))
+    for row in load_leaderboard(finished[1]):
+        assert row["model"] in text.getvalue()
+        assert f"{row['score']:.4f}" in text.getvalue()
+
+
+def test_ctrl_c_says_how_to_go_on(generated, tmp_path):
+    file = write_experiment(tmp_path, generated, "n_rounds = 60")
+    command = [sys.executable, "-c", "from ensemble.cli import main; main()", "run", str(file)]
+    process = subprocess.Popen(
+        [*command, "--runs", str(tmp_path)], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not cells_of(tmp_path / "small") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "error: interrupted: the same command goes on where it stopped" in said

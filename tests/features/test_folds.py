@@ -53,7 +53,7 @@ def test_time_blocks_validate_every_row_once_and_keep_the_embargo(size):
 @given(sizes)
 def test_forward_chaining_never_trains_on_the_future(size):
     n_times, n_columns, n_folds, embargo, seed = size
-    time = make_time(n_times, n_columns, seed)
+    time = make_time(n_times + 12, n_columns, seed)  # the first block must outlast the embargo
     plan = forward_chaining(time, n_folds, embargo)
     for k in range(n_folds):
         assert time[plan.train_rows(k)].max() < time[plan.valid_rows(k)].min() - embargo

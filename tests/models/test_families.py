@@ -209,19 +209,45 @@ def test_no_leak_a_memorising_model_scores_chance_out_of_fold(family, schema, tm
     assert r2_score(truth, oof).max() < 0.05
 
 
-def test_a_family_sees_no_validation_rows(family, store, plan, few_targets, tmp_path):
-    """Validation rows may be anything while a family prepares and fits: it never reads them."""
-    asked = []
+class Watched:
+    """A store that notes which rows are read."""
 
-    class Watched(FoldData):
-        def blocks(self, rows, size=4096):
-            asked.append(rows)
-            return super().blocks(rows, size)
+    def __init__(self, store):
+        self._store, self.schema, self.path = store, store.schema, store.path
+        self.asked = []
+        self.inputs = WatchedMatrix(store.inputs, self.asked)
+        self.targets = WatchedMatrix(store.targets, self.asked)
 
+    def __len__(self):
+        return len(self._store)
+
+    def require_targets(self):
+        return self.targets
+
+
+class WatchedMatrix:
+    def __init__(self, matrix, asked):
+        self._matrix, self._asked, self.shape = matrix, asked, matrix.shape
+
+    def __len__(self):
+        return len(self._matrix)
+
+    def __getitem__(self, rows):
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self._matrix)))
+        self._asked.append(rows)
+        return self._matrix[rows]
+
+    def blocks(self, rows=None, size=4096):
+        yield self[slice(None) if rows is None else rows]
+
+
+def test_a_family_reads_no_validation_rows(family, store, plan, few_targets, tmp_path):
+    """View, scaler, preparation and fit together read training rows of the fold alone."""
+    watched = Watched(store)
     model = load_family(family)
-    data = Watched(store, plan, 0, few_targets, model.both)
+    data = FoldData(watched, plan, 0, few_targets, model.both)
     params = spec_of(family).parsed
     list(model.fit(model.prepare(data, params, tmp_path), range(len(few_targets)), params, 0))
-    seen = np.concatenate(asked)
-    assert not set(seen) & set(plan.valid_rows(0))
-    assert set(seen) <= set(plan.train_rows(0))
+    assert set(np.concatenate(watched.asked)) <= set(plan.train_rows(0))
+    assert not set(np.concatenate(watched.asked)) & set(plan.valid_rows(0))

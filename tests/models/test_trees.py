@@ -61,7 +61,10 @@ def test_xgboost_equals_fresh_matrices(store, plan, few_targets, tmp_path):
 
 @pytest.mark.parametrize(
     ("family", "params", "module", "name"),
-    [("lightgbm", LIGHTGBM, lgb, "Dataset"), ("xgboost", XGBOOST, xgb, "QuantileDMatrix")],
+    [
+        ("lightgbm", LIGHTGBM | {"early_stopping_rounds": 5}, lgb, "Dataset"),
+        ("xgboost", XGBOOST, xgb, "QuantileDMatrix"),
+    ],
 )
 def test_one_binning_per_fold(
     store, plan, few_targets, tmp_path, monkeypatch, family, params, module, name
