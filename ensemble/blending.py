@@ -7,8 +7,6 @@ returns one weight per member. It never sees rows, so it can be cross-fitted at 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.moments import Array, Moments
-from features.errors import ClimstackError, closest
+from features import registry
 
 Level = Literal["all", "group", "target"]
 LEVELS: tuple[Level, ...] = ("all", "group", "target")
@@ -109,8 +107,7 @@ def candidates(blenders: Sequence[str], levels: Sequence[Level]) -> list[Candida
 
 def available_blenders() -> list[str]:
     """Names of the blenders, found by file name in ``ensemble/blenders``."""
-    package = importlib.import_module("ensemble.blenders")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return registry.names("ensemble.blenders")
 
 
 def load_blender(name: str) -> Blender:
@@ -119,9 +116,7 @@ def load_blender(name: str) -> Blender:
     Raises:
         ClimstackError: no such file in ``ensemble/blenders``.
     """
-    if name not in available_blenders():
-        raise ClimstackError(f"no blender '{name}': {closest(name, available_blenders())}")
-    blender: Blender = importlib.import_module(f"ensemble.blenders.{name}").BLENDER
+    blender: Blender = registry.load("ensemble.blenders", name, "BLENDER", "blender")
     return blender
 
 

@@ -6,8 +6,6 @@ a level into a column index.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -15,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from features import registry
 from features.errors import ClimstackError, closest
 
 Encoding = Literal["linear", "log"]
@@ -206,8 +205,7 @@ class Schema:
 
 def available_schemas() -> list[str]:
     """Names of the schemas in ``features/schemas``, found by file name."""
-    package = importlib.import_module("features.schemas")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return registry.names("features.schemas")
 
 
 def load_schema(name: str) -> Schema:
@@ -216,7 +214,5 @@ def load_schema(name: str) -> Schema:
     Raises:
         ClimstackError: no file of that name in ``features/schemas``.
     """
-    if name not in available_schemas():
-        raise ClimstackError(f"no schema '{name}': {closest(name, available_schemas())}")
-    schema: Schema = importlib.import_module(f"features.schemas.{name}").SCHEMA
+    schema: Schema = registry.load("features.schemas", name, "SCHEMA", "schema")
     return schema

@@ -54,6 +54,24 @@ def check(holds: bool, sentence: str) -> None:
         raise ClimstackError(sentence)
 
 
+def require(settings: object, **intervals: str) -> None:
+    """Check numbers of a settings object against intervals.
+
+    Args:
+        settings: the object, its attributes named as the keys.
+        **intervals: as ``"(0, 1]"`` or ``"[1, inf)"``.
+
+    Raises:
+        ClimstackError: a value lies outside its interval.
+    """
+    for name, interval in intervals.items():
+        value = getattr(settings, name)
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        above = value >= low if interval[0] == "[" else value > low
+        below = value <= high if interval[-1] == "]" else value < high
+        check(above and below, f"{name} must lie in {interval}, but got {value}")
+
+
 def _as(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):

@@ -15,8 +15,6 @@ A family never sees validation targets, and never scales: features and targets a
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +24,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError, closest
+from features import registry
 from features.folds import FoldPlan, Rows
 from features.settings import from_table
 from features.store import BLOCK_ROWS, Store
@@ -170,8 +168,7 @@ class ModelSpec:
 
 def available_families() -> list[str]:
     """Names of the model families, found by file name in ``models/families``."""
-    package = importlib.import_module("models.families")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return registry.names("models.families")
 
 
 def load_family(name: str) -> Family:
@@ -180,7 +177,5 @@ def load_family(name: str) -> Family:
     Raises:
         ClimstackError: no such file in ``models/families``.
     """
-    if name not in available_families():
-        raise ClimstackError(f"no model family '{name}': {closest(name, available_families())}")
-    family: Family = importlib.import_module(f"models.families.{name}").MODEL
+    family: Family = registry.load("models.families", name, "MODEL", "model family")
     return family

@@ -539,7 +539,7 @@ EXPERIMENTS = {
         EXPERIMENT + "[folds]\nn_folds = 1\n",
         ["[folds] n_folds must be at least 3 to stack, but got 1"],
     ),
-    "parameter_out_of_range": (PARAMS + "clip = -1\n", ["clip must be above 0, but got -1"]),
+    "parameter_out_of_range": (PARAMS + "clip = -1\n", ["clip must lie in (0, inf), but got -1"]),
     "nan_parameter": (PARAMS + "clip = nan\n", ["clip must be finite, but got nan"]),
     "negative_seed": (
         "seed = -1\n" + EXPERIMENT,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from features.settings import check
+from features.settings import require
 from models.base import Array, Fitted, Float32, FoldData
 
 
@@ -52,29 +52,18 @@ class LightGBMParams:
     inner_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self.n_rounds >= 1, f"n_rounds must be at least 1, but got {self.n_rounds}")
-        check(
-            self.learning_rate > 0, f"learning_rate must be above 0, but got {self.learning_rate}"
-        )
-        check(self.num_leaves >= 2, f"num_leaves must be at least 2, but got {self.num_leaves}")
-        check(2 <= self.max_bin <= 65535, f"max_bin must be 2 to 65535, but got {self.max_bin}")
-        check(
-            0 < self.feature_fraction <= 1,
-            f"feature_fraction must lie in (0, 1], but got {self.feature_fraction}",
-        )
-        check(
-            self.min_data_in_leaf >= 1,
-            f"min_data_in_leaf must be at least 1, but got {self.min_data_in_leaf}",
-        )
-        check(self.lambda_l2 >= 0, f"lambda_l2 must be at least 0, but got {self.lambda_l2}")
-        check(self.label_clip > 0, f"label_clip must be above 0, but got {self.label_clip}")
-        check(
-            self.early_stopping_rounds >= 0,
-            f"early_stopping_rounds must be at least 0, but got {self.early_stopping_rounds}",
-        )
-        check(
-            0 < self.inner_fraction < 0.5,
-            f"inner_fraction must lie between 0 and 0.5, but got {self.inner_fraction}",
+        require(
+            self,
+            n_rounds="[1, inf)",
+            learning_rate="(0, inf)",
+            num_leaves="[2, 131072]",
+            max_bin="[2, 65535]",
+            feature_fraction="(0, 1]",
+            min_data_in_leaf="[1, inf)",
+            lambda_l2="[0, inf)",
+            label_clip="(0, inf)",
+            early_stopping_rounds="[0, inf)",
+            inner_fraction="(0, 0.5)",
         )
 
     def engine(self, seed: int) -> dict[str, Any]:

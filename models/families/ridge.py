@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from features.folds import Rows
-from features.settings import check
+from features.settings import check, require
 from models.base import Array, Fitted, Float32, FoldData
 
 
@@ -50,11 +50,7 @@ class RidgeParams:
             len(self.alphas) > 0 and min(self.alphas) > 0,
             f"alphas must be one or more numbers above 0, but got {list(self.alphas)}",
         )
-        check(self.clip > 0, f"clip must be above 0, but got {self.clip}")
-        check(
-            0 < self.inner_fraction < 0.5,
-            f"inner_fraction must lie between 0 and 0.5, but got {self.inner_fraction}",
-        )
+        require(self, clip="(0, inf)", inner_fraction="(0, 0.5)")
 
 
 @dataclass

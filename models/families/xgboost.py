@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from features.settings import check
+from features.settings import require
 from models.base import Array, Fitted, Float32, FoldData
 
 
@@ -47,34 +47,22 @@ class XGBoostParams:
     label_clip: float = 10.0
     early_stopping_rounds: int = 25
     inner_fraction: float = 0.1
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
 
     def __post_init__(self) -> None:
-        check(self.n_rounds >= 1, f"n_rounds must be at least 1, but got {self.n_rounds}")
-        check(
-            self.learning_rate > 0, f"learning_rate must be above 0, but got {self.learning_rate}"
+        require(
+            self,
+            n_rounds="[1, inf)",
+            learning_rate="(0, inf)",
+            max_depth="[1, 20]",
+            max_bin="[2, 65535]",
+            colsample_bytree="(0, 1]",
+            min_child_weight="[0, inf)",
+            reg_lambda="[0, inf)",
+            label_clip="(0, inf)",
+            early_stopping_rounds="[0, inf)",
+            inner_fraction="(0, 0.5)",
         )
-        check(1 <= self.max_depth <= 20, f"max_depth must be 1 to 20, but got {self.max_depth}")
-        check(2 <= self.max_bin <= 65535, f"max_bin must be 2 to 65535, but got {self.max_bin}")
-        check(
-            0 < self.colsample_bytree <= 1,
-            f"colsample_bytree must lie in (0, 1], but got {self.colsample_bytree}",
-        )
-        check(
-            self.min_child_weight >= 0,
-            f"min_child_weight must be at least 0, but got {self.min_child_weight}",
-        )
-        check(self.reg_lambda >= 0, f"reg_lambda must be at least 0, but got {self.reg_lambda}")
-        check(self.label_clip > 0, f"label_clip must be above 0, but got {self.label_clip}")
-        check(
-            self.early_stopping_rounds >= 0,
-            f"early_stopping_rounds must be at least 0, but got {self.early_stopping_rounds}",
-        )
-        check(
-            0 < self.inner_fraction < 0.5,
-            f"inner_fraction must lie between 0 and 0.5, but got {self.inner_fraction}",
-        )
-        check(self.device in ("cpu", "cuda"), f"device must be cpu or cuda, but got {self.device}")
 
     def engine(self, seed: int) -> dict[str, Any]:
         """The settings as XGBoost takes them."""
