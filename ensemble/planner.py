@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,8 @@ from models.base import load_family
 from models.cross_validate import cell_keys, cross_validate, peak_memory_mb
 from models.oof import CellStore
 
-PROBE_ROWS = 8192
+PROBE_ROWS = 16_384
+PROBE_TIMESTEPS = 12  # at least
 PROBE_TARGETS = 8
 
 
@@ -169,14 +169,13 @@ def _probe_store(
     grid = experiment.data.grid_columns or schema.n_grid_columns
     if stored is not None:
         grid = stored.n_grid_columns
-    n_wanted = max(PROBE_ROWS // grid, 12) * grid
+    n_wanted = max(PROBE_ROWS // grid, PROBE_TIMESTEPS) * grid
     columns = [schema.id_column, *schema.input_columns, *schema.target_columns]
     with atomic_path(folder / "probe.parquet") as made:
         pl.concat(_head(experiment, schema, columns, stored, n_wanted)).write_parquet(made)
     store = convert(folder / "probe.parquet", folder / "store", schema, grid)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return store, time_blocks(store.time, 2, 0)
+    n_folds = min(experiment.folds.n_folds, PROBE_TIMESTEPS // 2)
+    return store, time_blocks(store.time, n_folds, 0)
 
 
 def _head(
