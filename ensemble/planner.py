@@ -28,7 +28,7 @@ from models.oof import CellStore
 
 PROBE_ROWS = 16_384
 PROBE_TIMESTEPS = 12  # at least
-PROBE_TARGETS = 8
+PROBE_TARGETS = 16
 
 
 @dataclass(frozen=True)
@@ -122,24 +122,34 @@ def _probe_model(
     spec = experiment.model(name)
     family = load_family(spec.family)
     targets = store.schema.modelled_targets
+    n_workers = cpu_count() if family.in_processes else 1
     before = peak_memory_mb()
     spread = targets[:: max(1, len(targets) // PROBE_TARGETS)]
-    # One target shows what a fold costs before its first; the others show what each one adds.
-    samples = [spread[:1], spread[1:]] if family.per_target else [targets]
-    walls, cells = [], []
-    for sample in samples:
+    # One target shows what a fold costs before its first; the others, fitted by all workers at
+    # once because those slow each other down, show what each one adds.
+    samples = [(spread[:1], 1), (spread[1:], n_workers)] if family.per_target else [(targets, 1)]
+    walls, cells, worker_mb = [], [], 0
+    for sample, n_jobs in samples:
         start = time.perf_counter()
         member = cross_validate(
-            store, probe, spec, CellStore(folder / "cells"), targets=sample, folds=[0], n_jobs=1
+            store,
+            probe,
+            spec,
+            CellStore(folder / "cells"),
+            targets=sample,
+            folds=[0],
+            n_jobs=n_jobs,
         )
         walls.append(time.perf_counter() - start)
         cells += member.cells[0]
-    per_cell = walls[0]
-    shared = 0.0
+        worker_mb = member.peak_memory_mb if n_jobs > 1 else 0
+    per_cell, shared = walls[0], 0.0
     if family.per_target:
-        per_cell = max(walls[1] - walls[0], 0.0) / max(len(spread) - 2, 1)
+        # Each cell's seconds hold its share of the fold's costs: take that out again.
+        n_sample = len(spread) - 1
+        mean = member.seconds / n_sample
+        per_cell = max(mean - walls[0] / n_sample, 0.0) / (1 - 1 / n_sample)
         shared = max(walls[0] - per_cell, 0.0)
-    n_workers = cpu_count() if family.in_processes else 1
     n_folds, n_cells = experiment.folds.n_folds, len(targets) if family.per_target else 1
     done = None
     if stored is not None:
@@ -157,7 +167,7 @@ def _probe_model(
         n_cells * n_folds,
         done,
         seconds / 60,
-        int(before + grown + (n_workers - 1) * grown / 2),
+        int(before + grown + n_workers * worker_mb * max(ratio, 1.0)),
         int(disk / 2**20),
     )
 
