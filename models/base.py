@@ -106,12 +106,14 @@ class Family(Protocol):
     Attributes:
         Params: frozen dataclass of its parameters; refuses bad values with a ClimstackError.
         per_target: targets are fitted one by one (True), or all together (False).
+        package: the distribution that does the fitting; its version is part of a cell's key.
         in_processes: what ``prepare`` returns can be handed to worker processes.
         both: whether its view shows log-encoded variables in both forms.
     """
 
     Params: ClassVar[type[Any]]
     per_target: ClassVar[bool]
+    package: ClassVar[str]
     in_processes: ClassVar[bool]
     both: ClassVar[bool]
 

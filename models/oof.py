@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class CellKey:
     """Everything that a cell's predictions depend on.
 
     Attributes:
-        version: of climstack: a new one may fit differently.
+        versions: of climstack and of what fits: a new one may fit differently.
         data: the store's data hash.
         folds: the fold plan's hash.
         family: the model family.
@@ -49,7 +50,7 @@ class CellKey:
         targets: names of the target columns.
     """
 
-    version: str
+    versions: dict[str, str]
     data: str
     folds: str
     family: str
@@ -63,10 +64,10 @@ class CellKey:
         cls, data: str, folds: str, spec: ModelSpec, fold: int, targets: Iterable[str]
     ) -> CellKey:
         """The key of a model on a fold."""
+        packages = ("climstack", load_family(spec.family).package)
+        versions = {package: _version(package) for package in packages}
         params = asdict(spec.parsed)
-        return cls(
-            version("climstack"), data, folds, spec.family, params, spec.seed, fold, tuple(targets)
-        )
+        return cls(versions, data, folds, spec.family, params, spec.seed, fold, tuple(targets))
 
     @property
     def hash(self) -> str:
@@ -186,6 +187,11 @@ class CellStore:
     def sweep(self) -> None:
         """Delete what killed writers left half-made."""
         remove_leftovers(self.path)
+
+
+@cache
+def _version(package: str) -> str:
+    return version(package)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

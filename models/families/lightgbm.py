@@ -103,6 +103,7 @@ class LightGBM:
     """The family; see :mod:`models.base`."""
 
     Params = LightGBMParams
+    package = "lightgbm"
     per_target = True
     in_processes = True
     both = False

@@ -134,6 +134,7 @@ class Ridge:
     """The family; see :mod:`models.base`."""
 
     Params = RidgeParams
+    package = "numpy"
     per_target = False
     in_processes = False
     both = True

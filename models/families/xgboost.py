@@ -110,6 +110,7 @@ class XGBoost:
     """The family; see :mod:`models.base`."""
 
     Params = XGBoostParams
+    package = "xgboost"
     per_target = True
     in_processes = False
     both = False

@@ -92,6 +92,7 @@ def test_keys_name_everything(store, plan, few_targets):
     assert len({key.hash for key in keys}) == 5
     assert keys[0].targets == ("ptend_t_45",)
     assert keys[0].params["n_rounds"] == 3
+    assert set(keys[0].versions) == {"climstack", "lightgbm"}
     assert keys[0].params["learning_rate"] > 0
     ridge = cell_keys(store, plan, ModelSpec("r", "ridge"), few_targets, 1)
     assert len(ridge) == 1
