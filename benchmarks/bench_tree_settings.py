@@ -23,7 +23,8 @@ SETTINGS = {
     "no label clip": {"label_clip": 1e9},
     "feature_fraction 0.3": {"feature_fraction": 0.3},
     "150 rounds of 0.08": {"n_rounds": 150, "learning_rate": 0.08},
-    "max_bin 255": {"max_bin": 255},
+    "255 bins": {"max_bin": 255},
+    "all features, 100 rounds": {"feature_fraction": 1.0, "n_rounds": 100, "learning_rate": 0.1},
 }
 
 
