@@ -87,7 +87,7 @@ def plan_run(experiment: Experiment, runs: str | Path = "runs") -> RunPlan:
     n_targets = len(schema.modelled_targets)
     settings = experiment.folds
     if data.test is not None and not _is_store(Path(data.test)):
-        find_columns(TableFile.open(data.test), schema, need_targets=None)
+        find_columns(TableFile.open(data.test), schema)
     if stored is not None:
         time_of, column_of = stored.time, stored.column
     else:

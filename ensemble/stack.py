@@ -66,10 +66,9 @@ class Errors:
     in_sample: Array
     deviation: Array
 
-    def r2(self, blocks: NDArray[np.intp] | None = None) -> Array:
-        """Honest R2 of each target over the blocks (all, or those drawn), (n_targets,)."""
-        at = np.arange(len(self.fold)) if blocks is None else blocks
-        return r2_from_sums(self.squared_error[at].sum(0), self.deviation[at].sum(0))
+    def r2(self) -> Array:
+        """Honest R2 of each target, (n_targets,)."""
+        return r2_from_sums(self.squared_error.sum(0), self.deviation.sum(0))
 
     def in_sample_r2(self) -> Array:
         """R2 of each target with the final graph, (n_targets,): optimistic."""
@@ -124,7 +123,8 @@ def compare_members(store: Store, plan: FoldPlan, members: Sequence[Member]) -> 
                 raise ClimstackError(
                     f"member '{name}' comes from other folds or data (fold {fold}): fit it on these"
                 )
-    if (names := [m.spec.name for m in members]) and len(set(names)) != len(names):
+    names = [member.spec.name for member in members]
+    if len(set(names)) != len(names):
         raise ClimstackError(f"two members share a name in {names}: rename one")
     store.require_targets()
 

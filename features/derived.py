@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,6 @@ DERIVED = (
 )
 
 
-def available(variables: Mapping[str, int]) -> list[Derived]:
-    """The derived profiles whose variables are there, given as name -> number of levels."""
-    return [derived for derived in DERIVED if all(name in variables for name in derived.needs)]
+def available(variables: set[str]) -> list[Derived]:
+    """The derived profiles whose variables are there, given by their names."""
+    return [derived for derived in DERIVED if variables.issuperset(derived.needs)]

@@ -7,7 +7,6 @@ does not matter; everything else that is wrong raises with file, column and row.
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,6 @@ from features.store import Store, StoreWriter
 
 CSV_BLOCK_BYTES = 1 << 25
 PARQUET_BLOCK_ROWS = 8192
-ID_PATTERN = re.compile(r"^([A-Za-z_]+)_(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -142,25 +140,20 @@ class TableFile:
             raise ClimstackError(f"{self.path} is not readable: {_first(error)}") from None
 
 
-def find_columns(file: TableFile, schema: Schema, need_targets: bool | None = None) -> bool:
+def find_columns(file: TableFile, schema: Schema) -> bool:
     """Check a file's header against a schema.
 
     Args:
         file: the file.
         schema: what it should hold.
-        need_targets: None takes targets when the file has any.
 
     Returns:
-        Whether the file has the targets.
+        Whether the file has the targets: if it has any, it must have all.
 
     Raises:
         ClimstackError: a column is missing, or unknown to the schema.
     """
-    has_targets = (
-        bool(set(file.columns) & set(schema.target_columns))
-        if need_targets is None
-        else need_targets
-    )
+    has_targets = bool(set(file.columns) & set(schema.target_columns))
     for sentence in header_faults(file, schema, has_targets):
         raise ClimstackError(sentence)
     return has_targets

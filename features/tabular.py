@@ -136,4 +136,4 @@ def _names(schema: Schema, both: bool) -> list[str]:
 
 
 def _derived(schema: Schema) -> list[Derived]:
-    return available({variable.name: variable.n_levels for variable in schema.inputs})
+    return available({variable.name for variable in schema.inputs})

@@ -124,7 +124,10 @@ def converting(source: Path, out: Path) -> None:
 
 def csv_case(name: str, content: Callable[[Good], str | bytes], *parts: str) -> None:
     """Register a broken ``bad.csv``, as text or bytes."""
-    make: Breaks = lambda good, here: text(here / "bad.csv", content(good))  # noqa: E731
+
+    def make(good: Good, here: Path) -> Path:
+        return text(here / "bad.csv", content(good))
+
     CASES.append(pytest.param(make, converting, ("bad.csv", *parts), id=f"csv_{name}"))
 
 

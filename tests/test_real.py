@@ -1,10 +1,22 @@
 """On the real rows, where CLIMSTACK_REAL_DATA names them."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
-from ensemble import load_experiment, open_run, read_weights, score_files, write_submission
+from ensemble import (
+    candidates,
+    collect_moments,
+    evaluate,
+    fit_contenders,
+    load_experiment,
+    open_run,
+    read_weights,
+    score_files,
+    write_submission,
+)
 from features import check_file, convert, leap_score
 from models import CellStore, ModelSpec, cross_validate
 
@@ -66,11 +78,7 @@ def test_float32_losses_survive_csv_and_store(train_file, schema, tmp_path):
 
 @pytest.mark.slow
 def test_trees_beat_ridge_and_the_blend_beats_both(real_folder, tmp_path):
-    """configs/leap_real.toml on every 12th target, two folds' worth of time."""
-    from pathlib import Path
-
-    from ensemble import candidates, collect_moments, evaluate, fit_contenders
-
+    """The data and folds of configs/leap_real.toml, every 12th target, quick trees."""
     file = Path(__file__).parents[1] / "configs" / "leap_real.toml"
     experiment = load_experiment(file)
     with open_run(experiment, tmp_path / "run") as run:
