@@ -16,7 +16,7 @@ from ensemble import console
 from ensemble.experiment import load_experiment
 from ensemble.leaderboard import load_leaderboard
 from ensemble.pipeline import open_run, run_experiment, submit_run
-from ensemble.planner import plan_run
+from ensemble.planner import parse_memory, plan_run
 from ensemble.submission import score_files
 from features.check import check_file
 from features.errors import ClimstackError
@@ -132,6 +132,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would take.")
     ] = False,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory that fits may take, as 2GB or 800MB.")
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Folds, all models, stack, leaderboard, submission; a rerun resumes.
@@ -139,11 +142,12 @@ def run(
     Example: climstack run configs/leap_real.toml --dry-run
     """
     settings = load_experiment(experiment)
+    limit_mb = None if memory_limit is None else parse_memory(memory_limit)
     if dry_run:
-        console.show_plan(plan_run(settings, runs))
+        console.show_plan(plan_run(settings, runs, limit_mb))
         return
     with console.progress() as report:
-        rows = run_experiment(settings, runs, report)
+        rows = run_experiment(settings, runs, report, limit_mb)
     console.show_leaderboard(rows)
     console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
 

@@ -109,13 +109,14 @@ def show_plan(plan: RunPlan) -> None:
     """The plan as a table."""
     table = Table(title=f"{plan.rows} rows, {plan.folds} folds, {plan.targets} modelled targets")
     table.add_column("model")
-    for name in ("cells", "finished", "minutes left", "peak memory MB", "disk MB"):
+    for name in ("cells", "finished", "workers", "minutes left", "peak memory MB", "disk MB"):
         table.add_column(name, justify="right")
     for model in plan.models:
         table.add_row(
             model.model,
             str(model.cells),
             "?" if model.done is None else str(model.done),
+            str(model.workers),
             f"{model.minutes:.1f}",
             str(model.memory_mb),
             str(model.disk_mb),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,11 @@ class Experiment:
         for title in ("data", "folds", "stack"):
             lines += ["", f"[{title}]", *_assignments(asdict(getattr(self, title)))]
         for spec in self.models:
-            own = {"name": spec.name, "family": spec.family, "seed": spec.seed}
+            own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
+            if spec.residual_of is not None:
+                own["residual_of"] = spec.residual_of.name
+            if spec.inputs_from:
+                own["inputs_from"] = [base.name for base in spec.inputs_from]
             lines += ["", "[[models]]", *_assignments(own), "", "[models.params]"]
             lines += _assignments(asdict(spec.parsed))
         return "\n".join(lines) + "\n"
@@ -193,14 +197,13 @@ def experiment_from_table(table: Mapping[str, Any], folder: Path) -> Experiment:
         parts[key] = from_table(cls, _table(table.pop(key, {}), f"[{key}]"), f"[{key}]")
     models = table.pop("models", [])
     check(isinstance(models, list), "models must be a list of [[models]] tables")
-    specs = []
+    specs: list[ModelSpec] = []
     for position, model in enumerate(models):
         where = f"[[models]] number {position + 1}"
         model = {"seed": top.seed} | dict(_table(model, where))
         params = _table(model.pop("params", {}), f"{where} params")
         model.setdefault("name", model.get("family", ""))
-        spec = from_table(_ModelTable, model, where)
-        specs.append(ModelSpec(spec.name, spec.family, params, spec.seed))
+        specs.append(_model_spec(from_table(_ModelTable, model, where), params, specs, where))
     return Experiment(name=top.name, seed=top.seed, models=tuple(specs), **parts)
 
 
@@ -218,9 +221,31 @@ class _ModelTable:
     name: str
     family: str
     seed: int
+    residual_of: str | None = None
+    inputs_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_seed(self.seed)
+
+
+def _model_spec(
+    table: _ModelTable, params: Mapping[str, Any], earlier: Sequence[ModelSpec], where: str
+) -> ModelSpec:
+    """A base learner; the models it builds on must stand before it."""
+    known = {spec.name: spec for spec in earlier}
+    for key, names in (
+        ("residual_of", [table.residual_of] if table.residual_of is not None else []),
+        ("inputs_from", table.inputs_from),
+    ):
+        for name in names:
+            check(
+                name in known,
+                f"{where} {key} names '{name}', which is no model before it:"
+                f" {closest(name, known) if known else 'put that model first'}",
+            )
+    residual_of = None if table.residual_of is None else known[table.residual_of]
+    inputs_from = tuple(known[name] for name in table.inputs_from)
+    return ModelSpec(table.name, table.family, params, table.seed, residual_of, inputs_from)
 
 
 def _check_seed(seed: int) -> None:

@@ -14,7 +14,7 @@ from features.errors import ClimstackError
 from features.files import read_json, write_json
 from features.metrics import r2_from_sums
 from features.schema import Schema
-from models.cross_validate import Member
+from models.member import Member
 
 N_DRAWS = 400
 LEVEL = 0.95

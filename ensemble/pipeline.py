@@ -17,6 +17,7 @@ from typing import Any
 from ensemble.experiment import Experiment, load_experiment
 from ensemble.graph import Graph
 from ensemble.leaderboard import Row, leaderboard, load_leaderboard, save_leaderboard
+from ensemble.planner import plan_run
 from ensemble.predict import predict
 from ensemble.stack import (
     choose,
@@ -39,7 +40,8 @@ from features.folds import FoldPlan, make_plan
 from features.readers import convert
 from features.schema import load_schema
 from features.store import Store
-from models.cross_validate import Member, Progress, cross_validate, peak_memory_mb, read_member
+from models.cross_validate import Progress, cross_validate, peak_memory_mb
+from models.member import Member, read_member
 from models.oof import CellStore
 
 PACKAGES = ("climstack", "numpy", "polars", "lightgbm", "xgboost", "torch", "scikit-learn")
@@ -53,6 +55,7 @@ class Run:
         experiment: what is run.
         path: ``runs/NAME``.
         progress: called with (what, done, total).
+        workers: how many processes fit a model, by its name; one per core where it is not named.
         facts: what ``run.json`` says: versions, hashes, seeds, hardware, and every stage that was
             ever done here.
     """
@@ -60,6 +63,7 @@ class Run:
     experiment: Experiment
     path: Path
     progress: Progress | None = None
+    workers: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -135,7 +139,13 @@ class Run:
         for spec in specs:
             with self.stage(f"fit {spec.name}") as facts:
                 member = cross_validate(
-                    store, plan, spec, self.cells, folds=folds, progress=self.progress
+                    store,
+                    plan,
+                    spec,
+                    self.cells,
+                    folds=folds,
+                    n_jobs=self.workers.get(spec.name),
+                    progress=self.progress,
                 )
                 n_cells = sum(map(len, member.cells))
                 facts["cells_computed"] = member.computed
@@ -177,7 +187,10 @@ class Run:
             test = self.test_store(source)
             graph = Graph.load(self.path / "stack" / "graph.json")
             own = self.experiment.data.sample_submission if source is None else None
-            blocks = predict(graph, members, test, scratch=self.path, progress=self.progress)
+            n_jobs = min(self.workers.values(), default=None)
+            blocks = predict(
+                graph, members, test, scratch=self.path, n_jobs=n_jobs, progress=self.progress
+            )
             write_submission(out, test.schema, test.sample_ids, blocks, sample_submission or own)
         return out
 
@@ -236,7 +249,10 @@ class Run:
 
 @contextmanager
 def open_run(
-    experiment: Experiment, folder: str | Path, progress: Progress | None = None
+    experiment: Experiment,
+    folder: str | Path,
+    progress: Progress | None = None,
+    workers: dict[str, int] | None = None,
 ) -> Iterator[Run]:
     """Open an experiment's run folder for writing; one process at a time.
 
@@ -244,6 +260,7 @@ def open_run(
         experiment: what is run.
         folder: the run's own folder; made when missing.
         progress: called with (what, done, total).
+        workers: how many processes fit a model, by its name; None takes one per core.
 
     Raises:
         ClimstackError: another process is writing there.
@@ -254,13 +271,16 @@ def open_run(
         remove_leftovers(path)
         remove_leftovers(path / "store")
         facts = read_json(path / "run.json") if (path / "run.json").is_file() else {}
-        run = Run(experiment, path, progress, facts)
+        run = Run(experiment, path, progress, workers or {}, facts)
         run.cells.sweep()
         yield run
 
 
 def run_experiment(
-    experiment: Experiment, runs: str | Path = "runs", progress: Progress | None = None
+    experiment: Experiment,
+    runs: str | Path = "runs",
+    progress: Progress | None = None,
+    memory_limit_mb: int | None = None,
 ) -> list[Row]:
     """Folds, all models, stack, leaderboard and, where there is test data, the submission.
 
@@ -270,6 +290,8 @@ def run_experiment(
         experiment: what to run.
         runs: the folder of runs; the run's own folder in it has the experiment's name.
         progress: called with (what, done, total).
+        memory_limit_mb: how much memory the fits may take; a probe finds out first how many
+            workers that allows.
 
     Returns:
         The leaderboard, best honest score first.
@@ -277,7 +299,11 @@ def run_experiment(
     Raises:
         ClimstackError: bad data or settings; nothing finished is lost.
     """
-    with open_run(experiment, Path(runs) / experiment.name, progress) as run:
+    workers = None
+    if memory_limit_mb is not None:
+        plans = plan_run(experiment, runs, memory_limit_mb).models
+        workers = {plan.model: plan.workers for plan in plans}
+    with open_run(experiment, Path(runs) / experiment.name, progress, workers) as run:
         store = run.train_store()
         run.check_test()
         plan = run.plan(store)

@@ -1,12 +1,13 @@
-"""What a run will take, before it starts: cells, minutes, memory and disk.
+"""What a run will take, before it starts: cells, workers, minutes, memory and disk.
 
-A probe fits each base learner on a small part of the data; costs grow in proportion to the rows.
+A probe fits a few cells of each base learner on a small part of the data. Time grows in proportion
+to the rows; where there are many more rows than the probe has, memory is measured at two sizes.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,13 @@ from features.folds import FoldPlan, make_plan, time_blocks
 from features.readers import TableFile, convert, find_columns
 from features.schema import Schema, load_schema
 from features.store import Store
-from models.base import load_family
-from models.cross_validate import cell_keys, cross_validate, peak_memory_mb
-from models.oof import CellStore
+from models.base import ModelSpec
+from models.member import cell_keys, target_sets
+from models.probe import Cost, probe
 
 PROBE_ROWS = 16_384
 PROBE_TIMESTEPS = 12  # at least
-PROBE_TARGETS = 16
+MUCH_LARGER = 1.5  # training rows over those of the probe: then memory is measured at two sizes
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ModelPlan:
         model: its name.
         cells: how many cells it has on all folds.
         done: how many of them are finished; None when the data is not converted yet.
+        workers: how many processes fit it.
         minutes: wall minutes for the cells that are missing.
         memory_mb: peak memory over all its processes.
         disk_mb: size of its cells.
@@ -47,6 +49,7 @@ class ModelPlan:
     model: str
     cells: int
     done: int | None
+    workers: int
     minutes: float
     memory_mb: int
     disk_mb: int
@@ -71,11 +74,20 @@ class RunPlan:
     models: list[ModelPlan]
 
 
-def plan_run(experiment: Experiment, runs: str | Path = "runs") -> RunPlan:
+def plan_run(
+    experiment: Experiment, runs: str | Path = "runs", memory_limit_mb: int | None = None
+) -> RunPlan:
     """Estimate a run; fits nothing into the run's folder.
 
+    Args:
+        experiment: what would be run.
+        runs: the folder of runs.
+        memory_limit_mb: how much memory all processes of a fit may take together; fewer workers
+            are planned where all cores would take more.
+
     Raises:
-        ClimstackError: the data can't be read, or the folds can't be made.
+        ClimstackError: the data can't be read, the folds can't be made, or a model takes more
+            memory than allowed even with one process.
     """
     data = experiment.data
     schema = load_schema(data.schema)
@@ -84,7 +96,6 @@ def plan_run(experiment: Experiment, runs: str | Path = "runs") -> RunPlan:
         (Store(p) for p in (Path(data.train), run / "store" / "train") if _is_store(p)), None
     )
     n_rows = len(stored) if stored is not None else _count_rows(Path(data.train), schema)
-    n_targets = len(schema.modelled_targets)
     settings = experiment.folds
     if data.test is not None and not _is_store(Path(data.test)):
         find_columns(TableFile.open(data.test), schema)
@@ -96,95 +107,132 @@ def plan_run(experiment: Experiment, runs: str | Path = "runs") -> RunPlan:
     plan = make_plan(
         settings.scheme, time_of, column_of, settings.n_folds, settings.embargo, experiment.seed
     )
+    n_train = n_rows * (settings.n_folds - 1) / settings.n_folds
+    models = []
     with tempfile.TemporaryDirectory(prefix="climstack-probe-") as folder:
-        store, probe = _probe_store(experiment, schema, Path(folder), stored)
-        ratio = n_rows * (settings.n_folds - 1) / settings.n_folds / len(probe.train_rows(0))
-        models = [
-            _probe_model(experiment, name, store, probe, ratio, stored, plan, run, Path(folder))
-            for name in (spec.name for spec in experiment.models)
-        ]
+        probes = _Probes(experiment, schema, Path(folder), stored, n_train)
+        for spec in experiment.models:
+            cost = probes.cost(spec)
+            workers, memory_mb = _choose_workers(spec, cost, memory_limit_mb)
+            done = None if stored is None else _count_done(stored, plan, spec, run)
+            n_sets = len(target_sets(probes.store, spec, schema.modelled_targets))
+            n_cells = n_sets * settings.n_folds
+            seconds = (n_cells - (done or 0)) * (
+                cost.cell_seconds / workers + cost.shared_seconds / n_sets
+            )
+            oof_mb = n_rows * len(schema.modelled_targets) * 8 / 2**20
+            disk_mb = n_cells * cost.model_mb + oof_mb
+            models.append(
+                ModelPlan(
+                    spec.name, n_cells, done, workers, seconds / 60, int(memory_mb), int(disk_mb)
+                )
+            )
     width = len(schema.input_columns) + len(schema.target_columns)
     store_mb = 0 if stored is not None else n_rows * width * 8 // 2**20
-    return RunPlan(n_rows, settings.n_folds, n_targets, store_mb, models)
+    return RunPlan(n_rows, settings.n_folds, len(schema.modelled_targets), store_mb, models)
 
 
-def _probe_model(
-    experiment: Experiment,
-    name: str,
-    store: Store,
-    probe: FoldPlan,
-    ratio: float,
-    stored: Store | None,
-    plan: FoldPlan,
-    run: Path,
-    folder: Path,
-) -> ModelPlan:
-    spec = experiment.model(name)
-    family = load_family(spec.family)
-    targets = store.schema.modelled_targets
-    n_workers = cpu_count() if family.in_processes else 1
-    before = peak_memory_mb()
-    spread = targets[:: max(1, len(targets) // PROBE_TARGETS)]
-    # One target shows what a fold costs before its first; the others, fitted by all workers at
-    # once because those slow each other down, show what each one adds.
-    samples = [(spread[:1], 1), (spread[1:], n_workers)] if family.per_target else [(targets, 1)]
-    walls, cells, worker_mb = [], [], 0
-    for sample, n_jobs in samples:
-        start = time.perf_counter()
-        member = cross_validate(
-            store,
-            probe,
-            spec,
-            CellStore(folder / "cells"),
-            targets=sample,
-            folds=[0],
-            n_jobs=n_jobs,
+def parse_memory(text: str) -> int:
+    """Memory as people write it, ``2GB`` or ``800 MB``, in MB (2^20 bytes).
+
+    Raises:
+        ClimstackError: not a positive number with the unit MB or GB.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text.strip().upper())
+    size = 0 if found is None else int(float(found[1]) * (1024 if found[2] == "GB" else 1))
+    if size < 1:
+        raise ClimstackError(f"memory must be given as 2GB or 800MB, but got '{text}'")
+    return size
+
+
+class _Probes:
+    """Probes of the models of an experiment, scaled to all its rows."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        schema: Schema,
+        folder: Path,
+        stored: Store | None,
+        n_train: float,
+    ) -> None:
+        self.folder = folder
+        self.n_train = n_train
+        self.store, self.plan = _probe_store(experiment, schema, folder / "whole", stored)
+        self.n_probe = len(self.plan.train_rows(0))
+        self.half: tuple[Store, FoldPlan] | None = None
+        if n_train > MUCH_LARGER * self.n_probe:
+            self.half = _probe_store(experiment, schema, folder / "half", stored, share=0.5)
+
+    def cost(self, spec: ModelSpec) -> Cost:
+        """What a fold of all rows would have cost."""
+        whole = self._probe(spec, self.store, self.plan, "whole")
+        times = self.n_train / self.n_probe
+        memory = {name: getattr(whole, name) for name in ("main_mb", "worker_mb")}
+        if self.half is not None:
+            less = self._probe(spec, *self.half, "half")
+            more_rows = self.n_probe - len(self.half[1].train_rows(0))
+            for name, value in memory.items():
+                per_row = max(value - getattr(less, name), 0.0) / more_rows
+                memory[name] = value + per_row * (self.n_train - self.n_probe)
+        return Cost(
+            whole.shared_seconds * times,
+            whole.cell_seconds * times,
+            whole.start_mb,
+            memory["main_mb"],
+            memory["worker_mb"],
+            whole.model_mb,
         )
-        walls.append(time.perf_counter() - start)
-        cells += member.cells[0]
-        worker_mb = member.peak_memory_mb if n_jobs > 1 else 0
-    per_cell, shared = walls[0], 0.0
-    if family.per_target:
-        # Each cell's seconds hold its share of the fold's costs: take that out again.
-        n_sample = len(spread) - 1
-        mean = member.seconds / n_sample
-        per_cell = max(mean - walls[0] / n_sample, 0.0) / (1 - 1 / n_sample)
-        shared = max(walls[0] - per_cell, 0.0)
-    n_folds, n_cells = experiment.folds.n_folds, len(targets) if family.per_target else 1
-    done = None
-    if stored is not None:
-        keys = [k for f in range(n_folds) for k in cell_keys(stored, plan, spec, targets, f)]
-        done = sum((run / "cells" / key.hash / "score.json").is_file() for key in keys)
-    missing = n_cells * n_folds - (done or 0)
-    seconds = ratio * missing * (per_cell / n_workers + shared / n_cells)
-    grown = max(peak_memory_mb() - before, 1) * ratio
-    model_bytes = sum(f.stat().st_size for c in cells for f in c.path.rglob("*")) / len(cells)
-    oof_bytes = sum((c.path / "oof.npy").stat().st_size for c in cells) / len(cells)
-    n_rows = ratio * len(probe.train_rows(0)) / max(n_folds - 1, 1)
-    disk = (model_bytes - oof_bytes + n_rows * 8 * len(targets) / n_cells) * n_cells * n_folds
-    return ModelPlan(
-        name,
-        n_cells * n_folds,
-        done,
-        seconds / 60,
-        int(before + grown + n_workers * worker_mb * max(ratio, 1.0)),
-        int(disk / 2**20),
-    )
+
+    def _probe(self, spec: ModelSpec, store: Store, plan: FoldPlan, size: str) -> Cost:
+        folder = self.folder / f"{spec.name}-{size}"
+        folder.mkdir()
+        return probe(spec, store, plan, folder)
+
+
+def _choose_workers(spec: ModelSpec, cost: Cost, limit_mb: int | None) -> tuple[int, float]:
+    """How many processes fit a model, and the memory they take together, MB.
+
+    Raises:
+        ClimstackError: even one takes more than the limit.
+    """
+    n_most = cpu_count() if spec.in_processes else 1
+    together = {
+        n: cost.main_mb + (n * cost.worker_mb if n > 1 else 0.0) for n in range(1, n_most + 1)
+    }
+    allowed = [n for n, mb in together.items() if limit_mb is None or mb <= limit_mb]
+    if not allowed:
+        raise ClimstackError(
+            f"model '{spec.name}' needs about {together[1]:.0f} MB in one process, more than the"
+            f" limit of {limit_mb} MB: allow more, or use fewer rows"
+        )
+    return allowed[-1], together[allowed[-1]]
+
+
+def _count_done(store: Store, plan: FoldPlan, spec: ModelSpec, run: Path) -> int:
+    targets = store.schema.modelled_targets
+    keys = [key for f in range(plan.n_folds) for key in cell_keys(store, plan, spec, targets, f)]
+    return sum((run / "cells" / key.hash / "score.json").is_file() for key in keys)
 
 
 def _probe_store(
-    experiment: Experiment, schema: Schema, folder: Path, stored: Store | None
+    experiment: Experiment,
+    schema: Schema,
+    folder: Path,
+    stored: Store | None,
+    share: float = 1.0,
 ) -> tuple[Store, FoldPlan]:
     """The first rows as a small store, and a split of them."""
+    folder.mkdir()
     grid = experiment.data.grid_columns or schema.n_grid_columns
     if stored is not None:
         grid = stored.n_grid_columns
-    n_wanted = max(PROBE_ROWS // grid, PROBE_TIMESTEPS) * grid
+    n_wanted = int(max(PROBE_ROWS // grid, PROBE_TIMESTEPS) * share) * grid
     columns = [schema.id_column, *schema.input_columns, *schema.target_columns]
     with atomic_path(folder / "probe.parquet") as made:
         pl.concat(_head(experiment, schema, columns, stored, n_wanted)).write_parquet(made)
     store = convert(folder / "probe.parquet", folder / "store", schema, grid)
-    n_folds = min(experiment.folds.n_folds, PROBE_TIMESTEPS // 2)
+    n_folds = min(experiment.folds.n_folds, len(np.unique(store.time)) // 2)
     return store, time_blocks(store.time, n_folds, 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from ensemble.moments import Array
 from features.errors import ClimstackError
 from features.files import scratch_array
 from features.store import BLOCK_ROWS, Store
-from models.base import load_family
-from models.cross_validate import Member, Progress
+from models.cross_validate import Progress
+from models.member import Member
 from models.oof import Cell
 
 CHUNKS_PER_WORKER = 4
+PREDICT_ROWS = 16_384  # features held at once by a worker
 
 
 def predict(
@@ -65,65 +66,103 @@ def predict(
             raise ClimstackError(
                 f"member '{name}' is not the one that the blend was made with: run the stack again"
             )
+    # A member whose weight is 0 for every target has no say: its models are not run.
+    used = [name for name, w in zip(graph.members, graph.weights, strict=True) if w.any()]
+    needed = _with_bases(used, by_name)
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
     try:
-        # A member whose weight is 0 for every target has no say: its models are not run.
-        used = [name for name, w in zip(graph.members, graph.weights, strict=True) if w.any()]
-        sums = {
-            name: _member_mean(by_name[name], store, folder / name, n_jobs or cpu_count(), progress)
-            for name in used
-        }
+        shape = (len(members[0].targets), len(store))
+        means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
+        n_folds = len(members[0].cells)
+        for fold in range(n_folds):
+            done: dict[str, Path] = {}
+            for name in needed:
+                done[name] = _predict_fold(
+                    by_name[name], fold, store, folder, done, n_jobs or cpu_count()
+                )
+                if name in means:
+                    means[name] += np.load(done[name], mmap_mode="r") / n_folds
+                if progress is not None:
+                    progress(f"predict {name}", fold + 1, n_folds)
         silent = np.zeros((1, len(graph.targets)))
         for start in range(0, len(store), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
             predictions = dict.fromkeys(graph.members, silent) | {
-                name: np.ascontiguousarray(mean[:, rows].T) for name, mean in sums.items()
+                name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
             }
             yield graph.apply(predictions, inputs)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _member_mean(
-    member: Member, store: Store, folder: Path, n_jobs: int, progress: Progress | None
+def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str]:
+    """The members named and all that they build on, each after its bases."""
+    ordered: list[str] = []
+    for name in names:
+        bases = [base.name for base in by_name[name].spec.bases]
+        for base in bases:
+            if base not in by_name:
+                raise ClimstackError(f"member '{name}' builds on '{base}', which is not given")
+        for each in [*_with_bases(bases, by_name), name]:
+            if each not in ordered:
+                ordered.append(each)
+    return ordered
+
+
+def _predict_fold(
+    member: Member, fold: int, store: Store, folder: Path, done: Mapping[str, Path], n_jobs: int
+) -> Path:
+    """Predictions of one fold's models in a file, (n_targets, n_samples), physical units.
+
+    Args:
+        member: whose models.
+        fold: which of them.
+        store: inputs.
+        folder: for the file and what it takes to make it.
+        done: files of the members it builds on, made before.
+        n_jobs: worker processes.
+    """
+    spec, cells = member.spec, member.cells[fold]
+    model = cells[0].model()
+    inputs_from = [np.load(done[base.name], mmap_mode="r") for base in spec.inputs_from]
+    features = scratch_array(folder / "features.npy", "<f4", (len(store), model.n_features))
+    start = 0
+    for block in store.inputs.blocks():
+        here = slice(start, start + len(block))
+        extra = [np.ascontiguousarray(base[:, here].T) for base in inputs_from]
+        features[here] = model.features(block, np.concatenate(extra, axis=1) if extra else None)
+        start += len(block)
+    out = folder / f"fold-{spec.name}.npy"
+    together = scratch_array(out, "<f8", (len(member.targets), len(store)))
+    known = None if spec.residual_of is None else done[spec.residual_of.name]
+    workers = n_jobs if spec.in_processes else 1
+    size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
+    chunks = [slice(i, i + size) for i in range(0, len(cells), size)]
+    jobs = (
+        delayed(_predict_cells)(cells[at], member.sets[at], folder / "features.npy", known)
+        for at in chunks
+    )
+    found = Parallel(workers, backend="loky", return_as="generator")(jobs)
+    for at, predicted in zip(chunks, found, strict=True):
+        together[[target for served in member.sets[at] for target in served]] = predicted
+    return out
+
+
+def _predict_cells(
+    cells: Sequence[Cell], sets: Sequence[list[int]], features_file: Path, known_file: Path | None
 ) -> Array:
-    """Mean over the fold models, (n_targets, n_samples), memory-mapped."""
-    folder.mkdir()
-    total = scratch_array(folder / "mean.npy", "<f8", (len(member.targets), len(store)))
-    n_folds = len(member.cells)
-    for fold, cells in enumerate(member.cells):
-        view = cells[0].model().view
-        shape = (len(store), len(view.feature_names))
-        features = scratch_array(folder / "features.npy", "<f4", shape)
-        start = 0
-        for block in store.inputs.blocks():
-            features[start : start + len(block)] = view.transform(block)
-            start += len(block)
-        in_processes = load_family(member.spec.family).in_processes
-        workers = n_jobs if in_processes else 1
-        size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
-        chunks = [cells[i : i + size] for i in range(0, len(cells), size)]
-        jobs = (delayed(_predict_cells)(chunk, folder / "features.npy") for chunk in chunks)
-        position = 0
-        for predicted in Parallel(workers, backend="loky", return_as="generator")(jobs):
-            total[position : position + len(predicted)] += predicted / n_folds
-            position += len(predicted)
-        if progress is not None:
-            progress(f"predict {member.spec.name}", fold + 1, n_folds)
-    return total
-
-
-def _predict_cells(cells: Sequence[Cell], features_file: Path) -> Array:
-    """Predictions of some cells' targets, (n_targets, n_samples)."""
+    """Predictions of some cells, their targets one after the other, (n_targets, n_samples)."""
     features = np.load(features_file, mmap_mode="r")
+    known = None if known_file is None else np.load(known_file, mmap_mode="r")
     predicted = []
-    for cell in cells:
+    for cell, served in zip(cells, sets, strict=True):
         model = cell.model()
-        blocks = [
-            model.predict_features(np.ascontiguousarray(features[start : start + BLOCK_ROWS]))
-            for start in range(0, len(features), BLOCK_ROWS)
-        ]
+        blocks = []
+        for start in range(0, len(features), PREDICT_ROWS):
+            here = slice(start, start + PREDICT_ROWS)
+            add = None if known is None else np.ascontiguousarray(known[served, here].T)
+            blocks.append(model.predict_features(features[here], add))
         predicted.append(np.concatenate(blocks).T)
     return np.concatenate(predicted)

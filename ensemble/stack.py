@@ -23,7 +23,7 @@ from features.files import atomic_path
 from features.folds import FoldPlan
 from features.metrics import r2_from_sums
 from features.store import BLOCK_ROWS, Store
-from models.cross_validate import Member, cell_keys
+from models.member import Member, cell_keys
 
 N_BLOCKS = 40  # of time, for the bootstrap
 TIE = 1e-4  # honest scores closer than this are a tie
@@ -135,13 +135,9 @@ def out_of_fold_blocks(
     """Validation rows of a fold by blocks: rows, predictions of each member, all targets."""
     rows = plan.valid_rows(fold)
     truth = store.require_targets()
-    cells = {m.spec.name: [cell.oof() for cell in m.cells[fold]] for m in members}
     for start in range(0, len(rows), BLOCK_ROWS):
         here = slice(start, start + BLOCK_ROWS)
-        predictions = {
-            name: np.concatenate([oof[here] for oof in oofs], axis=1)
-            for name, oofs in cells.items()
-        }
+        predictions = {member.spec.name: member.oof(fold, here) for member in members}
         yield rows[here], predictions, truth[rows[here]]
 
 

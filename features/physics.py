@@ -31,8 +31,21 @@ DAYS_PER_YEAR = 365.0  # a calendar without leap years
 KAPPA = GAS_CONSTANT / HEAT_CAPACITY
 VAPOUR_RATIO = GAS_CONSTANT / GAS_CONSTANT_VAPOUR  # weight of water vapour against dry air
 
-_LOG_DEPTH = 9.62  # ln(reference pressure / pressure at the model top)
-_SURFACE_SPACING = 0.088  # share of the log-pressure spacing that is left at the surface
+# hPa, in the middle of the levels over a surface pressure of 1000 hPa
+# fmt: off
+_LEVEL_PRESSURE = (
+    0.07834781134, 0.1411083185, 0.2529232969, 0.4492506352, 0.7863461615, 1.34735576,
+    2.244777287, 3.616431483, 5.615836425, 8.40325322, 12.14448935, 17.01682802,
+    23.21079812, 30.91434626, 40.27758066, 51.37463235, 64.18922841, 78.63965761,
+    94.630092, 112.0912735, 130.9778038, 151.2213181, 172.6739047, 195.0877098,
+    218.1559348, 241.600379, 265.2585153, 289.1223222, 313.3120871, 338.0069992,
+    363.3734918, 389.5233383, 416.5079218, 444.331412, 472.9572064, 502.2919169,
+    532.1522732, 562.2393925, 592.1492761, 621.4328411, 649.6898971, 676.6564846,
+    702.2421878, 726.4985895, 749.5376453, 771.4452172, 792.23426, 811.8566751,
+    830.2596432, 847.4506531, 863.535902, 878.7158746, 893.246018, 907.3852126,
+    921.3543975, 935.3167172, 949.3780562, 963.5995994, 978.0134324, 992.6355436,
+)
+# fmt: on
 _PURE_PRESSURE = 17_000.0  # Pa: levels above do not follow the terrain
 
 _ECCENTRICITY = 0.0167
@@ -60,14 +73,18 @@ class HybridLevels:
 
 @lru_cache(maxsize=1)
 def hybrid_levels() -> HybridLevels:
-    """An analytic grid of 60 levels, with the spacing in log pressure shrinking to the ground.
+    """The 60 levels of E3SM-MMF as ClimSim stores them, from 0.078 hPa to 993 hPa.
 
-    With r = 1 at the top and 0 at the ground, ln(p / 1000 hPa) = -9.62 r (0.088 + 0.912 r^2):
-    level 0 lies at 0.08 hPa and level 59 at 993 hPa. Below 170 hPa the share of the surface
-    pressure grows linearly to 1.
+    Pressures over a surface of 1000 hPa are ClimSim's. Tables don't say which share of them follows
+    the surface; here none does above 170 hPa, and below it grows linearly to 1 at the ground.
+
+    Source: ClimSim's grid file ``ClimSim_low-res_grid-info.nc`` (Yu et al., NeurIPS 2023,
+    CC BY 4.0), variables ``lev`` and ``P0``. Interfaces lie so that each level is their mean.
     """
-    r = np.linspace(1.0, 0.0, N_LEVELS + 1)
-    p = np.exp(-_LOG_DEPTH * r * (_SURFACE_SPACING + (1 - _SURFACE_SPACING) * r**2))
+    p = np.empty(N_LEVELS + 1)
+    p[-1] = 1.0
+    for level in reversed(range(N_LEVELS)):
+        p[level] = 2.0 * _LEVEL_PRESSURE[level] / 1000.0 - p[level + 1]
     pure = _PURE_PRESSURE / REFERENCE_PRESSURE
     hybi = np.clip((p - pure) / (1 - pure), 0.0, 1.0)
     hyai = p - hybi

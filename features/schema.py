@@ -146,6 +146,12 @@ class Schema:
         return start + level
 
     @cached_property
+    def target_levels(self) -> NDArray[np.intp]:
+        """Level of each target column, -1 for a scalar, shape (n_targets,)."""
+        levels = [range(v.n_levels) if v.n_levels > 1 else [-1] for v in self.targets]
+        return np.array([level for each in levels for level in each], dtype=np.intp)
+
+    @cached_property
     def weights(self) -> NDArray[np.float64]:
         """Score weight of each target, shape (n_targets,): 0 or 1."""
         weights = np.ones(len(self.target_columns))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.derived import Derived, available
+from features.derived import Column, available
 from features.errors import ClimstackError
 from features.schema import Schema, load_schema
 from features.transforms import Array, Scaler
 
+Kind = Literal["linear", "trees"]
+VIEW_ROWS = 4_096  # rows encoded at once: a view is several times as wide as its inputs
 LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarithm finite
 
 
@@ -22,31 +26,36 @@ class TabularView:
     """Encodes inputs as standardised float32 features; constant inputs are left out.
 
     Log-encoded variables (moisture) appear as the logarithm, whose order is that of the value, and
-    with ``both`` also as the value itself, which a linear model needs. Profiles of
-    :mod:`features.derived` are appended.
+    for linear models also as the value itself. Features of :mod:`features.derived` are appended.
 
     Attributes:
         schema: the inputs' schema.
         scaler: fitted on training rows.
-        both: log-encoded variables appear in both forms.
+        kind: made for ``"linear"`` models or for ``"trees"``.
         clip: standardised features are clipped to +-clip, so one extreme value can't blow up.
     """
 
     schema: Schema
     scaler: Scaler
-    both: bool
+    kind: Kind
     clip: float = 30.0
 
     @classmethod
-    def fit(cls, schema: Schema, blocks: Iterable[Array], both: bool = False) -> TabularView:
+    def fit(cls, schema: Schema, blocks: Iterable[Array], kind: Kind = "trees") -> TabularView:
         """Fit on blocks of training inputs, each (n, n_inputs) float64."""
-        return cls(schema, Scaler.fit(_encode(schema, block, both) for block in blocks), both)
+        parts = (part for block in blocks for part in _split(block))
+        return cls(schema, Scaler.fit(_encode(schema, part, kind) for part in parts), kind)
 
-    @property
+    @cached_property
     def feature_names(self) -> list[str]:
         """Names of the features, length n_features."""
-        names = _names(self.schema, self.both)
-        return [names[i] for i in np.flatnonzero(~self.scaler.constant)]
+        columns = _columns(self.schema, self.kind)
+        return [columns[i][0] for i in np.flatnonzero(~self.scaler.constant)]
+
+    @cached_property
+    def levels(self) -> NDArray[np.intp]:
+        """Level of each feature, -1 for a scalar, (n_features,)."""
+        return all_levels(self.schema, self.kind)[~self.scaler.constant]
 
     def transform(self, inputs: Array) -> NDArray[np.float32]:
         """Encode (n_samples, n_inputs) float64 as (n_samples, n_features) float32.
@@ -55,17 +64,14 @@ class TabularView:
             ClimstackError: wrong width, or a value is not finite.
         """
         check_inputs(self.schema, inputs)
-        with np.errstate(all="ignore"):  # what comes of it is looked at next
-            encoded = self.scaler.transform(_encode(self.schema, inputs, self.both))
-        if not np.isfinite(encoded).all():
-            row, column = np.argwhere(~np.isfinite(encoded))[0]
-            name = _names(self.schema, self.both)[column]
-            raise ClimstackError(
-                f"feature '{name}' is {encoded[row, column]} in row {row}: an input it is computed"
-                " from is out of any physical range"
-            )
-        kept = encoded[:, ~self.scaler.constant]
-        return np.clip(kept, -self.clip, self.clip).astype(np.float32)
+        features = np.empty((len(inputs), len(self.feature_names)), dtype=np.float32)
+        start = 0
+        for part in _split(inputs):
+            encoded = self.scaler.transform(_encode(self.schema, part, self.kind, start))
+            kept = encoded[:, ~self.scaler.constant]
+            features[start : start + len(part)] = np.clip(kept, -self.clip, self.clip)
+            start += len(part)
+        return features
 
     def save(self, path: Path) -> None:
         """Write the fitted view as one ``.npz`` file."""
@@ -75,7 +81,7 @@ class TabularView:
                 mean=self.scaler.mean,
                 std=self.scaler.std,
                 constant=self.scaler.constant,
-                both=np.array(self.both),
+                kind=np.array(self.kind),
                 clip=np.array(self.clip),
                 schema=np.array(self.schema.name),
             )
@@ -86,7 +92,8 @@ class TabularView:
         with np.load(path, allow_pickle=False) as held:
             scaler = Scaler(held["mean"], held["std"], held["constant"])
             schema = load_schema(str(held["schema"]))
-            return cls(schema, scaler, bool(held["both"]), float(held["clip"]))
+            kind: Kind = "linear" if str(held["kind"]) == "linear" else "trees"
+            return cls(schema, scaler, kind, float(held["clip"]))
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:
@@ -109,31 +116,66 @@ def check_inputs(schema: Schema, inputs: Array) -> None:
         )
 
 
-def _encode(schema: Schema, inputs: Array, both: bool) -> Array:
-    columns = [inputs] if both else []
-    for variable in schema.inputs:
-        values = inputs[:, schema.slice_of(variable.name)]
-        if variable.encoding == "log":
-            columns.append(np.log10(np.maximum(values, LOG_FLOOR)))
-        elif not both:
-            columns.append(values)
-    for derived in _derived(schema):
-        columns.append(derived.compute(*(inputs[:, schema.slice_of(n)] for n in derived.needs)))
-    return np.concatenate(columns, axis=1)
+def all_levels(schema: Schema, kind: Kind) -> NDArray[np.intp]:
+    """Level of each feature before constant ones are left out, -1 for a scalar."""
+    return np.array([level for _, level in _columns(schema, kind)], dtype=np.intp)
 
 
-def _names(schema: Schema, both: bool) -> list[str]:
-    names = list(schema.input_columns) if both else []
+def _split(inputs: Array) -> Iterator[Array]:
+    for start in range(0, len(inputs), VIEW_ROWS):
+        yield inputs[start : start + VIEW_ROWS]
+
+
+def _encode(schema: Schema, inputs: Array, kind: Kind, first_row: int | None = None) -> Array:
+    """All columns of the view before standardisation, (n, n_columns).
+
+    Raises:
+        ClimstackError: one of them is not finite; names it and, from ``first_row`` on, its row.
+    """
+    values = {
+        variable.name: inputs[:, schema.slice_of(variable.name)] for variable in schema.inputs
+    }
+    columns = [inputs] if kind == "linear" else []
     for variable in schema.inputs:
         if variable.encoding == "log":
-            names += [f"log10_{column}" for column in variable.columns]
-        elif not both:
-            names += variable.columns
-    for derived in _derived(schema):
+            columns.append(np.log10(np.maximum(values[variable.name], LOG_FLOOR)))
+        elif kind == "trees":
+            columns.append(values[variable.name])
+    column = Column(values)
+    with np.errstate(all="ignore"):  # what comes of it is looked at next
+        columns += [derived.compute(column) for derived in available(set(values), kind == "linear")]
+    encoded = np.concatenate(columns, axis=1)
+    if not np.isfinite(encoded).all():
+        row, position = np.argwhere(~np.isfinite(encoded))[0]
+        name, _ = _columns(schema, kind)[position]
+        where = "a training row" if first_row is None else f"row {first_row + row}"
+        raise ClimstackError(
+            f"feature '{name}' is {encoded[row, position]} in {where}: an input it is computed from"
+            " is out of any physical range"
+        )
+    return encoded
+
+
+@cache
+def _columns(schema: Schema, kind: Kind) -> list[tuple[str, int]]:
+    """Name and level of each encoded column; the level of a scalar is -1."""
+    columns: list[tuple[str, int]] = []
+
+    def add(name: str, n_levels: int) -> None:
+        if n_levels == 1:
+            columns.append((name, -1))
+        else:
+            columns.extend((f"{name}_{level}", level) for level in range(n_levels))
+
+    if kind == "linear":
+        for variable in schema.inputs:
+            add(variable.name, variable.n_levels)
+    for variable in schema.inputs:
+        if variable.encoding == "log":
+            add(f"log10_{variable.name}", variable.n_levels)
+        elif kind == "trees":
+            add(variable.name, variable.n_levels)
+    for derived in available({variable.name for variable in schema.inputs}, kind == "linear"):
         n_levels = schema.variable(derived.needs[0]).n_levels
-        names += [f"{derived.name}_{level}" for level in range(n_levels)]
-    return names
-
-
-def _derived(schema: Schema) -> list[Derived]:
-    return available({variable.name for variable in schema.inputs})
+        add(derived.name, 1 if derived.scalar else n_levels)
+    return columns

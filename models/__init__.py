@@ -1,7 +1,8 @@
 """What learns: model families, the fold loop, the out-of-fold store."""
 
 from models.base import FoldData, ModelSpec, available_families, load_family
-from models.cross_validate import Member, cell_keys, cross_validate, read_member
+from models.cross_validate import cross_validate
+from models.member import Member, cell_keys, read_member
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 
 __all__ = [

@@ -5,12 +5,16 @@ needed. The fold loop (:mod:`models.cross_validate`) calls it in this order, for
 
 1. ``prepare`` once, in the main process, with everything that may be seen of the fold: costly work
    that all targets share (binning, sums) happens here.
-2. ``fit`` with a list of targets, as often as needed and, when ``in_processes``, in several worker
-   processes. It yields each finished model with the targets it serves, so that each is stored at
-   once and an interrupted fold loses one model at most.
+2. ``fit`` with some of the ``target_sets``, as often as needed and, when ``in_processes``, in
+   several worker processes. It yields each finished model with the targets it serves, so that each
+   is stored at once and an interrupted fold loses one model at most.
 3. ``predict`` of the fitted model on the fold's validation features; the loop scales back to units.
 
 A family never sees validation targets, and never scales: features and targets arrive standardised.
+
+A model may build on others (:class:`ModelSpec`): learn what one left over, or take their
+predictions as further inputs. For training rows those predictions are out-of-fold ones, for the
+fold's held-out rows those of that fold's models.
 """
 
 from __future__ import annotations
@@ -25,76 +29,151 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import registry
+from features.errors import ClimstackError
 from features.folds import FoldPlan, Rows
+from features.schema import Schema
 from features.settings import from_table
-from features.store import BLOCK_ROWS, Store
-from features.tabular import TabularView
+from features.store import Store
+from features.tabular import VIEW_ROWS, Kind, TabularView
 from features.transforms import Scaler
 
 Float32 = NDArray[np.float32]
 Array = NDArray[np.float64]
 
 
+class Bases(Protocol):
+    """The finished models that a model builds on, as a fold sees them.
+
+    A training row shows the prediction of a model that did not train on it; a row that fold ``k``
+    holds out shows that of fold ``k``'s model.
+    """
+
+    @property
+    def n_extra(self) -> int:
+        """How many models' predictions are inputs."""
+
+    def extra(self, plan: FoldPlan, rows: Rows) -> Array:
+        """Predictions taken as inputs, (n, n_extra * n_targets), physical units."""
+
+    def extra_names(self, columns: Sequence[str]) -> list[str]:
+        """Names of what :meth:`extra` gives, from the names of the targets."""
+
+    def to_improve(self, plan: FoldPlan, rows: Rows) -> Array | None:
+        """Predictions whose rest is learned, (n, n_targets), physical units; None without."""
+
+
 @dataclass(frozen=True)
 class FoldData:
     """What a family may see of one fold.
+
+    Features are those of the view, then the predictions of the models it takes as inputs.
 
     Attributes:
         store: the data.
         plan: the split.
         fold: which fold.
         targets: indices of the modelled targets, in the store's target matrix.
-        both: whether the view shows log-encoded variables in both forms.
+        kind: which tabular view.
+        bases: the models it builds on, if any.
     """
 
     store: Store
     plan: FoldPlan
     fold: int
     targets: NDArray[np.intp]
-    both: bool
+    kind: Kind
+    bases: Bases | None = None
 
     @cached_property
     def train_rows(self) -> Rows:
         """All rows the fold may learn from."""
-        return self.plan.train_rows(self.fold)
+        rows = self.plan.train_rows(self.fold)
+        if self.bases is None:
+            return rows
+        predicted = rows[self.plan.fold[rows] >= 0]  # other rows have no out-of-fold prediction
+        if not len(predicted):
+            raise ClimstackError(
+                f"no training row of fold {self.fold} has an out-of-fold prediction to build on:"
+                " use a scheme that validates every row, as time_blocks"
+            )
+        return predicted
 
     @cached_property
     def view(self) -> TabularView:
         """The tabular view, fitted on the training rows alone."""
         blocks = self.store.inputs.blocks(self.train_rows)
-        return TabularView.fit(self.store.schema, blocks, self.both)
+        return TabularView.fit(self.store.schema, blocks, self.kind)
+
+    @cached_property
+    def extra(self) -> Scaler | None:
+        """Standardises the predictions taken as inputs; fitted on the training rows alone."""
+        if self.bases is None or not self.bases.n_extra:
+            return None
+        parts = self._split(self.train_rows)
+        return Scaler.fit(self.bases.extra(self.plan, part) for part in parts)
 
     @cached_property
     def scaler(self) -> Scaler:
         """The targets' scaler, fitted on the training rows alone, over ``targets``."""
-        matrix = self.store.require_targets()
-        return Scaler.fit(block[:, self.targets] for block in matrix.blocks(self.train_rows))
+        return Scaler.fit(self._targets(part) for part in self._split(self.train_rows))
 
-    def inner_rows(self, stop_early: int, fraction: float) -> tuple[Rows, Rows]:
-        """Rows to fit on and rows to watch; without early stopping all rows and none."""
-        if not stop_early:
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Names of the features, (n_features,)."""
+        names = [self.store.schema.target_columns[target] for target in self.targets]
+        return [*self.view.feature_names, *(self.bases.extra_names(names) if self.bases else [])]
+
+    @cached_property
+    def feature_levels(self) -> NDArray[np.intp]:
+        """Level of each feature, -1 for a scalar, (n_features,)."""
+        n_extra = self.bases.n_extra if self.bases else 0
+        return np.concatenate([self.view.levels, *[self.target_levels] * n_extra])
+
+    @cached_property
+    def target_levels(self) -> NDArray[np.intp]:
+        """Level of each modelled target, -1 for a scalar, (n_targets,)."""
+        return self.store.schema.target_levels[self.targets]
+
+    def inner_rows(self, fraction: float) -> tuple[Rows, Rows]:
+        """Rows to fit on and rows to watch, ``fraction`` of the time; with 0 all rows and none."""
+        if not fraction:
             return self.train_rows, self.train_rows[:0]
-        return self.plan.inner_rows(self.fold, fraction)
+        fit, watch = self.plan.inner_rows(self.fold, fraction)
+        return np.intersect1d(fit, self.train_rows), np.intersect1d(watch, self.train_rows)
 
-    def blocks(self, rows: Rows, size: int = BLOCK_ROWS) -> Iterator[tuple[Float32, Array]]:
+    def blocks(self, rows: Rows) -> Iterator[tuple[Float32, Array]]:
         """Features (n, n_features) and standardised targets (n, len(targets)), block by block."""
-        matrix = self.store.require_targets()
-        for start in range(0, len(rows), size):
-            here = rows[start : start + size]
-            scaled = self.scaler.transform(matrix[here][:, self.targets])
-            yield self.view.transform(self.store.inputs[here]), scaled
+        for part in self._split(rows):
+            features = self.view.transform(self.store.inputs[part])
+            if self.bases is not None and self.extra is not None:
+                extra = self.extra.transform(self.bases.extra(self.plan, part))
+                features = np.concatenate([features, extra], axis=1, dtype=np.float32)
+            yield features, self.scaler.transform(self._targets(part))
 
     def arrays(self, rows: Rows) -> tuple[Float32, Array]:
         """Features and standardised targets of all ``rows`` at once."""
         blocks = list(self.blocks(rows))
         return np.concatenate([x for x, _ in blocks]), np.concatenate([z for _, z in blocks])
 
+    def _targets(self, rows: Rows) -> Array:
+        values: Array = self.store.require_targets()[rows][:, self.targets]
+        known = self.bases.to_improve(self.plan, rows) if self.bases else None
+        return values if known is None else values - known
+
+    @staticmethod
+    def _split(rows: Rows) -> Iterator[Rows]:
+        for start in range(0, len(rows), VIEW_ROWS):
+            yield rows[start : start + VIEW_ROWS]
+
 
 class Fitted(Protocol):
     """A fitted model of one or more targets."""
 
     def predict(self, features: Float32) -> Array:
-        """Standardised predictions, (n_samples, n_features) -> (n_samples, n_targets)."""
+        """Standardised predictions, (n_samples, n_features) -> (n_samples, n_targets).
+
+        A model that can also defines ``importance(n_features)``: the gain of each feature.
+        """
 
     def save(self, folder: Path) -> None:
         """Write the model into an existing, empty folder; data only, nothing that runs code."""
@@ -105,17 +184,21 @@ class Family(Protocol):
 
     Attributes:
         Params: frozen dataclass of its parameters; refuses bad values with a ClimstackError.
-        per_target: targets are fitted one by one (True), or all together (False).
         package: the distribution that does the fitting; its version is part of a cell's key.
-        in_processes: what ``prepare`` returns can be handed to worker processes.
-        both: whether its view shows log-encoded variables in both forms.
+        in_processes: what ``prepare`` returns can be handed to worker processes. With a parameter
+            ``device`` other than ``"cpu"`` it stays in the main process all the same.
+        view: which tabular view it takes.
     """
 
     Params: ClassVar[type[Any]]
-    per_target: ClassVar[bool]
     package: ClassVar[str]
     in_processes: ClassVar[bool]
-    both: ClassVar[bool]
+    view: ClassVar[Kind]
+
+    def target_sets(
+        self, schema: Schema, targets: NDArray[np.intp], params: Any
+    ) -> list[list[int]]:
+        """Which targets one model serves, as positions in ``targets``; each set is one cell."""
 
     def prepare(self, data: FoldData, params: Any, folder: Path) -> Any:
         """Work that the fold's targets share.
@@ -130,12 +213,11 @@ class Family(Protocol):
         """
 
     def fit(
-        self, prepared: Any, targets: Sequence[int], params: Any, seed: int
+        self, prepared: Any, sets: Sequence[list[int]], params: Any, seed: int
     ) -> Iterator[tuple[list[int], Fitted]]:
-        """Fit targets, given as positions in ``FoldData.targets``; yield each model when done.
+        """Fit some of the sets of targets; yield each with its model when that is done.
 
-        What a target's model is must not depend on which other targets are fitted with it, unless
-        the family fits all together.
+        Sets may come in any order; a model must not depend on the other sets given.
         """
 
     def load(self, folder: Path) -> Fitted:
@@ -151,12 +233,16 @@ class ModelSpec:
         family: file name in ``models/families``.
         params: values that differ from the family's defaults; unknown ones raise.
         seed: of everything random in it.
+        residual_of: it learns what this model leaves over, and adds that to its predictions.
+        inputs_from: their predictions become further inputs.
     """
 
     name: str
     family: str
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    residual_of: ModelSpec | None = None
+    inputs_from: tuple[ModelSpec, ...] = ()
 
     def __post_init__(self) -> None:
         self.parsed  # noqa: B018 - a bad parameter should raise here, not hours later
@@ -166,6 +252,17 @@ class ModelSpec:
         """The family's ``Params``, complete."""
         where = f"model '{self.name}' ({self.family})"
         return from_table(load_family(self.family).Params, self.params, where)
+
+    @property
+    def bases(self) -> list[ModelSpec]:
+        """The models it builds on: the one whose rest it learns first, if any."""
+        return [spec for spec in (self.residual_of, *self.inputs_from) if spec is not None]
+
+    @property
+    def in_processes(self) -> bool:
+        """Whether worker processes fit it."""
+        on_cpu = getattr(self.parsed, "device", "cpu") == "cpu"
+        return load_family(self.family).in_processes and on_cpu
 
 
 def available_families() -> list[str]:

@@ -17,68 +17,19 @@ from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError
-from features.files import content_hash
+from features.files import scratch_array
 from features.folds import FoldPlan
 from features.metrics import r2_score
 from features.store import Store
 from features.tabular import TabularView
-from features.transforms import Array, Scaler
+from features.transforms import Scaler
 from models.base import FoldData, ModelSpec, load_family
+from models.member import Member, MemberBases, cell_keys, target_sets
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 
 CHUNKS_PER_WORKER = 8  # enough to even out the end of a fold, few enough to load data rarely
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Member:
-    """A base learner with all its finished cells: what the stack blends.
-
-    Attributes:
-        spec: family, parameters, seed.
-        targets: indices of its targets in the store's target matrix.
-        cells: for each fold, its cells in order of targets.
-        computed: number of cells that had to be fitted; the others were there.
-    """
-
-    spec: ModelSpec
-    targets: NDArray[np.intp]
-    cells: list[list[Cell]]
-    computed: int
-
-    def oof(self, fold: int) -> Array:
-        """Out-of-fold predictions of a fold's validation rows, (n_valid, len(targets))."""
-        return np.concatenate([cell.oof() for cell in self.cells[fold]], axis=1)
-
-    def models(self, fold: int) -> list[TrainedModel]:
-        """The fold's models, in order of targets."""
-        return [cell.model() for cell in self.cells[fold]]
-
-    @property
-    def hash(self) -> str:
-        """Which cells it has: another fit, fold plan or data gives another hash."""
-        return content_hash([[cell.path.name for cell in fold] for fold in self.cells])
-
-    @property
-    def seconds(self) -> float:
-        """CPU seconds that the fits took, summed over cells."""
-        return float(sum(cell.score["seconds"] for fold in self.cells for cell in fold))
-
-    @property
-    def peak_memory_mb(self) -> int:
-        """Largest resident memory of a process that fitted a cell."""
-        return max(int(cell.score["peak_memory_mb"]) for fold in self.cells for cell in fold)
-
-
-def cell_keys(
-    store: Store, plan: FoldPlan, spec: ModelSpec, targets: NDArray[np.intp], fold: int
-) -> list[CellKey]:
-    """Keys of a model's cells on one fold: one per target, or one for all together."""
-    names = [store.schema.target_columns[target] for target in targets]
-    per_target = load_family(spec.family).per_target
-    sets = [[name] for name in names] if per_target else [names]
-    return [CellKey.of(store.data_hash, plan.hash, spec, fold, names) for names in sets]
 
 
 def cross_validate(
@@ -108,7 +59,8 @@ def cross_validate(
         The member with its cells.
 
     Raises:
-        ClimstackError: plan and store disagree on the rows, or a family fails on the data.
+        ClimstackError: plan and store disagree on the rows, a model that this one builds on is not
+            fitted yet, or a family fails on the data.
     """
     if len(plan) != len(store):
         raise ClimstackError(
@@ -117,7 +69,9 @@ def cross_validate(
         )
     targets = store.schema.modelled_targets if targets is None else np.asarray(targets)
     report = progress or (lambda *_: None)
-    family = load_family(spec.family)
+    view = load_family(spec.family).view
+    sets = target_sets(store, spec, targets)
+    bases = MemberBases.read(store, plan, spec, cells, targets)
     computed = 0
     found: list[list[Cell]] = []
     chosen = range(plan.n_folds) if folds is None else folds
@@ -129,16 +83,18 @@ def cross_validate(
         report(spec.name, offset + n_done, n_all)
         missing = [i for i, key in enumerate(keys) if have[key.hash] is None]
         if missing:
-            data = FoldData(store, plan, fold, targets, family.both)
-            here = [keys[i] for i in missing]
-            served = [[i] for i in missing] if family.per_target else [list(range(len(targets)))]
-            for cell in _fit_fold(data, spec, here, served, cells, n_jobs or cpu_count()):
+            data = FoldData(store, plan, fold, targets, view, bases)
+            jobs = [(sets[i], keys[i]) for i in missing]
+            for cell in _fit_fold(data, spec, jobs, cells, n_jobs or cpu_count()):
                 have[cell.path.name] = cell
                 n_done += 1
                 computed += 1
                 report(spec.name, offset + n_done, n_all)
         found.append([done for key in keys if (done := have[key.hash]) is not None])
-    return Member(spec, targets, found, computed)
+    return Member(spec, targets, sets, found, computed)
+
+
+Job = tuple[list[int], CellKey]  # positions of the targets that one model serves, and its cell
 
 
 @dataclass(frozen=True)
@@ -151,114 +107,112 @@ class _Fold:
     prepared: Any
     view: TabularView
     scaler: Scaler
+    extra: Scaler | None
     shared_seconds: float
     main_process: int
 
-    def fit(self, keys: list[CellKey], positions: list[list[int]]) -> Iterator[Cell]:
+    def fit(self, jobs: list[Job]) -> Iterator[Cell]:
         """Fit the cells one after the other and store each as soon as it is done."""
         family = load_family(self.spec.family)
-        features = np.load(self.scratch / "valid_features.npy", mmap_mode="r")
-        truth = np.load(self.scratch / "valid_truth.npy", mmap_mode="r")
-        key_of = dict(zip((tuple(p) for p in positions), keys, strict=True))
-        wanted = [position for together in positions for position in together]
+        residual = self.spec.residual_of is not None
+        features, truth = (
+            np.load(self.scratch / f"valid_{what}.npy", mmap_mode="r")
+            for what in ("features", "truth")
+        )
+        known = np.load(self.scratch / "valid_known.npy", mmap_mode="r") if residual else None
+        key_of = {tuple(served): key for served, key in jobs}
+        sets = [served for served, _ in jobs]
         start = time.process_time()
-        for served, fitted in family.fit(self.prepared, wanted, self.spec.parsed, self.spec.seed):
+        for served, fitted in family.fit(self.prepared, sets, self.spec.parsed, self.spec.seed):
+            key = key_of[tuple(served)]
             here = self.scaler.take(np.array(served))
-            model = TrainedModel(self.spec.family, fitted, self.view, here)
-            oof = model.predict_features(features)
+            model = TrainedModel(self.spec.family, fitted, self.view, here, self.extra, residual)
+            oof = model.predict_features(features, None if known is None else known[:, served])
             if not np.isfinite(oof).all():
-                names = key_of[tuple(served)].targets
                 raise ClimstackError(
                     f"model '{self.spec.name}' predicts a value that is not finite for"
-                    f" {names[0]} in fold {key_of[tuple(served)].fold}: change its parameters"
+                    f" {key.targets[0]} in fold {key.fold}: change its parameters"
                 )
             r2 = r2_score(np.asarray(truth[:, served]), oof)
             if not np.isfinite(r2).all():
                 raise ClimstackError(
-                    f"{key_of[tuple(served)].targets[int(np.isfinite(r2).argmin())]} has values"
+                    f"{key.targets[int(np.isfinite(r2).argmin())]} has values"
                     " too large to square: look at it with 'climstack data check'"
                 )
-            seconds = time.process_time() - start + self.shared_seconds
             score = {
-                "seconds": round(seconds, 3),
+                "seconds": round(time.process_time() - start + self.shared_seconds, 3),
                 "peak_memory_mb": peak_memory_mb(),
                 "r2": r2.tolist(),
             }
-            yield self.cells.write(key_of[tuple(served)], model, oof, score)
+            yield self.cells.write(key, model, oof, score)
             start = time.process_time()
 
-    def fit_all(self, keys: list[CellKey], positions: list[list[int]]) -> list[Cell]:
+    def fit_all(self, jobs: list[Job]) -> list[Cell]:
         """The same as a list, for a worker process, which ends when the main process is gone."""
         done = []
-        for cell in self.fit(keys, positions):
+        for cell in self.fit(jobs):
             done.append(cell)
             if self.main_process not in (os.getppid(), os.getpid()):
                 os._exit(1)
         return done
 
 
-def read_member(
-    store: Store,
-    plan: FoldPlan,
-    spec: ModelSpec,
-    cells: CellStore,
-    targets: NDArray[np.intp] | None = None,
-) -> Member:
-    """A base learner whose cells are all finished; fits nothing.
-
-    Raises:
-        ClimstackError: a cell is missing.
-    """
-    targets = store.schema.modelled_targets if targets is None else targets
-    found: list[list[Cell]] = []
-    for fold in range(plan.n_folds):
-        keys = cell_keys(store, plan, spec, targets, fold)
-        have = [cell for key in keys if (cell := cells.find(key)) is not None]
-        if len(have) < len(keys):
-            raise ClimstackError(
-                f"member '{spec.name}' lacks {len(keys) - len(have)} of {len(keys)} cells in fold"
-                f" {fold}: run the experiment first"
-            )
-        found.append(have)
-    return Member(spec, targets, found, 0)
-
-
 def _fit_fold(
-    data: FoldData,
-    spec: ModelSpec,
-    keys: list[CellKey],
-    positions: list[list[int]],
-    cells: CellStore,
-    n_jobs: int,
+    data: FoldData, spec: ModelSpec, jobs: list[Job], cells: CellStore, n_jobs: int
 ) -> Iterator[Cell]:
-    """Fit the cells of ``keys``, which serve the targets at ``positions``; yield them when done."""
+    """Fit the cells of one fold and yield each when it is done."""
     family = load_family(spec.family)
     cells.path.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".fold.", suffix=".tmp", dir=cells.path))
     try:
         start = time.process_time()
         prepared = family.prepare(data, spec.parsed, scratch)
-        shared_seconds = (time.process_time() - start) / len(keys)
-        valid = data.plan.valid_rows(data.fold)
-        np.save(scratch / "valid_features.npy", data.arrays(valid)[0])
-        truth = data.store.require_targets()[valid][:, data.targets]
-        np.save(scratch / "valid_truth.npy", truth)
+        shared_seconds = (time.process_time() - start) / len(jobs)
+        _write_valid(data, scratch)
         fold = _Fold(
-            spec, cells, scratch, prepared, data.view, data.scaler, shared_seconds, os.getpid()
-        )
-        if not family.in_processes:
-            yield from fold.fit(keys, positions)
+            spec, cells, scratch, prepared, data.view, data.scaler, data.extra, shared_seconds,
+            os.getpid(),
+        )  # fmt: skip
+        if not spec.in_processes or n_jobs == 1:
+            yield from fold.fit(jobs)
             return
-        size = max(1, -(-len(keys) // (n_jobs * CHUNKS_PER_WORKER)))
-        chunks = [slice(i, i + size) for i in range(0, len(keys), size)]
-        jobs = (delayed(fold.fit_all)(keys[chunk], positions[chunk]) for chunk in chunks)
+        chunks = _chunks(jobs, data.target_levels, n_jobs * CHUNKS_PER_WORKER)
         workers = Parallel(
             min(n_jobs, len(chunks)), backend="loky", return_as="generator_unordered"
         )
-        for finished in workers(jobs):
+        for finished in workers(delayed(fold.fit_all)(chunk) for chunk in chunks):
             yield from finished
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_valid(data: FoldData, scratch: Path) -> None:
+    """Lay out what workers need of the held-out rows."""
+    valid = data.plan.valid_rows(data.fold)
+    shape = (len(valid), len(data.feature_names))
+    features = scratch_array(scratch / "valid_features.npy", "<f4", shape)
+    start = 0
+    for block, _ in data.blocks(valid):
+        features[start : start + len(block)] = block
+        start += len(block)
+    truth = data.store.require_targets()[valid][:, data.targets]
+    np.save(scratch / "valid_truth.npy", truth)
+    if data.bases is not None and (known := data.bases.to_improve(data.plan, valid)) is not None:
+        np.save(scratch / "valid_known.npy", known)
+
+
+def _chunks(jobs: list[Job], levels: NDArray[np.intp], n_chunks: int) -> list[list[Job]]:
+    """Cut jobs for the workers; the targets of a level see the same inputs and stay together."""
+    by_level: dict[int, list[Job]] = {}
+    for job in jobs:
+        by_level.setdefault(int(levels[job[0][0]]), []).append(job)
+    size = max(1, -(-len(jobs) // n_chunks))
+    chunks: list[list[Job]] = [[]]
+    for level in sorted(by_level):
+        if len(chunks[-1]) >= size:
+            chunks.append([])
+        chunks[-1] += by_level[level]
+    return chunks
 
 
 def peak_memory_mb() -> int:

@@ -48,6 +48,7 @@ class CellKey:
         seed: the model's seed.
         fold: which fold.
         targets: names of the target columns.
+        bases: hashes of the models it builds on, by role.
     """
 
     versions: dict[str, str]
@@ -58,16 +59,25 @@ class CellKey:
     seed: int
     fold: int
     targets: tuple[str, ...]
+    bases: dict[str, list[str]]
 
     @classmethod
     def of(
-        cls, data: str, folds: str, spec: ModelSpec, fold: int, targets: Iterable[str]
+        cls,
+        data: str,
+        folds: str,
+        spec: ModelSpec,
+        fold: int,
+        targets: Iterable[str],
+        bases: dict[str, list[str]],
     ) -> CellKey:
         """The key of a model on a fold."""
         packages = ("climstack", load_family(spec.family).package)
         versions = {package: _version(package) for package in packages}
         params = asdict(spec.parsed)
-        return cls(versions, data, folds, spec.family, params, spec.seed, fold, tuple(targets))
+        return cls(
+            versions, data, folds, spec.family, params, spec.seed, fold, tuple(targets), bases
+        )
 
     @property
     def hash(self) -> str:
@@ -99,54 +109,90 @@ class Cell:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with the view and the scaler of its training rows: raw inputs to physical units.
+    """A model with the view and the scalers of its training rows: raw inputs to physical units.
 
     Attributes:
         family: the family it belongs to.
         fitted: the fitted model, on standardised features and targets.
         view: encodes the inputs.
         scaler: scales its targets back.
+        extra: standardises other models' predictions, when they are inputs of it.
+        residual: it predicts what another model leaves over.
     """
 
     family: str
     fitted: Fitted
     view: TabularView
     scaler: Scaler
+    extra: Scaler | None = None
+    residual: bool = False
 
     def predict(self, inputs: Array) -> Array:
         """Predict (n_samples, n_inputs) float64 inputs: (n_samples, n_targets), physical units.
 
         Raises:
-            ClimstackError: wrong width, or a value is not finite.
+            ClimstackError: wrong width, a value is not finite, or the model builds on others and
+                can only be run with them.
         """
+        if self.extra is not None or self.residual:
+            raise ClimstackError("this model builds on others: predict with the run's 'submit'")
         return self.predict_features(self.view.transform(inputs))
 
-    def predict_features(self, features: NDArray[np.float32]) -> Array:
-        """Predict features that :attr:`view` has made already."""
-        return self.scaler.inverse(self.fitted.predict(features))
+    def features(self, inputs: Array, extra: Array | None = None) -> NDArray[np.float32]:
+        """Standardised features from raw inputs and, where it takes them, others' predictions."""
+        features = self.view.transform(inputs)
+        if self.extra is None or extra is None:
+            return features
+        return np.concatenate([features, self.extra.transform(extra)], axis=1, dtype=np.float32)
+
+    def predict_features(self, features: NDArray[np.float32], known: Array | None = None) -> Array:
+        """Predict from features.
+
+        Args:
+            features: what :meth:`features` has made.
+            known: (n_samples, n_targets), the predictions that a residual model improves on.
+        """
+        predicted = self.scaler.inverse(self.fitted.predict(features))
+        return predicted if known is None else predicted + known
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder."""
         (folder / "model").mkdir(parents=True)
         self.fitted.save(folder / "model")
         self.view.save(folder / "view.npz")
+        if hasattr(self.fitted, "importance"):
+            gain = self.fitted.importance(self.n_features)
+            np.save(folder / "importance.npy", gain.astype(np.float32))
+        scalers = {"": self.scaler} | ({"extra_": self.extra} if self.extra is not None else {})
+        parts = {
+            f"{prefix}{part}": getattr(scaler, part)
+            for prefix, scaler in scalers.items()
+            for part in ("mean", "std", "constant")
+        }
+        parts |= {"family": np.array(self.family), "residual": np.array(self.residual)}
         with (folder / "scaler.npz").open("wb") as file:
-            np.savez(
-                file,
-                mean=self.scaler.mean,
-                std=self.scaler.std,
-                constant=self.scaler.constant,
-                family=np.array(self.family),
-            )
+            np.savez(file, allow_pickle=False, **parts)
+
+    @property
+    def n_features(self) -> int:
+        """Width of its features."""
+        return len(self.view.feature_names) + (0 if self.extra is None else len(self.extra.mean))
 
     @classmethod
     def load(cls, folder: Path) -> TrainedModel:
         """Read a model back; no pickle."""
         with np.load(folder / "scaler.npz", allow_pickle=False) as held:
-            family = str(held["family"])
-            scaler = Scaler(held["mean"], held["std"], held["constant"])
+            family, residual = str(held["family"]), bool(held["residual"])
+            scaler, extra = (
+                Scaler(*(held[f"{prefix}{part}"] for part in ("mean", "std", "constant")))
+                if f"{prefix}mean" in held
+                else None
+                for prefix in ("", "extra_")
+            )
+        assert scaler is not None
         fitted = load_family(family).load(folder / "model")
-        return cls(family, fitted, TabularView.load(folder / "view.npz"), scaler)
+        view = TabularView.load(folder / "view.npz")
+        return cls(family, fitted, view, scaler, extra, residual)
 
 
 class CellStore:

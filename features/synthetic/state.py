@@ -186,7 +186,7 @@ def _gases(p: Array, latitude: Array, profile: dict[str, Array]) -> dict[str, Ar
     layer = np.exp(-((np.log(p / 1000.0) / 1.5) ** 2))
     ozone = 8e-6 * layer * (1.0 - 0.25 * np.sin(latitude[:, None]) ** 2) + 4e-8
     age = (1.0 + 0.1 * profile["gas"]) * (1.0 - 0.2 * np.cos(latitude[:, None]))
-    decay = np.where(np.arange(N_LEVELS) < WELL_MIXED, np.log(p / 16_500.0) * age, 0.0)
+    decay = np.where(np.arange(N_LEVELS) < WELL_MIXED, np.log(p / 29_000.0) * age, 0.0)
     return {
         "pbuf_ozone": ozone * np.exp(0.12 * profile["ozone"]),
         "pbuf_CH4": 1.8e-6 * np.exp(0.25 * np.minimum(decay, 0.0)),

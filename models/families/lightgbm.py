@@ -1,25 +1,32 @@
 """LightGBM, one model per target: features binned once per fold, labels swapped.
 
-Swapping the label of a built ``Dataset`` gives the same model to the bit as a fresh one. Workers
-read the binned rows from LightGBM's own binary file and run one thread each, as OpenMP spins when
-cores are shared.
+Each level's features are binned once and laid out as LightGBM's own binary file. A worker joins the
+levels that a target sees (``Dataset.add_features_from`` copies bins, it does not bin again) and
+swaps labels: both give the same model to the bit as a fresh ``Dataset`` of those columns. Workers
+run one thread each, as OpenMP spins when cores are shared.
 
 With ``early_stopping_rounds`` a target stops early on inner blocks of the training rows, never on
 the fold's validation rows, so that their score stays honest. It is off by default: on the real
-sample the rows held out for it cost more than it gains (see the README's table).
+sample the rows held out for it cost more than it gains (see the guide's table).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from features.schema import Schema
 from features.settings import require
+from features.tabular import Kind
 from models.base import Array, Fitted, Float32, FoldData
+from models.boosting import INTERVALS, OWN, Parts, one_per_cell, spread_gain
 
 
 @dataclass(frozen=True)
@@ -34,19 +41,22 @@ class LightGBMParams:
         feature_fraction: share of the features that each tree sees.
         min_data_in_leaf: rows in a leaf at least.
         lambda_l2: penalty on leaf values.
+        window: a profile target sees this many levels on each side of its own, and scalars; a
+            scalar target every fourth level. -1 shows all levels to all targets.
         label_clip: standardised targets are clipped to +-label_clip while fitting; real tendencies
             reach 195 standard deviations, and a squared loss would spend its trees on those.
         early_stopping_rounds: rounds without gain on the inner blocks that end the fit; 0 never.
         inner_fraction: share of the training time in the inner blocks.
     """
 
-    n_rounds: int = 200
-    learning_rate: float = 0.06
+    n_rounds: int = 100
+    learning_rate: float = 0.1
     num_leaves: int = 31
     max_bin: int = 63
-    feature_fraction: float = 0.2
+    feature_fraction: float = 0.3
     min_data_in_leaf: int = 20
     lambda_l2: float = 1.0
+    window: int = 4
     label_clip: float = 10.0
     early_stopping_rounds: int = 0
     inner_fraction: float = 0.1
@@ -54,22 +64,16 @@ class LightGBMParams:
     def __post_init__(self) -> None:
         require(
             self,
-            n_rounds="[1, inf)",
-            learning_rate="(0, inf)",
+            **INTERVALS,
             num_leaves="[2, 131072]",
-            max_bin="[2, 65535]",
             feature_fraction="(0, 1]",
             min_data_in_leaf="[1, inf)",
             lambda_l2="[0, inf)",
-            label_clip="(0, inf)",
-            early_stopping_rounds="[0, inf)",
-            inner_fraction="(0, 0.5)",
         )
 
     def engine(self, seed: int) -> dict[str, Any]:
         """The settings as LightGBM takes them."""
-        own = {"n_rounds", "label_clip", "early_stopping_rounds", "inner_fraction"}
-        return {key: value for key, value in asdict(self).items() if key not in own} | {
+        return {key: value for key, value in asdict(self).items() if key not in OWN} | {
             "objective": "regression",
             "metric": "l2",
             "seed": seed,
@@ -83,20 +87,37 @@ class LightGBMParams:
 
 @dataclass(frozen=True)
 class TreeModel:
-    """One target's trees, as LightGBM's text."""
+    """One target's trees.
+
+    Attributes:
+        text: as LightGBM writes them.
+        columns: which features of the view they see, in their order.
+    """
 
     text: str
+    columns: NDArray[np.intp]
 
     def predict(self, features: Float32) -> Array:
         """Standardised predictions, (n_samples, 1)."""
-        from lightgbm import Booster
-
-        predicted = Booster(model_str=self.text).predict(features, num_threads=1)
+        seen = features[:, self.columns]
+        predicted = self._booster.predict(seen, num_threads=1)
         return np.asarray(predicted, dtype=np.float64)[:, None]
 
+    def importance(self, n_features: int) -> Array:
+        """Gain of each feature, summed over splits, in squared standard deviations x rows."""
+        gain = self._booster.feature_importance("gain")
+        return spread_gain(dict(enumerate(gain)), self.columns, n_features)
+
     def save(self, folder: Path) -> None:
-        """Write ``model.txt``, which LightGBM itself reads too."""
+        """Write ``model.txt``, which LightGBM itself reads too, and ``columns.npy``."""
         (folder / "model.txt").write_text(self.text, encoding="utf-8")
+        np.save(folder / "columns.npy", self.columns.astype(np.int32))
+
+    @cached_property
+    def _booster(self) -> Any:
+        from lightgbm import Booster
+
+        return Booster(model_str=self.text)
 
 
 class LightGBM:
@@ -104,62 +125,87 @@ class LightGBM:
 
     Params = LightGBMParams
     package = "lightgbm"
-    per_target = True
     in_processes = True
-    both = False
+    view: Kind = "trees"
 
-    def prepare(self, data: FoldData, params: LightGBMParams, folder: Path) -> Path:
-        """Bin the fold's rows once and lay the result out for the workers."""
+    def target_sets(
+        self, schema: Schema, targets: NDArray[np.intp], params: LightGBMParams
+    ) -> list[list[int]]:
+        """One model per target."""
+        return one_per_cell(targets)
+
+    def prepare(self, data: FoldData, params: LightGBMParams, folder: Path) -> Parts:
+        """Bin the fold's rows once, level by level, and lay the result out for the workers."""
         import lightgbm as lgb
 
-        fit, watch = data.inner_rows(params.early_stopping_rounds, params.inner_fraction)
+        parts = Parts.write(data, params, folder)
         settings = params.engine(seed=0) | {"num_threads": 0}
-        features, labels = data.arrays(fit)
-        binned = lgb.Dataset(features, np.zeros(len(fit)), params=settings).construct()
-        binned.save_binary(str(folder / "fit.bin"))
-        clip = params.label_clip
-        np.save(folder / "fit_labels.npy", np.clip(labels, -clip, clip).T.astype(np.float32))
-        if len(watch):
-            features, labels = data.arrays(watch)
-            lgb.Dataset(
-                features, np.zeros(len(watch)), reference=binned, params=settings
-            ).construct().save_binary(str(folder / "watch.bin"))
-            np.save(folder / "watch_labels.npy", np.clip(labels, -clip, clip).T.astype(np.float32))
-        return folder
+        for level in parts.levels:
+            names = [data.feature_names[i] for i in parts.columns([level])]
+            reference = None
+            for name in parts.names:
+                values = parts.features(name, [level])
+                binned = lgb.Dataset(
+                    values, np.zeros(len(values)), reference, feature_name=names, params=settings
+                ).construct()
+                binned.save_binary(str(parts.path(name, level, "bin")))
+                parts.path(name, level).unlink()
+                reference = binned
+        return parts
 
     def fit(
-        self, prepared: Path, targets: Sequence[int], params: LightGBMParams, seed: int
+        self, prepared: Parts, sets: Sequence[list[int]], params: LightGBMParams, seed: int
     ) -> Iterator[tuple[list[int], Fitted]]:
-        """Fit one target after the other on the binned rows."""
+        """Fit one target after the other on the binned levels that it sees."""
         import lightgbm as lgb
 
         settings = params.engine(seed)
-        names = ("fit", "watch") if params.early_stopping_rounds else ("fit",)
-        labels = [np.load(prepared / f"{name}_labels.npy", mmap_mode="r") for name in names]
-        binned: list[lgb.Dataset] = []
-        for name in names:
-            reference = binned[0] if binned else None
-            path = str(prepared / f"{name}.bin")
-            binned.append(lgb.Dataset(path, reference=reference, params=settings).construct())
-        for target in targets:
-            for dataset, label in zip(binned, labels, strict=True):
-                dataset.set_label(np.array(label[target]))
-            callbacks: list[Callable[..., Any]] = []
-            if params.early_stopping_rounds:
-                callbacks = [lgb.early_stopping(params.early_stopping_rounds, verbose=False)]
-            booster = lgb.train(
-                settings,
-                binned[0],
-                params.n_rounds,
-                valid_sets=binned[1:],
-                callbacks=callbacks,
-            )
-            best = booster.best_iteration if params.early_stopping_rounds else params.n_rounds
-            yield [target], TreeModel(booster.model_to_string(num_iteration=best))
+        for levels, together in prepared.windows(sets, params.window):
+            columns = prepared.columns(levels)
+            binned = _join(prepared, levels, settings)
+            for targets in together:
+                for name, dataset in zip(prepared.names, binned, strict=True):
+                    dataset.set_label(prepared.labels(name, targets)[0])
+                callbacks: list[Callable[..., Any]] = []
+                if params.early_stopping_rounds:
+                    callbacks = [lgb.early_stopping(params.early_stopping_rounds, verbose=False)]
+                booster = lgb.train(
+                    settings,
+                    binned[0],
+                    params.n_rounds,
+                    valid_sets=binned[1:],
+                    callbacks=callbacks,
+                )
+                best = booster.best_iteration if params.early_stopping_rounds else params.n_rounds
+                yield targets, TreeModel(booster.model_to_string(num_iteration=best), columns)
 
     def load(self, folder: Path) -> TreeModel:
-        """Read ``model.txt``."""
-        return TreeModel((folder / "model.txt").read_text(encoding="utf-8"))
+        """Read ``model.txt`` and ``columns.npy``."""
+        columns = np.load(folder / "columns.npy", allow_pickle=False).astype(np.intp)
+        return TreeModel((folder / "model.txt").read_text(encoding="utf-8"), columns)
+
+
+def _join(parts: Parts, levels: Sequence[int], settings: dict[str, Any]) -> list[Any]:
+    """Binned rows of some levels side by side: those to fit on and, if any, those to watch."""
+    import lightgbm as lgb
+
+    joined: list[Any] = []
+    for name in parts.names:
+        whole = None
+        for level in levels:
+            path = str(parts.path(name, level, "bin"))
+            reference = joined[0] if joined and whole is None else None
+            part = lgb.Dataset(path, reference=reference, params=settings).construct()
+            if whole is None:
+                whole = part
+                continue
+            with warnings.catch_warnings():
+                # There are no raw values to join, and there are no categories to lose.
+                warnings.filterwarnings("ignore", message="Cannot add features from")
+                warnings.filterwarnings("ignore", message="Resetting categorical features")
+                whole.add_features_from(part)
+        joined.append(whole)
+    return joined
 
 
 MODEL = LightGBM()

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from features.folds import Rows
+from features.schema import Schema
 from features.settings import check, require
+from features.tabular import Kind
 from models.base import Array, Fitted, Float32, FoldData
 
 
@@ -63,7 +66,7 @@ class _Sums:
 
     @classmethod
     def of(cls, data: FoldData, rows: Rows, clip: float) -> _Sums:
-        n_features = len(data.view.feature_names) + 1
+        n_features = len(data.feature_names) + 1
         sums = cls(
             np.zeros((n_features, n_features)),
             np.zeros((n_features, len(data.targets))),
@@ -135,25 +138,30 @@ class Ridge:
 
     Params = RidgeParams
     package = "numpy"
-    per_target = False
     in_processes = False
-    both = True
+    view: Kind = "linear"
+
+    def target_sets(
+        self, schema: Schema, targets: NDArray[np.intp], params: RidgeParams
+    ) -> list[list[int]]:
+        """All targets together."""
+        return [list(range(len(targets)))]
 
     def prepare(self, data: FoldData, params: RidgeParams, folder: Path) -> Prepared:
         """One pass over the training rows for each of the inner split's parts."""
-        fit, watch = data.plan.inner_rows(data.fold, params.inner_fraction)
+        fit, watch = data.inner_rows(params.inner_fraction)
         rest = np.setdiff1d(data.train_rows, np.concatenate([fit, watch]))
         with one_blas_thread():
             return Prepared(*(_Sums.of(data, rows, params.clip) for rows in (fit, watch, rest)))
 
     def fit(
-        self, prepared: Prepared, targets: Sequence[int], params: RidgeParams, seed: int
+        self, prepared: Prepared, sets: Sequence[list[int]], params: RidgeParams, seed: int
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Choose each target's penalty on the inner blocks, then fit on all training rows."""
-        kept = list(targets)
-        with one_blas_thread():
-            model = _solve(prepared, kept, params)
-        yield kept, model
+        for targets in sets:
+            with one_blas_thread():
+                model = _solve(prepared, targets, params)
+            yield targets, model
 
     def load(self, folder: Path) -> RidgeModel:
         """Read ``ridge.npz``."""

@@ -130,13 +130,15 @@ def test_a_graph_without_a_member_stops_with_its_name(contenders, store):
 
 def test_partial_or_foreign_members_are_refused(store, plan, members):
     linear, trees = members
-    partial = Member(trees.spec, trees.targets, trees.cells[:2], 0)
+    partial = replace(trees, cells=trees.cells[:2])
     with pytest.raises(ClimstackError, match="'trees' has 2 of 3 folds"):
         compare_members(store, plan, [linear, partial])
-    other = Member(trees.spec, trees.targets[:5], [f[:5] for f in trees.cells], 0)
+    other = replace(
+        trees, targets=trees.targets[:5], sets=trees.sets[:5], cells=[f[:5] for f in trees.cells]
+    )
     with pytest.raises(ClimstackError, match="'trees' models 5 targets"):
         compare_members(store, plan, [linear, other])
-    turned = Member(trees.spec, trees.targets, trees.cells[1:] + trees.cells[:1], 0)
+    turned = replace(trees, cells=trees.cells[1:] + trees.cells[:1])
     with pytest.raises(ClimstackError, match=r"'trees' comes from other folds or data \(fold 0\)"):
         compare_members(store, plan, [linear, turned])
     other_plan = time_blocks(store.time, n_folds=3, embargo=2)
@@ -208,6 +210,6 @@ def test_weight_zero_columns_score_one_whatever_their_truth(
 
 def test_two_folds_are_too_few_to_stack(store, members):
     plan = time_blocks(store.time, n_folds=2, embargo=1)
-    two = [Member(m.spec, m.targets, m.cells[:2], 0) for m in members]
+    two = [replace(m, cells=m.cells[:2]) for m in members]
     with pytest.raises(ClimstackError, match="at least 3 folds, but the plan has 2"):
         compare_members(store, plan, two)

@@ -200,7 +200,7 @@ def test_grid_is_the_one_of_the_facts():
     assert (levels.hybm[p[0] < 16_000] == 0).all()
     assert (levels.hybm[p[0] > 19_000] > 0).all()
     thickness = physics.layer_mass(ps)[0]
-    assert (np.diff(thickness[-10:]) < 0).all()
+    assert 140 < thickness[-1] < 170  # about 15 hPa
     assert not levels.hyam.flags.writeable
 
 

@@ -36,12 +36,18 @@ def test_view_is_fitted_on_training_rows_alone(store, plan):
 
 def test_constant_inputs_are_left_out_and_log_variables_encoded(store):
     trees = TabularView.fit(store.schema, store.inputs.blocks())
-    linear = TabularView.fit(store.schema, store.inputs.blocks(), both=True)
+    linear = TabularView.fit(store.schema, store.inputs.blocks(), "linear")
     assert "pbuf_N2O_59" not in trees.feature_names
     assert "log10_state_q0001_59" in trees.feature_names
     assert "state_q0001_59" not in trees.feature_names
     assert {"state_q0001_59", "log10_state_q0001_59"} <= set(linear.feature_names)
-    assert "log_saturation_ratio_50" in trees.feature_names
+    assert "log_saturation_ratio_50" in linear.feature_names
+    assert "difference_u_50" in trees.feature_names
+    assert "difference_u_50" not in linear.feature_names
+    for view in (trees, linear):
+        for name, level in zip(view.feature_names, view.levels, strict=True):
+            assert level == -1 or name.endswith(f"_{level}")
+    assert trees.levels[trees.feature_names.index("column_vapour")] == -1
 
 
 def test_save_and_load_round_trip(store, tmp_path):

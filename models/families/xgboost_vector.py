@@ -1,0 +1,109 @@
+"""XGBoost with vector leaves: one set of trees for all targets of neighbouring levels.
+
+Targets of a level share their splits, so one tree serves them all (``multi_output_tree``). A leaf
+holds one value per target, and so does every bin of a histogram: a group is as many whole levels as
+fit into ``histogram_mb``. What it costs and gives beside a model per target stands in the guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.schema import Schema
+from features.settings import require
+from features.tabular import Kind, all_levels
+from models.base import Fitted, FoldData
+from models.boosting import SCALAR, Parts, seen_levels
+from models.xgboost_engine import XGBoostModel, XGBoostParams, bin_window
+
+BYTES_PER_BIN = 16  # gradient and hessian of one target in double precision
+
+
+@dataclass(frozen=True)
+class XGBoostVectorParams(XGBoostParams):
+    """Parameters of the trees, named as in XGBoost; see :class:`models.xgboost_engine`.
+
+    Attributes:
+        histogram_mb: memory that the histograms of a tree's widest level may take, MiB.
+    """
+
+    histogram_mb: float = 512.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, histogram_mb="(0, inf)")
+
+    def engine(self, seed: int) -> dict[str, Any]:
+        """The settings as XGBoost takes them."""
+        settings = super().engine(seed) | {"multi_strategy": "multi_output_tree"}
+        settings.pop("histogram_mb")
+        return settings
+
+    def histograms_mb(self, n_features: int, n_targets: int) -> float:
+        """Memory of the histograms of all nodes at a tree's widest level, MiB."""
+        n_nodes = 2 ** (self.max_depth - 1)
+        return float(n_features * self.max_bin * n_targets * n_nodes * BYTES_PER_BIN) / 2**20
+
+
+class XGBoostVector:
+    """The family; see :mod:`models.base`."""
+
+    Params = XGBoostVectorParams
+    package = "xgboost"
+    in_processes = True
+    view: Kind = "trees"
+
+    def target_sets(
+        self, schema: Schema, targets: NDArray[np.intp], params: XGBoostVectorParams
+    ) -> list[list[int]]:
+        """Groups of whole neighbouring levels; scalar targets are a group of their own."""
+        of_features, of_targets = all_levels(schema, self.view), schema.target_levels[targets]
+        there = [int(level) for level in np.unique(of_features)]
+        groups: list[list[int]] = []
+        first = SCALAR
+        for level in np.unique(of_targets):
+            here = np.flatnonzero(of_targets == level).tolist()
+            seen = set(seen_levels(first, params.window, there))
+            seen |= set(seen_levels(int(level), params.window, there))
+            n_features = int(np.isin(of_features, list(seen)).sum())
+            if (
+                first == SCALAR
+                or not groups
+                or (
+                    params.histograms_mb(n_features, len(groups[-1]) + len(here))
+                    > params.histogram_mb
+                )
+            ):
+                groups.append([])
+                first = int(level)
+            groups[-1] += here
+        return groups
+
+    def prepare(self, data: FoldData, params: XGBoostVectorParams, folder: Path) -> Parts:
+        """Lay the fold's rows out by level."""
+        return Parts.write(data, params, folder)
+
+    def fit(
+        self, prepared: Parts, sets: Sequence[list[int]], params: XGBoostVectorParams, seed: int
+    ) -> Iterator[tuple[list[int], Fitted]]:
+        """Bin what a group sees, then fit its targets together."""
+        for levels, together in prepared.windows(sets, params.window):
+            columns = prepared.columns(levels)
+            binned = bin_window(prepared, levels, params)
+            for targets in together:
+                for name, matrix in zip(prepared.names, binned, strict=True):
+                    matrix.set_label(prepared.labels(name, targets).T)
+                yield targets, XGBoostModel.train(binned, params, seed, columns)
+
+    def load(self, folder: Path) -> XGBoostModel:
+        """Read ``model.ubj`` and ``columns.npy``."""
+        return XGBoostModel.load(folder)
+
+
+MODEL = XGBoostVector()

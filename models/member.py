@@ -1,0 +1,187 @@
+"""A base learner with its finished cells, and models that build on such members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import ClimstackError
+from features.files import content_hash
+from features.folds import FoldPlan, Rows
+from features.store import Store
+from features.transforms import Array
+from models.base import ModelSpec, load_family
+from models.oof import Cell, CellKey, CellStore, TrainedModel
+
+
+@dataclass(frozen=True)
+class Member:
+    """A base learner with all its finished cells: what the stack blends.
+
+    Attributes:
+        spec: family, parameters, seed.
+        targets: indices of its targets in the store's target matrix.
+        sets: which targets each cell of a fold serves, as positions in ``targets``.
+        cells: for each fold, one cell per set.
+        computed: number of cells that had to be fitted; the others were there.
+    """
+
+    spec: ModelSpec
+    targets: NDArray[np.intp]
+    sets: list[list[int]]
+    cells: list[list[Cell]]
+    computed: int
+
+    def oof(self, fold: int, rows: Rows | slice = slice(None)) -> Array:
+        """Out-of-fold predictions of a fold's validation rows, (n_valid, len(targets)).
+
+        Args:
+            fold: the fold, as a position in :attr:`cells`.
+            rows: which of its validation rows.
+        """
+        return self.in_order([cell.oof()[rows] for cell in self.cells[fold]])
+
+    def in_order(self, columns: Sequence[Array]) -> Array:
+        """Columns of each cell, (n, n_targets of the cell), as (n, len(targets))."""
+        together = np.empty((len(columns[0]), len(self.targets)))
+        for served, values in zip(self.sets, columns, strict=True):
+            together[:, served] = values
+        return together
+
+    def models(self, fold: int) -> list[TrainedModel]:
+        """The fold's models, one per set."""
+        return [cell.model() for cell in self.cells[fold]]
+
+    @property
+    def hash(self) -> str:
+        """Which cells it has: another fit, fold plan or data gives another hash."""
+        return content_hash([[cell.path.name for cell in fold] for fold in self.cells])
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds that the fits took, summed over cells."""
+        return float(sum(cell.score["seconds"] for fold in self.cells for cell in fold))
+
+    @property
+    def peak_memory_mb(self) -> int:
+        """Largest resident memory of a process that fitted a cell."""
+        return max(int(cell.score["peak_memory_mb"]) for fold in self.cells for cell in fold)
+
+
+def target_sets(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[list[int]]:
+    """Which targets each of a model's cells serves, as positions in ``targets``."""
+    return load_family(spec.family).target_sets(store.schema, targets, spec.parsed)
+
+
+def cell_keys(
+    store: Store, plan: FoldPlan, spec: ModelSpec, targets: NDArray[np.intp], fold: int
+) -> list[CellKey]:
+    """Keys of a model's cells on one fold, one per set of targets."""
+    names = [store.schema.target_columns[target] for target in targets]
+    bases = {
+        role: [_all_keys(store, plan, base, targets) for base in specs]
+        for role, specs in (
+            ("residual_of", [spec.residual_of] if spec.residual_of else []),
+            ("inputs_from", list(spec.inputs_from)),
+        )
+    }
+    return [
+        CellKey.of(store.data_hash, plan.hash, spec, fold, [names[i] for i in together], bases)
+        for together in target_sets(store, spec, targets)
+    ]
+
+
+def _all_keys(store: Store, plan: FoldPlan, spec: ModelSpec, targets: NDArray[np.intp]) -> str:
+    """One hash for a model on all folds: what builds on it depends on all of them."""
+    keys = [cell_keys(store, plan, spec, targets, fold) for fold in range(plan.n_folds)]
+    return content_hash([[key.hash for key in fold] for fold in keys])
+
+
+def read_member(
+    store: Store,
+    plan: FoldPlan,
+    spec: ModelSpec,
+    cells: CellStore,
+    targets: NDArray[np.intp] | None = None,
+) -> Member:
+    """A base learner whose cells are all finished; fits nothing.
+
+    Raises:
+        ClimstackError: a cell is missing.
+    """
+    targets = store.schema.modelled_targets if targets is None else targets
+    found: list[list[Cell]] = []
+    for fold in range(plan.n_folds):
+        keys = cell_keys(store, plan, spec, targets, fold)
+        have = [cell for key in keys if (cell := cells.find(key)) is not None]
+        if len(have) < len(keys):
+            raise ClimstackError(
+                f"member '{spec.name}' lacks {len(keys) - len(have)} of {len(keys)} cells in fold"
+                f" {fold}: run the experiment first"
+            )
+        found.append(have)
+    return Member(spec, targets, target_sets(store, spec, targets), found, 0)
+
+
+@dataclass(frozen=True)
+class MemberBases:
+    """Finished members that a model builds on; see :class:`models.base.Bases`.
+
+    Attributes:
+        residual: the member whose rest is learned.
+        inputs: the members whose predictions are inputs.
+    """
+
+    residual: Member | None
+    inputs: tuple[Member, ...]
+
+    @classmethod
+    def read(
+        cls,
+        store: Store,
+        plan: FoldPlan,
+        spec: ModelSpec,
+        cells: CellStore,
+        targets: NDArray[np.intp],
+    ) -> MemberBases | None:
+        """The members that ``spec`` builds on; None when it builds on none.
+
+        Raises:
+            ClimstackError: one of them is not fitted on every fold.
+        """
+        if not spec.bases:
+            return None
+        found = [read_member(store, plan, base, cells, targets) for base in spec.bases]
+        residual = found.pop(0) if spec.residual_of else None
+        return cls(residual, tuple(found))
+
+    @property
+    def n_extra(self) -> int:
+        """How many models' predictions are inputs."""
+        return len(self.inputs)
+
+    def extra(self, plan: FoldPlan, rows: Rows) -> Array:
+        """Predictions taken as inputs, (n, n_extra * n_targets), physical units."""
+        return np.concatenate([_out_of_fold(plan, m, rows) for m in self.inputs], axis=1)
+
+    def extra_names(self, columns: Sequence[str]) -> list[str]:
+        """Names of what :meth:`extra` gives."""
+        return [f"{member.spec.name}.{column}" for member in self.inputs for column in columns]
+
+    def to_improve(self, plan: FoldPlan, rows: Rows) -> Array | None:
+        """Predictions whose rest is learned, (n, n_targets), physical units; None without."""
+        return None if self.residual is None else _out_of_fold(plan, self.residual, rows)
+
+
+def _out_of_fold(plan: FoldPlan, member: Member, rows: Rows) -> Array:
+    """Each row's prediction by the model that held it out, (n, n_targets)."""
+    predicted = np.empty((len(rows), len(member.targets)))
+    fold_of_row = plan.fold[rows]
+    for fold in np.unique(fold_of_row):
+        here = fold_of_row == fold
+        positions = np.searchsorted(plan.valid_rows(fold), rows[here])
+        predicted[here] = member.oof(fold, positions)
+    return predicted
