@@ -22,7 +22,7 @@ from rich.table import Table
 from ensemble.leaderboard import Row
 from ensemble.planner import RunPlan
 from features.check import Finding
-from models.cross_validate import Progress as Report
+from models.cross_validation import Progress as Report
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -14,7 +14,7 @@ from ensemble.submission import score_files
 from features.errors import ClimstackError
 from features.schema import load_schema
 from features.synthetic import write_dataset
-from models.cross_validate import Progress
+from models.cross_validation import Progress
 
 N_TIMESTEPS, N_COLUMNS, TEST_TIMESTEPS, SEED = 80, 96, 20, 7
 FILES = ("train", "test", "sample_submission", "solution")

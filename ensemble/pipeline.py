@@ -29,6 +29,7 @@ from ensemble.stack import (
 from ensemble.submission import check_ids, write_submission
 from features.errors import ClimstackError
 from features.files import (
+    atomic_path,
     content_hash,
     exclusive_lock,
     read_json,
@@ -40,7 +41,8 @@ from features.folds import FoldPlan, make_plan
 from features.readers import convert
 from features.schema import load_schema
 from features.store import Store
-from models.cross_validate import Progress, cross_validate, peak_memory_mb
+from models.cross_validation import Progress, cross_validate, peak_memory_mb
+from models.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
 
@@ -153,6 +155,9 @@ class Run:
                 facts["cells_cpu_seconds"] = round(member.seconds, 2)
                 facts["cells_peak_memory_mb"] = member.peak_memory_mb
                 members.append(member)
+                if fold is None and (table := importance(member, store.schema)) is not None:
+                    with atomic_path(self.path / "importance" / f"{spec.name}.parquet") as made:
+                        table.write_parquet(made)
         return members
 
     def stack(self, store: Store, plan: FoldPlan, members: list[Member]) -> list[Row]:

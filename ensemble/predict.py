@@ -15,7 +15,7 @@ from ensemble.moments import Array
 from features.errors import ClimstackError
 from features.files import scratch_array
 from features.store import BLOCK_ROWS, Store
-from models.cross_validate import Progress
+from models.cross_validation import Progress
 from models.member import Member
 from models.oof import Cell
 

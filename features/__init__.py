@@ -1,21 +1,26 @@
 """The ground floor: what the data is, and how a model sees it. NumPy and Polars only."""
 
-from features.check import Finding, check_file
-from features.errors import ClimstackError, LeakageWarning
-from features.folds import (
-    FoldPlan,
-    column_blocks,
-    forward_chaining,
-    groups,
-    random_rows,
-    time_blocks,
-)
-from features.metrics import bias, leap_score, mae, r2_score, rmse
-from features.readers import convert
-from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
-from features.store import Store
-from features.tabular import TabularView
-from features.transforms import Scaler
+from typing import TYPE_CHECKING
+
+from features.lazy import attach
+
+if TYPE_CHECKING:
+    from features.check import Finding, check_file
+    from features.errors import ClimstackError, LeakageWarning
+    from features.folds import (
+        FoldPlan,
+        column_blocks,
+        forward_chaining,
+        groups,
+        random_rows,
+        time_blocks,
+    )
+    from features.metrics import bias, leap_score, mae, r2_score, rmse
+    from features.readers import convert
+    from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
+    from features.store import Store
+    from features.tabular import TabularView
+    from features.transforms import Scaler
 
 __all__ = [
     "ClimstackError",
@@ -43,3 +48,5 @@ __all__ = [
     "rmse",
     "time_blocks",
 ]
+
+__getattr__ = attach(__name__, __file__)

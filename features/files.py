@@ -36,24 +36,27 @@ def file_hash(path: Path) -> str:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well.
 
     Works for a file or a folder that the block makes. A finished ``path`` is never seen half-made;
-    a folder that is there already stays (somebody else finished the same content first).
+    a folder that is there already stays (somebody else finished the same content first). Without
+    ``sync`` a power cut may leave it damaged: only for what carries checksums and can be remade.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         made = holder / path.name
         yield made
-        _sync(made)
+        if sync:
+            _sync(made)
         try:
             made.replace(path)
         except OSError:
             if not (made.is_dir() and path.is_dir()):  # a folder can't replace a filled one
                 raise
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from features.errors import ClimstackError
 from features.schema import Schema, load_schema
 from features.transforms import Array, Scaler
 
-Kind = Literal["linear", "trees"]
+Kind = Literal["linear", "trees", "networks"]
 VIEW_ROWS = 4_096  # rows encoded at once: a view is several times as wide as its inputs
 LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarithm finite
 
@@ -26,12 +26,13 @@ class TabularView:
     """Encodes inputs as standardised float32 features; constant inputs are left out.
 
     Log-encoded variables (moisture) appear as the logarithm, whose order is that of the value, and
-    for linear models also as the value itself. Features of :mod:`features.derived` are appended.
+    for linear models also as the value itself, for networks as its square root. Features of
+    :mod:`features.derived` are appended.
 
     Attributes:
         schema: the inputs' schema.
         scaler: fitted on training rows.
-        kind: made for ``"linear"`` models or for ``"trees"``.
+        kind: made for ``"linear"`` models, for ``"trees"`` or for ``"networks"``.
         clip: standardised features are clipped to +-clip, so one extreme value can't blow up.
     """
 
@@ -92,7 +93,7 @@ class TabularView:
         with np.load(path, allow_pickle=False) as held:
             scaler = Scaler(held["mean"], held["std"], held["constant"])
             schema = load_schema(str(held["schema"]))
-            kind: Kind = "linear" if str(held["kind"]) == "linear" else "trees"
+            kind: Kind = next(k for k in get_args(Kind) if k == str(held["kind"]))
             return cls(schema, scaler, kind, float(held["clip"]))
 
 
@@ -139,7 +140,9 @@ def _encode(schema: Schema, inputs: Array, kind: Kind, first_row: int | None = N
     for variable in schema.inputs:
         if variable.encoding == "log":
             columns.append(np.log10(np.maximum(values[variable.name], LOG_FLOOR)))
-        elif kind == "trees":
+            if kind == "networks":
+                columns.append(np.sqrt(np.maximum(values[variable.name], 0.0)))
+        elif kind != "linear":
             columns.append(values[variable.name])
     column = Column(values)
     with np.errstate(all="ignore"):  # what comes of it is looked at next
@@ -173,7 +176,9 @@ def _columns(schema: Schema, kind: Kind) -> list[tuple[str, int]]:
     for variable in schema.inputs:
         if variable.encoding == "log":
             add(f"log10_{variable.name}", variable.n_levels)
-        elif kind == "trees":
+            if kind == "networks":
+                add(f"root_{variable.name}", variable.n_levels)
+        elif kind != "linear":
             add(variable.name, variable.n_levels)
     for derived in available({variable.name for variable in schema.inputs}, kind == "linear"):
         n_levels = schema.variable(derived.needs[0]).n_levels

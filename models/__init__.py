@@ -1,9 +1,14 @@
 """What learns: model families, the fold loop, the out-of-fold store."""
 
-from models.base import FoldData, ModelSpec, available_families, load_family
-from models.cross_validate import cross_validate
-from models.member import Member, cell_keys, read_member
-from models.oof import Cell, CellKey, CellStore, TrainedModel
+from typing import TYPE_CHECKING
+
+from features.lazy import attach
+
+if TYPE_CHECKING:
+    from models.base import FoldData, ModelSpec, available_families, load_family
+    from models.cross_validation import cross_validate
+    from models.member import Member, cell_keys, read_member
+    from models.oof import Cell, CellKey, CellStore, TrainedModel
 
 __all__ = [
     "Cell",
@@ -19,3 +24,5 @@ __all__ = [
     "load_family",
     "read_member",
 ]
+
+__getattr__ = attach(__name__, __file__)

@@ -1,7 +1,7 @@
 """What a model family is: the protocol that every file in ``models/families`` fulfils.
 
 A family file defines ``MODEL``, one object. climstack finds it by the file's name; no other edit is
-needed. The fold loop (:mod:`models.cross_validate`) calls it in this order, for each fold:
+needed. The fold loop (:mod:`models.cross_validation`) calls it in this order, for each fold:
 
 1. ``prepare`` once, in the main process, with everything that may be seen of the fold: costly work
    that all targets share (binning, sums) happens here.

@@ -222,7 +222,7 @@ class CellStore:
     def write(self, key: CellKey, model: TrainedModel, oof: Array, score: dict[str, Any]) -> Cell:
         """Store a finished cell atomically."""
         folder = self.path / key.hash
-        with atomic_path(folder) as made:
+        with atomic_path(folder, sync=False) as made:
             model.save(made)
             np.save(made / "oof.npy", np.ascontiguousarray(oof, dtype=np.float64))
             write_json(made / "params.json", asdict(key))

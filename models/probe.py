@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
+from joblib.externals.loky import get_reusable_executor
 
 from features.folds import FoldPlan
 from features.store import Store
 from models.base import ModelSpec, load_family
-from models.cross_validate import cross_validate, peak_memory_mb
+from models.cross_validation import cross_validate, peak_memory_mb
 from models.member import target_sets
 from models.oof import CellStore
 
@@ -63,6 +64,13 @@ def probe(spec: ModelSpec, store: Store, plan: FoldPlan, folder: Path) -> Cost:
 
 
 def _probe(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) -> Cost:
+    try:
+        return _measure(spec, store_path, plan_file, cells)
+    finally:
+        get_reusable_executor().shutdown(wait=True)  # this process can't end before its workers
+
+
+def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) -> Cost:
     store, plan, held = Store(store_path), FoldPlan.load(plan_file), CellStore(cells)
     with suppress(ModuleNotFoundError):  # loading the library is no part of a fold's cost
         importlib.import_module(load_family(spec.family).package)

@@ -42,7 +42,7 @@ class XGBoostParams:
     colsample_bytree: float = 0.5
     min_child_weight: float = 5.0
     reg_lambda: float = 1.0
-    window: int = 4
+    window: int = 3
     label_clip: float = 10.0
     early_stopping_rounds: int = 0
     inner_fraction: float = 0.1

@@ -560,6 +560,23 @@ EXPERIMENTS = {
         EXPERIMENT.replace("train.parquet", "${CLIMSTACK_IS_NOT_SET}/train.parquet"),
         ["[data] train needs the environment variable CLIMSTACK_IS_NOT_SET", "set it"],
     ),
+    "residual_of_a_model_below": (
+        EXPERIMENT.replace('"ridge"', '"ridge"\nresidual_of = "trees"')
+        + '[[models]]\nname = "trees"\nfamily = "lightgbm"\n',
+        ["number 1 residual_of names 'trees', which is no model before it", "put that model first"],
+    ),
+    "misspelt_residual_of": (
+        EXPERIMENT + '[[models]]\nfamily = "lightgbm"\nresidual_of = "rigde"\n',
+        ["number 2 residual_of names 'rigde'", "did you mean 'ridge'?"],
+    ),
+    "misspelt_inputs_from": (
+        EXPERIMENT + '[[models]]\nfamily = "lightgbm"\ninputs_from = ["rigde"]\n',
+        ["number 2 inputs_from names 'rigde'", "did you mean 'ridge'?"],
+    ),
+    "inputs_from_a_word": (
+        EXPERIMENT + '[[models]]\nfamily = "lightgbm"\ninputs_from = "ridge"\n',
+        ["number 2 inputs_from must be a list, but got 'ridge'"],
+    ),
     "two_models_of_one_name": (
         EXPERIMENT + '[[models]]\nfamily = "ridge"\n',
         ["two models are called 'ridge'", "rename one"],

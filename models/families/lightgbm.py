@@ -41,6 +41,8 @@ class LightGBMParams:
         feature_fraction: share of the features that each tree sees.
         min_data_in_leaf: rows in a leaf at least.
         lambda_l2: penalty on leaf values.
+        linear_tree: a leaf holds a line in the features that lead to it, not a constant.
+        linear_lambda: penalty on its slopes.
         window: a profile target sees this many levels on each side of its own, and scalars; a
             scalar target every fourth level. -1 shows all levels to all targets.
         label_clip: standardised targets are clipped to +-label_clip while fitting; real tendencies
@@ -56,7 +58,9 @@ class LightGBMParams:
     feature_fraction: float = 0.3
     min_data_in_leaf: int = 20
     lambda_l2: float = 1.0
-    window: int = 4
+    linear_tree: bool = True
+    linear_lambda: float = 1.0
+    window: int = 3
     label_clip: float = 10.0
     early_stopping_rounds: int = 0
     inner_fraction: float = 0.1
@@ -69,6 +73,7 @@ class LightGBMParams:
             feature_fraction="(0, 1]",
             min_data_in_leaf="[1, inf)",
             lambda_l2="[0, inf)",
+            linear_lambda="[0, inf)",
         )
 
     def engine(self, seed: int) -> dict[str, Any]:
@@ -175,6 +180,7 @@ class LightGBM:
                     params.n_rounds,
                     valid_sets=binned[1:],
                     callbacks=callbacks,
+                    keep_training_booster=True,  # else it is written and read back once more
                 )
                 best = booster.best_iteration if params.early_stopping_rounds else params.n_rounds
                 yield targets, TreeModel(booster.model_to_string(num_iteration=best), columns)

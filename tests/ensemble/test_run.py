@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from joblib import cpu_count
 
 from ensemble import (
     load_experiment,
@@ -22,6 +23,7 @@ from ensemble import (
     submit_run,
 )
 from ensemble.cli import main
+from ensemble.planner import parse_memory
 from features import ClimstackError
 
 TREES = "n_rounds = 4\nnum_leaves = 4\nearly_stopping_rounds = 0"
@@ -72,7 +74,7 @@ def test_a_runs_folder_holds_what_it_should(finished, generated, schema):
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert names == {
         "experiment.toml", "folds.parquet", "run.json", "cells", "stack", "store",
-        "leaderboard.json", "submission.parquet",
+        "leaderboard.json", "submission.parquet", "importance",
     }  # fmt: skip
     assert len(cells_of(run)) == 3 * (1 + 292)
     facts = json.loads((run / "run.json").read_text())
@@ -189,6 +191,27 @@ def test_a_dry_run_counts_cells_and_fits_none(finished, tmp_path):
     assert all(m.minutes > 0 and m.memory_mb > 50 and m.disk_mb >= 1 for m in fresh.models)
     assert fresh.rows == 24 * 16
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_memory_limit_chooses_the_workers(finished, tmp_path):
+    file, _ = finished
+    experiment = load_experiment(file)
+    free = {m.model: m for m in plan_run(experiment, tmp_path).models}
+    assert free["trees"].workers == cpu_count()
+    assert free["linear"].workers == 1
+    limit = free["trees"].memory_mb * 3 // 4
+    held = {m.model: m for m in plan_run(experiment, tmp_path, limit).models}
+    assert held["trees"].workers < cpu_count()
+    assert all(m.memory_mb <= limit for m in held.values())
+    with pytest.raises(ClimstackError, match=r"model 'linear' needs about \d+ MB.*limit of 50 MB"):
+        plan_run(experiment, tmp_path, 50)
+
+
+@pytest.mark.parametrize("text", ["2", "GB", "-1GB", "0MB", "two GB", "1TB"])
+def test_memory_is_given_with_its_unit(text):
+    with pytest.raises(ClimstackError, match="as 2GB or 800MB, but got"):
+        parse_memory(text)
+    assert (parse_memory("2GB"), parse_memory("0.5 gb"), parse_memory("800MB")) == (2048, 512, 800)
 
 
 def call(monkeypatch, capsys, *arguments):

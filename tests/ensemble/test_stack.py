@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +10,6 @@ from ensemble.leaderboard import interval
 from ensemble.moments import Moments
 from ensemble.stack import compare_members, out_of_fold_blocks, save_stack
 from features import ClimstackError, leap_score, r2_score, time_blocks
-from models import Member
 
 
 def outputs(store, plan, members, contender, final=False):

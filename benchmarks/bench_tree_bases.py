@@ -1,0 +1,59 @@
+"""What building on another model gives: 40 targets, all folds, honest out-of-fold scores.
+
+Real rows where CLIMSTACK_REAL_DATA names them, else generated ones. The gain over LightGBM alone
+is given with its standard error over folds.
+
+Usage: python benchmarks/bench_tree_bases.py [N_TARGETS]
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from bench_trees import make_store, spread_targets
+
+from features import r2_score, time_blocks
+from models import CellStore, ModelSpec, cross_validate
+
+
+def main(n_targets: int) -> None:
+    ridge = ModelSpec("ridge", "ridge")
+    trees = ModelSpec("lightgbm", "lightgbm")
+    specs = [
+        ridge,
+        trees,
+        ModelSpec("lightgbm on what ridge leaves", "lightgbm", residual_of=ridge),
+        ModelSpec("lightgbm fed with ridge", "lightgbm", inputs_from=(ridge,)),
+        ModelSpec("lightgbm on what lightgbm leaves", "lightgbm", seed=1, residual_of=trees),
+        ModelSpec("lightgbm fed with lightgbm", "lightgbm", seed=1, inputs_from=(trees,)),
+        ModelSpec("xgboost", "xgboost"),
+        ModelSpec("xgboost_vector", "xgboost_vector"),
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        store, embargo = make_store(folder)
+        plan = time_blocks(store.time, 5, embargo)
+        targets = spread_targets(store, n_targets)
+        cells, scores = CellStore(folder / "cells"), {}
+        print("| model | mean R2, negatives 0, of the folds | gain | CPU s per target and fold |")
+        print("|---|---|---|---|")
+        for spec in specs:
+            member = cross_validate(store, plan, spec, cells, targets=targets)
+            scores[spec.name] = np.array([
+                np.clip(r2_score(store.targets[plan.valid_rows(k)][:, targets], member.oof(k)),
+                        0, None).mean()
+                for k in range(plan.n_folds)
+            ])  # fmt: skip
+            gains = scores[spec.name] - scores.get("lightgbm", scores[spec.name])
+            error = gains.std(ddof=1) / np.sqrt(len(gains))
+            seconds = member.seconds / n_targets / plan.n_folds
+            print(
+                f"| {spec.name} | {scores[spec.name].mean():.4f} | {gains.mean():+.4f} +-"
+                f" {error:.4f} | {seconds:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40)

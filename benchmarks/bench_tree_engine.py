@@ -1,0 +1,151 @@
+"""What the tree engine adds to bare ``lgb.train`` calls, and how its cost grows.
+
+1. Overhead: the engine in one process beside the sum of bare calls on ready Datasets, in turns; 36
+   targets (six variables on six levels) of the rows that CLIMSTACK_REAL_DATA names, else of
+   generated ones. Bare calls include no prediction, no model file, no joining of levels.
+2. Growth: rows x 1, 2, 4 and targets x 1, 2, 4 on generated rows, all cores; with --plot FILE.svg
+   a picture of it (needs matplotlib).
+
+Usage: python benchmarks/bench_tree_engine.py [--plot FILE.svg]
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+from bench_trees import make_store, spread_targets
+
+from features import convert, load_schema, time_blocks
+from features.synthetic import write_dataset
+from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
+
+ROUNDS = 3
+LEVELS = (30, 35, 40, 45, 50, 55)
+GROWTH_TIMESTEPS, N_COLUMNS, N_TARGETS = 40, 384, 24
+
+
+def wall(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def overhead(folder: Path) -> None:
+    store, embargo = make_store(folder)
+    plan = time_blocks(store.time, 5, embargo)
+    modelled = store.schema.modelled_targets
+    targets = modelled[np.isin(store.schema.target_levels[modelled], LEVELS)]
+    spec, family = ModelSpec("m", "lightgbm"), load_family("lightgbm")
+    params = spec.parsed
+    data = FoldData(store, plan, 1, targets, "trees")
+    sets = family.target_sets(store.schema, targets, params)
+    (folder / "prepared").mkdir()
+    prepared = family.prepare(data, params, folder / "prepared")
+    features, labels = data.arrays(data.train_rows)
+    ready = []
+    for levels, together in prepared.windows(sets, params.window):
+        x = features[:, prepared.columns(levels)]
+        dataset = lgb.Dataset(x, np.zeros(len(x)), params=params.engine(0)).construct()
+        ready.append((dataset, [served[0] for served in together]))
+
+    def bare() -> None:
+        for dataset, together in ready:
+            for target in together:
+                dataset.set_label(np.clip(labels[:, target], -10, 10))
+                lgb.train(params.engine(0), dataset, params.n_rounds, keep_training_booster=True)
+
+    seconds = {"bare lgb.train": [], "engine, fitted models": [], "engine, stored cells": []}
+    for turn in range(ROUNDS):
+        turns = {
+            "bare lgb.train": bare,
+            "engine, fitted models": lambda: list(family.fit(prepared, sets, params, 0)),
+        }
+        for name in list(turns) if turn % 2 else list(turns)[::-1]:
+            seconds[name].append(wall(turns[name]))
+        cells = CellStore(folder / f"cells{turn}")
+        whole = wall(
+            lambda c=cells: cross_validate(
+                store, plan, spec, c, targets=targets, folds=[1], n_jobs=1
+            )
+        )
+        once = folder / f"prepared{turn}"
+        once.mkdir()
+        fresh = FoldData(store, plan, 1, targets, "trees")
+        seconds["engine, stored cells"].append(
+            whole - wall(lambda f=fresh, o=once: family.prepare(f, params, o))
+        )
+    bare_seconds = statistics.median(seconds["bare lgb.train"])
+    print(f"{len(features)} rows, {len(targets)} targets, one process (median of {ROUNDS}):")
+    for name, values in seconds.items():
+        each = statistics.median(values)
+        print(f"  {name}: {each:.2f} s, {each / bare_seconds - 1:+.1%}")
+
+
+def growth(folder: Path) -> list[tuple[int, int, float, float]]:
+    """Training rows, targets, seconds of one fold, seconds of it before the first fit."""
+    schema, stores = load_schema("leap"), {}
+    for times in (1, 2, 4):
+        files = write_dataset(folder / f"data{times}", GROWTH_TIMESTEPS * times, N_COLUMNS, seed=0)
+        stores[times] = convert(files["train"], folder / f"store{times}", schema)
+    found = []
+    print("| rows to fit | targets | seconds for one fold | of them before the first fit |")
+    print("|---|---|---|---|")
+    spec, family = ModelSpec("m", "lightgbm"), load_family("lightgbm")
+    for times_rows, times_targets in ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4)):
+        store = stores[times_rows]
+        plan = time_blocks(store.time, 5, 2)
+        targets = spread_targets(store, N_TARGETS * times_targets)
+        place = folder / f"growth-{times_rows}-{times_targets}"
+        place.mkdir()
+        data = FoldData(store, plan, 1, targets, "trees")
+        before = wall(lambda d=data, p=place: family.prepare(d, spec.parsed, p))
+        cells = CellStore(place / "cells")
+        seconds = wall(
+            lambda s=store, p=plan, c=cells, t=targets: cross_validate(
+                s, p, spec, c, targets=t, folds=[1]
+            )
+        )
+        row = (len(plan.train_rows(1)), len(targets), seconds, before)
+        print(f"| {row[0]} | {row[1]} | {row[2]:.1f} | {row[3]:.1f} |", flush=True)
+        found.append(row)
+    return found
+
+
+def plot(found: list[tuple[int, int, float, float]], file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    first = found[0]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+    for axis, column, name in ((axes[0], 0, "rows to fit"), (axes[1], 1, "targets")):
+        other = 1 - column
+        rows = sorted(row for row in found if row[other] == first[other])
+        x = [row[column] for row in rows]
+        axis.plot(x, [row[2] for row in rows], "o-", label="one fold")
+        axis.plot(x, [row[3] for row in rows], "s--", label="before the first fit")
+        axis.plot(
+            x, [rows[0][2] * each / x[0] for each in x], ":", color="grey", label="in proportion"
+        )
+        axis.set(xlabel=name, xlim=(0, None), ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("seconds, two cores")
+    axes[0].legend()
+    figure.savefig(file)
+
+
+def main(arguments: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        overhead(Path(temporary))
+        found = growth(Path(temporary))
+    if arguments[:1] == ["--plot"]:
+        plot(found, Path(arguments[1]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

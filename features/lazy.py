@@ -1,0 +1,40 @@
+"""Packages whose names import their module when they are first used.
+
+So ``models.seq2seq`` imports on a GPU machine that has torch and NumPy but no table library.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def attach(package: str, file: str) -> Callable[[str], Any]:
+    """A package's ``__getattr__``: it imports what stands under its ``if TYPE_CHECKING:``.
+
+    Args:
+        package: its ``__name__``.
+        file: its ``__file__``.
+    """
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    home_of = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    }
+
+    def get(name: str) -> Any:
+        if name not in home_of:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        value = getattr(importlib.import_module(home_of[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get
