@@ -1,8 +1,9 @@
 """What the tree engine adds to bare ``lgb.train`` calls, and how its cost grows.
 
-1. Overhead: the engine in one process beside the sum of bare calls on ready Datasets, in turns; 36
-   targets (six variables on six levels) of the rows that CLIMSTACK_REAL_DATA names, else of
-   generated ones. Bare calls include no prediction, no model file, no joining of levels.
+1. Overhead: the engine in one process beside the sum of bare calls on ready Datasets, in turns; and
+   both cores as two threads of a bare call, or as two processes of the engine. 36 targets (six
+   variables on six levels) of the rows that CLIMSTACK_REAL_DATA names, else of generated ones. Bare
+   calls include no prediction, no model file, no joining of levels.
 2. Growth: rows x 1, 2, 4 and targets x 1, 2, 4 on generated rows, all cores; with --plot FILE.svg
    a picture of it (needs matplotlib).
 
@@ -52,32 +53,36 @@ def overhead(folder: Path) -> None:
         dataset = lgb.Dataset(x, np.zeros(len(x)), params=params.engine(0)).construct()
         ready.append((dataset, [served[0] for served in together]))
 
-    def bare() -> None:
+    def bare(n_threads: int = 1) -> None:
+        engine = params.engine(0) | {"num_threads": n_threads}
         for dataset, together in ready:
             for target in together:
                 dataset.set_label(np.clip(labels[:, target], -10, 10))
-                lgb.train(params.engine(0), dataset, params.n_rounds, keep_training_booster=True)
+                lgb.train(engine, dataset, params.n_rounds, keep_training_booster=True)
 
-    seconds = {"bare lgb.train": [], "engine, fitted models": [], "engine, stored cells": []}
+    names = ("bare lgb.train", "bare, two threads", "engine, fitted models",
+             "engine, stored cells", "engine, stored cells, two processes")  # fmt: skip
+    seconds = {name: [] for name in names}
     for turn in range(ROUNDS):
         turns = {
             "bare lgb.train": bare,
+            "bare, two threads": lambda: bare(2),
             "engine, fitted models": lambda: list(family.fit(prepared, sets, params, 0)),
         }
         for name in list(turns) if turn % 2 else list(turns)[::-1]:
             seconds[name].append(wall(turns[name]))
-        cells = CellStore(folder / f"cells{turn}")
-        whole = wall(
-            lambda c=cells: cross_validate(
-                store, plan, spec, c, targets=targets, folds=[1], n_jobs=1
-            )
-        )
         once = folder / f"prepared{turn}"
         once.mkdir()
         fresh = FoldData(store, plan, 1, targets, "trees")
-        seconds["engine, stored cells"].append(
-            whole - wall(lambda f=fresh, o=once: family.prepare(f, params, o))
-        )
+        shared = wall(lambda f=fresh, o=once: family.prepare(f, params, o))
+        for n_jobs, name in ((1, names[3]), (2, names[4])):
+            cells = CellStore(folder / f"cells{turn}-{n_jobs}")
+            whole = wall(
+                lambda c=cells, n=n_jobs: cross_validate(
+                    store, plan, spec, c, targets=targets, folds=[1], n_jobs=n
+                )
+            )
+            seconds[name].append(whole - shared)
     bare_seconds = statistics.median(seconds["bare lgb.train"])
     print(f"{len(features)} rows, {len(targets)} targets, one process (median of {ROUNDS}):")
     for name, values in seconds.items():

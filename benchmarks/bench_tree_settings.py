@@ -24,9 +24,10 @@ from models.boosting import seen_levels
 
 N_TARGETS, FOLDS = 20, (1, 3)
 DEFAULT = load_family("lightgbm").Params()
-PLAIN = {"window": -1, "feature_fraction": 1.0}
+BASE = replace(DEFAULT, window=4, linear_tree=False)  # what one setting is changed from
+LINEAR = {"linear_tree": True, "window": 3}
 SETTINGS = {
-    "default": {},
+    "none": {},
     "window of 2 levels on each side": {"window": 2},
     "window of 3": {"window": 3},
     "window of 6": {"window": 6},
@@ -54,7 +55,14 @@ SETTINGS = {
     "GOSS": {"data_sample_strategy": "goss"},
     "half the rows per tree": {"bagging_fraction": 0.5, "bagging_freq": 1},
     "extra trees": {"extra_trees": True},
-    "linear trees": {"linear_tree": True, "linear_lambda": 1.0},
+    "linear trees": {"linear_tree": True},
+    "linear trees, window of 3: the default": LINEAR,
+    "the default with slopes penalised by 10": LINEAR | {"linear_lambda": 10.0},
+    "the default with 15 leaves": LINEAR | {"num_leaves": 15},
+    "the default with 0.2 of the features": LINEAR | {"feature_fraction": 0.2},
+    "the default with 31 bins": LINEAR | {"max_bin": 31},
+    "the default with a window of 2": LINEAR | {"window": 2},
+    "the default with 150 rounds of 0.07": LINEAR | {"n_rounds": 150, "learning_rate": 0.07},
     "quantised gradients": {"use_quantized_grad": True, "num_grad_quant_bins": 8},
     "row-wise histograms": {"force_col_wise": False, "force_row_wise": True},
 }
@@ -64,8 +72,8 @@ def fit_all(store_path: Path, plan_file: Path, fold: int, targets, changes: dict
     """R2 of each target, negatives 0, and CPU seconds of all fits."""
     changes = dict(changes)
     cheat, derived = changes.pop("cheat", False), changes.pop("derived", True)
-    own = {k: v for k, v in changes.items() if hasattr(DEFAULT, k)}
-    params = replace(DEFAULT, **own)
+    own = {k: v for k, v in changes.items() if hasattr(BASE, k)}
+    params = replace(BASE, **own)
     engine = params.engine(0) | {k: v for k, v in changes.items() if k not in own}
     plan = FoldPlan.load(plan_file)
     data = FoldData(Store(store_path), plan, fold, targets, "trees")

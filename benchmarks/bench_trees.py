@@ -7,7 +7,7 @@ set of targets spread over the 292, in rounds, so that contenders alternate. A f
 The wrapper fits one target after the other with all threads. "Obvious code" gives it the 556 inputs
 as they are; "same inputs" gives it, target by target, what climstack's trees see.
 
-Usage: python benchmarks/bench_trees.py [N_TARGETS]
+Usage: python benchmarks/bench_trees.py [LIBRARY N_TARGETS [PART_OF_A_CONTENDER ...]]
 """
 
 import os
@@ -28,7 +28,7 @@ ROUNDS = 2
 FOLD = 1
 LIGHTGBM_PLAIN = {
     "n_rounds": 100, "learning_rate": 0.1, "num_leaves": 31, "max_bin": 255,
-    "feature_fraction": 1.0, "lambda_l2": 0.0, "label_clip": 1e9,
+    "feature_fraction": 1.0, "lambda_l2": 0.0, "linear_tree": False, "label_clip": 1e9,
 }  # fmt: skip
 XGBOOST_PLAIN = {
     "n_rounds": 100, "learning_rate": 0.3, "max_bin": 256, "colsample_bytree": 1.0,
@@ -44,6 +44,10 @@ OURS = {
     "climstack xgboost, default": ("xgboost", {}),
     "climstack xgboost, wrapper's parameters": ("xgboost", XGBOOST_PLAIN),
 }  # fmt: skip
+
+
+WRAPPERS = {"lightgbm": "LGBMRegressor", "xgboost": "XGBRegressor"}
+DEFAULT_TARGETS = {"lightgbm": 40, "xgboost": 16}
 
 
 def lightgbm(x, z):
@@ -90,19 +94,20 @@ def spread_targets(store, n_targets: int):
     return modelled[np.linspace(0, len(modelled) - 1, n_targets).round().astype(int)]
 
 
-def main(n_targets: int) -> None:
+def main(library: str, n_targets: int, parts: list[str]) -> None:
+    def wanted(name: str) -> bool:
+        return not parts or any(part in name for part in parts)
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         store, embargo = make_store(folder)
         plan = time_blocks(store.time, 5, embargo)
         n_all = len(store.schema.modelled_targets)
-        peers = [
-            f"{kind}({name})"
-            for name in ("LGBMRegressor", "XGBRegressor")
-            for kind in ("obvious code", "same inputs")
-        ]
-        shared = {name: [] for name in OURS}
-        seconds = {name: [] for name in (*OURS, *peers)}
+        peers = [f"{kind}({WRAPPERS[library]})" for kind in ("obvious code", "same inputs")]
+        peers = [name for name in peers if wanted(name)]
+        contenders = [name for name in OURS if OURS[name][0] == library and wanted(name)]
+        shared = {name: [] for name in contenders}
+        seconds = {name: [] for name in (*contenders, *peers)}
         r2 = {name: [] for name in seconds}
         chosen = spread_targets(store, n_targets)
         for turn in range(ROUNDS):
@@ -135,7 +140,7 @@ def main(n_targets: int) -> None:
                     each = time.perf_counter() - start - shared[name][-1]
                     predicted = data.scaler.transform(member.oof(0))
                 else:
-                    regressor = lightgbm if "LGBM" in name else xgboost
+                    regressor = lightgbm if library == "lightgbm" else xgboost
                     found = [
                         obvious(regressor, store, data, position)
                         if name.startswith("obvious")
@@ -167,8 +172,10 @@ def report(data, n_targets, n_all, shared, seconds, r2) -> None:
         ("climstack xgboost, default", "obvious code(XGBRegressor)"),
         ("climstack xgboost, wrapper's parameters", "same inputs(XGBRegressor)"),
     ):
-        print(f"{ours}: {minutes[peer] / minutes[ours]:.1f} x faster than {peer}")
+        if ours in minutes and peer in minutes:
+            print(f"{ours}: {minutes[peer] / minutes[ours]:.1f} x faster than {peer}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40)
+    for library, n_targets in [sys.argv[1:3]] if len(sys.argv) > 2 else DEFAULT_TARGETS.items():
+        main(library, int(n_targets), sys.argv[3:])

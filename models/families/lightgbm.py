@@ -165,9 +165,10 @@ class LightGBM:
         import lightgbm as lgb
 
         settings = params.engine(seed)
+        loaded: dict[Path, Any] = {}
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
-            binned = _join(prepared, levels, settings)
+            binned = _join(prepared, levels, settings, loaded)
             for targets in together:
                 for name, dataset in zip(prepared.names, binned, strict=True):
                     dataset.set_label(prepared.labels(name, targets)[0])
@@ -191,25 +192,32 @@ class LightGBM:
         return TreeModel((folder / "model.txt").read_text(encoding="utf-8"), columns)
 
 
-def _join(parts: Parts, levels: Sequence[int], settings: dict[str, Any]) -> list[Any]:
-    """Binned rows of some levels side by side: those to fit on and, if any, those to watch."""
+def _join(
+    parts: Parts, levels: Sequence[int], settings: dict[str, Any], loaded: dict[Path, Any]
+) -> list[Any]:
+    """Binned rows of some levels side by side: those to fit on and, if any, those to watch.
+
+    ``loaded`` keeps the levels' own rows for the next window, which mostly sees the same.
+    """
     import lightgbm as lgb
 
+    def load(path: Path, reference: Any = None) -> Any:
+        return lgb.Dataset(str(path), reference=reference, params=settings).construct()
+
     joined: list[Any] = []
-    for name in parts.names:
-        whole = None
-        for level in levels:
-            path = str(parts.path(name, level, "bin"))
-            reference = joined[0] if joined and whole is None else None
-            part = lgb.Dataset(path, reference=reference, params=settings).construct()
-            if whole is None:
-                whole = part
-                continue
+    files = {name: [parts.path(name, level, "bin") for level in levels] for name in parts.names}
+    for path in set(loaded).difference(*files.values()):
+        del loaded[path]
+    for first, *others in files.values():
+        whole = load(first, joined[0] if joined else None)
+        for path in others:
+            if path not in loaded:
+                loaded[path] = load(path)
             with warnings.catch_warnings():
                 # There are no raw values to join, and there are no categories to lose.
                 warnings.filterwarnings("ignore", message="Cannot add features from")
                 warnings.filterwarnings("ignore", message="Resetting categorical features")
-                whole.add_features_from(part)
+                whole.add_features_from(loaded[path])
         joined.append(whole)
     return joined
 
