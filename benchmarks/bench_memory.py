@@ -8,7 +8,6 @@ Usage: python benchmarks/bench_memory.py [--whole]
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,29 +15,9 @@ import time
 from pathlib import Path
 
 from ensemble import load_experiment, plan_run
+from models.probe import tree_memory_mb
 
 EXPERIMENT = Path(__file__).parents[1] / "configs" / "leap_real.toml"
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-def tree_mb(root: int) -> float:
-    """Resident memory of a process and all below it, MB."""
-    parent, pages = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                parent[int(folder.name)] = int(fields[1])
-                pages[int(folder.name)] = int((folder / "statm").read_text().split()[1])
-            except (OSError, IndexError):
-                continue
-    total = 0
-    for process, held in pages.items():
-        above = process
-        while above not in (root, 0):
-            above = parent.get(above, 0)
-        total += held if above == root else 0
-    return total * PAGE / 2**20
 
 
 def watch(runs: Path, limit: int | None, share: float) -> tuple[float, float]:
@@ -56,7 +35,7 @@ def watch(runs: Path, limit: int | None, share: float) -> tuple[float, float]:
             time.sleep(0.1)
             said = log.read_text()
             fitting = fitting or "ridge: 0/" in said  # the limit is for fits, not for conversion
-            peak = max(peak, tree_mb(process.pid)) if fitting else peak
+            peak = max(peak, tree_memory_mb(process.pid)) if fitting else peak
             if share < 1 and any(f"lightgbm: {n}/" in said for n in range(365, 730)):
                 process.terminate()
                 break

@@ -7,7 +7,7 @@
 2. Growth: rows x 1, 2, 4 and targets x 1, 2, 4 on generated rows, all cores; with --plot FILE.svg
    a picture of it (needs matplotlib).
 
-Usage: python benchmarks/bench_tree_engine.py [--plot FILE.svg]
+Usage: python benchmarks/bench_tree_engine.py [--growth] [--plot FILE.svg]
 """
 
 import statistics
@@ -26,7 +26,7 @@ from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
 
 ROUNDS = 3
 LEVELS = (30, 35, 40, 45, 50, 55)
-GROWTH_TIMESTEPS, N_COLUMNS, N_TARGETS = 40, 384, 24
+GROWTH_TIMESTEPS, N_COLUMNS, N_TARGETS = 16, 384, 24
 
 
 def wall(call) -> float:
@@ -146,10 +146,11 @@ def plot(found: list[tuple[int, int, float, float]], file: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        overhead(Path(temporary))
+        if "--growth" not in arguments:
+            overhead(Path(temporary))
         found = growth(Path(temporary))
-    if arguments[:1] == ["--plot"]:
-        plot(found, Path(arguments[1]))
+    if "--plot" in arguments:
+        plot(found, Path(arguments[arguments.index("--plot") + 1]))
 
 
 if __name__ == "__main__":

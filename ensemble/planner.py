@@ -168,7 +168,7 @@ class _Probes:
         """What a fold of all rows would have cost."""
         whole = self._probe(spec, self.store, self.plan, "whole")
         times = self.n_train / self.n_probe
-        memory = {name: getattr(whole, name) for name in ("main_mb", "worker_mb")}
+        memory = {name: getattr(whole, name) for name in ("alone_mb", "together_mb", "worker_mb")}
         if self.half is not None:
             less = self._probe(spec, *self.half, "half")
             more_rows = self.n_probe - len(self.half[1].train_rows(0))
@@ -179,7 +179,8 @@ class _Probes:
             whole.shared_seconds * times,
             whole.cell_seconds * times,
             whole.start_mb,
-            memory["main_mb"],
+            memory["alone_mb"],
+            memory["together_mb"],
             memory["worker_mb"],
             whole.model_mb,
         )
@@ -197,9 +198,7 @@ def _choose_workers(spec: ModelSpec, cost: Cost, limit_mb: int | None) -> tuple[
         ClimstackError: even one takes more than the limit.
     """
     n_most = cpu_count() if spec.in_processes else 1
-    together = {
-        n: cost.main_mb + (n * cost.worker_mb if n > 1 else 0.0) for n in range(1, n_most + 1)
-    }
+    together = {n: cost.memory_mb(n) for n in range(1, n_most + 1)}
     allowed = [n for n, mb in together.items() if limit_mb is None or mb <= limit_mb]
     if not allowed:
         raise ClimstackError(

@@ -175,7 +175,7 @@ class Derived:
         needs: names of the input variables it is computed from.
         compute: from :class:`Column` to (n_samples, n_levels), or (n_samples, 1) for a scalar.
         scalar: one value per column of air.
-        linear: shown to linear models, instead of to trees and networks.
+        linear: shown to linear models, instead of to trees.
     """
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -216,5 +215,10 @@ def _chunks(jobs: list[Job], levels: NDArray[np.intp], n_chunks: int) -> list[li
 
 
 def peak_memory_mb() -> int:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """Largest resident memory of this process so far, MB.
+
+    ``getrusage`` would not do: a worker's figure there starts at the memory of the process that it
+    was forked from.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024

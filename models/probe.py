@@ -6,16 +6,16 @@ A fresh process, because the peak memory of one that has done other things says 
 from __future__ import annotations
 
 import importlib
+import os
+import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 
 from features.folds import FoldPlan
 from features.store import Store
@@ -35,7 +35,8 @@ class Cost:
         shared_seconds: wall seconds of a fold before its first cell.
         cell_seconds: CPU seconds of a cell, with all workers busy.
         start_mb: memory of a process that has imported what it needs.
-        main_mb: peak memory of the main process when it fits by itself.
+        alone_mb: peak memory of the main process when it fits by itself.
+        together_mb: peak memory of the main process and one worker per core, summed.
         worker_mb: peak memory of a worker process; 0 for a family that has none.
         model_mb: size of a cell without its out-of-fold predictions.
     """
@@ -43,9 +44,16 @@ class Cost:
     shared_seconds: float
     cell_seconds: float
     start_mb: float
-    main_mb: float
+    alone_mb: float
+    together_mb: float
     worker_mb: float
     model_mb: float
+
+    def memory_mb(self, n_workers: int) -> float:
+        """Peak memory of all processes with so many workers, at most one per core."""
+        if n_workers == 1 or not self.worker_mb:
+            return self.alone_mb
+        return self.together_mb - float(cpu_count() - n_workers) * self.worker_mb
 
 
 def probe(spec: ModelSpec, store: Store, plan: FoldPlan, folder: Path) -> Cost:
@@ -59,8 +67,9 @@ def probe(spec: ModelSpec, store: Store, plan: FoldPlan, folder: Path) -> Cost:
     """
     file = folder / "folds.parquet"
     plan.save(file)
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(_probe, spec, store.path, file, folder / "cells").result()
+    with ProcessPoolExecutor(1) as process:
+        cost: Cost = process.submit(_probe, spec, store.path, file, folder / "cells").result()
+        return cost
 
 
 def _probe(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) -> Cost:
@@ -87,15 +96,17 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
         for targets in [wanted, *[targets for targets, _ in samples]]:
             cross_validate(store, plan, base, held, targets=targets)
     start_mb = peak_memory_mb()
-    walls, members = [], []
+    walls, members, together_mb = [], [], 0.0
     for targets, n_jobs in samples:
         start = time.perf_counter()
-        members.append(
-            cross_validate(store, plan, spec, held, targets=targets, folds=[0], n_jobs=n_jobs)
-        )
+        with _Watch() as watch:
+            members.append(
+                cross_validate(store, plan, spec, held, targets=targets, folds=[0], n_jobs=n_jobs)
+            )
         walls.append(time.perf_counter() - start)
         if n_jobs == 1:
-            main_mb = peak_memory_mb()
+            alone_mb = float(peak_memory_mb())
+        together_mb = watch.peak_mb
     last, n_last = members[-1], len(members[-1].sets)
     cell_seconds, shared = walls[0], 0.0
     if len(samples) > 1:
@@ -108,7 +119,54 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
         sum(f.stat().st_size for f in cell.path.rglob("*") if f.name != "oof.npy") for cell in found
     ]
     worker_mb = last.peak_memory_mb if n_workers > 1 and len(samples) > 1 else 0
-    return Cost(shared, cell_seconds, start_mb, main_mb, worker_mb, float(np.mean(sizes)) / 2**20)
+    return Cost(
+        shared,
+        cell_seconds,
+        start_mb,
+        alone_mb,
+        together_mb,
+        worker_mb,
+        float(np.mean(sizes)) / 2**20,
+    )
+
+
+class _Watch:
+    """Looks at the memory of this process and its workers, ten times a second."""
+
+    def __init__(self) -> None:
+        self.peak_mb = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(0.1):
+            self.peak_mb = max(self.peak_mb, tree_memory_mb(os.getpid()))
+
+
+def tree_memory_mb(root: int) -> float:
+    """Resident memory of a process and all below it, MB; pages they share count for each."""
+    parent, pages = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError, IndexError):  # it has ended meanwhile
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                parent[int(folder.name)] = int(fields[1])
+                pages[int(folder.name)] = int((folder / "statm").read_text().split()[1])
+    total = 0
+    for process, held in pages.items():
+        above = process
+        while above not in (root, 0):
+            above = parent.get(above, 0)
+        total += held if above == root else 0
+    return total * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _sample(sets: list[list[int]]) -> list[list[int]]:

@@ -184,7 +184,9 @@ class LightGBM:
                     keep_training_booster=True,  # else it is written and read back once more
                 )
                 best = booster.best_iteration if params.early_stopping_rounds else params.n_rounds
-                yield targets, TreeModel(booster.model_to_string(num_iteration=best), columns)
+                model = TreeModel(booster.model_to_string(num_iteration=best), columns)
+                vars(model)["_booster"] = booster  # spares reading the text back
+                yield targets, model
 
     def load(self, folder: Path) -> TreeModel:
         """Read ``model.txt`` and ``columns.npy``."""
