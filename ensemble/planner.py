@@ -178,7 +178,6 @@ class _Probes:
         return Cost(
             whole.shared_seconds * times,
             whole.cell_seconds * times,
-            whole.start_mb,
             memory["alone_mb"],
             memory["together_mb"],
             memory["worker_mb"],

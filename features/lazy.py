@@ -1,6 +1,6 @@
 """Packages whose names import their module when they are first used.
 
-So ``models.seq2seq`` imports on a GPU machine that has torch and NumPy but no table library.
+So one module of a package can be imported without the libraries that its others need.
 """
 
 from __future__ import annotations

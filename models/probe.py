@@ -34,7 +34,6 @@ class Cost:
     Attributes:
         shared_seconds: wall seconds of a fold before its first cell.
         cell_seconds: CPU seconds of a cell, with all workers busy.
-        start_mb: memory of a process that has imported what it needs.
         alone_mb: peak memory of the main process when it fits by itself.
         together_mb: peak memory of the main process and one worker per core, summed.
         worker_mb: peak memory of a worker process; 0 for a family that has none.
@@ -43,7 +42,6 @@ class Cost:
 
     shared_seconds: float
     cell_seconds: float
-    start_mb: float
     alone_mb: float
     together_mb: float
     worker_mb: float
@@ -95,7 +93,6 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
     for base in _bases_of(spec):
         for targets in [wanted, *[targets for targets, _ in samples]]:
             cross_validate(store, plan, base, held, targets=targets)
-    start_mb = peak_memory_mb()
     walls, members, together_mb = [], [], 0.0
     for targets, n_jobs in samples:
         start = time.perf_counter()
@@ -122,7 +119,6 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
     return Cost(
         shared,
         cell_seconds,
-        start_mb,
         alone_mb,
         together_mb,
         worker_mb,

@@ -8,7 +8,6 @@ import pytest
 
 from ensemble import (
     candidates,
-    choose,
     collect_moments,
     evaluate,
     fit_contenders,
@@ -78,7 +77,7 @@ def test_float32_losses_survive_csv_and_store(train_file, schema, tmp_path):
 
 
 @pytest.mark.slow
-def test_trees_beat_ridge_and_what_is_chosen_is_no_worse(real_folder, tmp_path):
+def test_trees_beat_ridge_by_far(real_folder, tmp_path):
     """The data and folds of configs/leap_real.toml, every 24th target, quick trees."""
     file = Path(__file__).parents[1] / "configs" / "leap_real.toml"
     experiment = load_experiment(file)
@@ -96,8 +95,6 @@ def test_trees_beat_ridge_and_what_is_chosen_is_no_worse(real_folder, tmp_path):
     errors = evaluate(store, plan, members, contenders)
     score = {name: e.r2()[targets].mean() for name, e in errors.items()}
     assert score["lightgbm"] > score["ridge"] + 0.1
-    chosen = choose(contenders, errors).name
-    assert errors[chosen].r2().mean() >= errors["lightgbm"].r2().mean()
 
 
 def test_levels_are_those_of_the_grid_file(real_folder):
