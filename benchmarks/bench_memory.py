@@ -1,7 +1,7 @@
 """Is the plan right? Minutes and peak memory of a run beside what was planned, free and limited.
 
 Memory is the sum of the resident memory of all processes of the run, looked at ten times a second.
-The free run is complete; the one within half the planned memory is stopped after a quarter of its
+The free run is complete; the one within half of what that took is stopped after a quarter of its
 cells, unless --whole is given. Needs CLIMSTACK_REAL_DATA.
 
 Usage: python benchmarks/bench_memory.py [--whole]
@@ -54,14 +54,16 @@ def main(arguments: list[str]) -> None:
         print(f"free: planned {planned} MB, {minutes:.1f} min; took {peak:.0f} MB, {wall:.1f} min")
         rows = json.loads((Path(temporary) / "free/leap_real/leaderboard.json").read_text())
         for row in rows:
-            gain = f" {row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
+            gain = ""
+            if row["blend"]:
+                gain = f" {row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
             print(
                 f"  {row['model']}: {row['score']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}],"
                 f" in-sample {row['in_sample']:.4f}, {row['seconds']:.0f} CPU s,"
-                f" chosen {row['chosen']}{gain if row['blend'] else ''}",
+                f" chosen {row['chosen']}{gain}",
                 flush=True,
             )
-        limit = planned // 2
+        limit = int(peak) // 2
         limited = plan_run(experiment, Path(temporary) / "none", limit).models
         held, wall = watch(Path(temporary) / "held", limit, share)
         workers = {model.model: model.workers for model in limited}

@@ -3,7 +3,8 @@
 1. Overhead: the engine in one process beside the sum of bare calls on ready Datasets, in turns; and
    both cores as two threads of a bare call, or as two processes of the engine. 36 targets (six
    variables on six levels) of the rows that CLIMSTACK_REAL_DATA names, else of generated ones. Bare
-   calls include no prediction, no model file, no joining of levels.
+   calls include no prediction, no model file, no joining of levels; by default they write the model
+   as text and read it back, as the engine does once for its file.
 2. Growth: rows x 1, 2, 4 and targets x 1, 2, 4 on generated rows, all cores; with --plot FILE.svg
    a picture of it (needs matplotlib).
 
@@ -53,19 +54,21 @@ def overhead(folder: Path) -> None:
         dataset = lgb.Dataset(x, np.zeros(len(x)), params=params.engine(0)).construct()
         ready.append((dataset, [served[0] for served in together]))
 
-    def bare(n_threads: int = 1) -> None:
+    def bare(n_threads: int = 1, keep: bool = False) -> None:
         engine = params.engine(0) | {"num_threads": n_threads}
         for dataset, together in ready:
             for target in together:
                 dataset.set_label(np.clip(labels[:, target], -10, 10))
-                lgb.train(engine, dataset, params.n_rounds, keep_training_booster=True)
+                lgb.train(engine, dataset, params.n_rounds, keep_training_booster=keep)
 
-    names = ("bare lgb.train", "bare, two threads", "engine, fitted models",
-             "engine, stored cells", "engine, stored cells, two processes")  # fmt: skip
+    names = ("bare lgb.train", "bare, model left in memory", "bare, two threads",
+             "engine, fitted models", "engine, stored cells",
+             "engine, stored cells, two processes")  # fmt: skip
     seconds = {name: [] for name in names}
     for turn in range(ROUNDS):
         turns = {
             "bare lgb.train": bare,
+            "bare, model left in memory": lambda: bare(keep=True),
             "bare, two threads": lambda: bare(2),
             "engine, fitted models": lambda: list(family.fit(prepared, sets, params, 0)),
         }
@@ -75,7 +78,7 @@ def overhead(folder: Path) -> None:
         once.mkdir()
         fresh = FoldData(store, plan, 1, targets, "trees")
         shared = wall(lambda f=fresh, o=once: family.prepare(f, params, o))
-        for n_jobs, name in ((1, names[3]), (2, names[4])):
+        for n_jobs, name in ((1, names[4]), (2, names[5])):
             cells = CellStore(folder / f"cells{turn}-{n_jobs}")
             whole = wall(
                 lambda c=cells, n=n_jobs: cross_validate(

@@ -39,12 +39,13 @@ from features.files import (
 )
 from features.folds import FoldPlan, make_plan
 from features.readers import convert
-from features.schema import load_schema
+from features.schema import Schema, load_schema
 from features.store import Store
 from models.cross_validation import Progress, cross_validate, peak_memory_mb
 from models.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
+from models.process import run_apart
 
 PACKAGES = ("climstack", "numpy", "polars", "lightgbm", "xgboost", "torch", "scikit-learn")
 
@@ -234,11 +235,14 @@ class Run:
             return store
         report = self.progress or (lambda *_: None)
         data = self.experiment.data
-        fresh = place.with_name(f"{name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        for old in place.parent.glob(f"{name}.*.new"):
+            shutil.rmtree(old, ignore_errors=True)
+        fresh = place.with_name(f"{name}.{os.getpid()}.new")
         with self.stage(f"convert {name}"):
             report(f"convert {name}", 0, 1)
-            store = convert(path, fresh, load_schema(data.schema), data.grid_columns)
+            # A process of its own: what reading a table leaves in memory would stay for all fits.
+            run_apart(_convert, path, fresh, load_schema(data.schema), data.grid_columns)
+            store = Store(fresh)
             report(f"convert {name}", 1, 1)
         if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
             shutil.rmtree(fresh)
@@ -250,6 +254,10 @@ class Run:
         fresh.rename(place)
         write_json(note, now)
         return Store(place)
+
+
+def _convert(path: Path, out: Path, schema: Schema, grid_columns: int | None) -> None:
+    convert(path, out, schema, grid_columns)
 
 
 @contextmanager
@@ -306,7 +314,7 @@ def run_experiment(
     """
     workers = None
     if memory_limit_mb is not None:
-        plans = plan_run(experiment, runs, memory_limit_mb).models
+        plans = run_apart(plan_run, experiment, runs, memory_limit_mb).models
         workers = {plan.model: plan.workers for plan in plans}
     with open_run(experiment, Path(runs) / experiment.name, progress, workers) as run:
         store = run.train_store()

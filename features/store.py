@@ -9,6 +9,7 @@ also the 2.9e-58 that float32 would lose. Opening maps files and reads none of t
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +51,11 @@ class Matrix:
         part_of_row = np.searchsorted(self._starts, rows, side="right") - 1
         for part in np.unique(part_of_row):
             here = part_of_row == part
-            out[here] = self._parts[part][rows[here] - self._starts[part]]
+            held = self._parts[part]
+            out[here] = held[rows[here] - self._starts[part]]
+            if isinstance(held.base, mmap.mmap):
+                # What was copied stays in the page cache, but no longer counts as this process's.
+                held.base.madvise(mmap.MADV_DONTNEED)
         return out
 
     def blocks(

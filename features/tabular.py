@@ -16,8 +16,8 @@ from features.errors import ClimstackError
 from features.schema import Schema, load_schema
 from features.transforms import Array, Scaler
 
-Kind = Literal["linear", "trees"]
-VIEW_ROWS = 4_096  # rows encoded at once: a view is several times as wide as its inputs
+Kind = Literal["linear", "trees", "networks"]
+VIEW_ROWS = 512  # rows encoded at once: a view is several times as wide as its inputs
 LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarithm finite
 
 
@@ -25,13 +25,14 @@ LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarith
 class TabularView:
     """Encodes inputs as standardised float32 features; constant inputs are left out.
 
-    Log-encoded variables (moisture) appear as the logarithm, whose order is that of the value, and
-    for linear models also as the value itself. Features of :mod:`features.derived` are appended.
+    Log-encoded variables (moisture) appear as the logarithm, whose order is that of the value, for
+    linear models also as the value itself and for networks also as its square root. Features of
+    :mod:`features.derived` are appended.
 
     Attributes:
         schema: the inputs' schema.
         scaler: fitted on training rows.
-        kind: made for ``"linear"`` models or for ``"trees"``.
+        kind: made for ``"linear"`` models, for ``"trees"`` or for ``"networks"``.
         clip: standardised features are clipped to +-clip, so one extreme value can't blow up.
     """
 
@@ -51,6 +52,11 @@ class TabularView:
         """Names of the features, length n_features."""
         columns = _columns(self.schema, self.kind)
         return [columns[i][0] for i in np.flatnonzero(~self.scaler.constant)]
+
+    @property
+    def kept_scaler(self) -> Scaler:
+        """The scaler of the features that are there."""
+        return self.scaler.take(np.flatnonzero(~self.scaler.constant))
 
     @cached_property
     def levels(self) -> NDArray[np.intp]:
@@ -139,6 +145,8 @@ def _encode(schema: Schema, inputs: Array, kind: Kind, first_row: int | None = N
     for variable in schema.inputs:
         if variable.encoding == "log":
             columns.append(np.log10(np.maximum(values[variable.name], LOG_FLOOR)))
+            if kind == "networks":
+                columns.append(np.sqrt(np.maximum(values[variable.name], 0.0)))
         elif kind != "linear":
             columns.append(values[variable.name])
     column = Column(values)
@@ -173,6 +181,8 @@ def _columns(schema: Schema, kind: Kind) -> list[tuple[str, int]]:
     for variable in schema.inputs:
         if variable.encoding == "log":
             add(f"log10_{variable.name}", variable.n_levels)
+            if kind == "networks":
+                add(f"root_{variable.name}", variable.n_levels)
         elif kind != "linear":
             add(variable.name, variable.n_levels)
     for derived in available({variable.name for variable in schema.inputs}, kind == "linear"):

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -29,13 +30,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import registry
-from features.errors import ClimstackError
+from features.errors import ClimstackError, closest
 from features.folds import FoldPlan, Rows
 from features.schema import Schema
 from features.settings import from_table
 from features.store import Store
 from features.tabular import VIEW_ROWS, Kind, TabularView
 from features.transforms import Scaler
+
+ARCHITECTURES = "models.seq2seq.architectures"
 
 Float32 = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -75,6 +78,7 @@ class FoldData:
         targets: indices of the modelled targets, in the store's target matrix.
         kind: which tabular view.
         bases: the models it builds on, if any.
+        kept: where a long fit keeps what it needs to go on after a kill.
     """
 
     store: Store
@@ -83,6 +87,7 @@ class FoldData:
     targets: NDArray[np.intp]
     kind: Kind
     bases: Bases | None = None
+    kept: Path | None = None
 
     @cached_property
     def train_rows(self) -> Rows:
@@ -172,7 +177,8 @@ class Fitted(Protocol):
     def predict(self, features: Float32) -> Array:
         """Standardised predictions, (n_samples, n_features) -> (n_samples, n_targets).
 
-        A model that can also defines ``importance(n_features)``: the gain of each feature.
+        A model that can also defines ``importance(n_features)``: the gain of each feature; and
+        ``uncertainty(features)``: the expected absolute errors, of the predictions' shape, or None.
         """
 
     def save(self, folder: Path) -> None:
@@ -221,7 +227,11 @@ class Family(Protocol):
         """
 
     def load(self, folder: Path) -> Fitted:
-        """Read back what :meth:`Fitted.save` wrote; predictions are equal to the bit."""
+        """Read back what :meth:`Fitted.save` wrote; predictions are equal to the bit.
+
+        A family whose fit takes long also defines ``probe(params)``: parameters that make a cheap
+        fit, and how many times as long the whole one takes.
+        """
 
 
 @dataclass(frozen=True)
@@ -266,15 +276,27 @@ class ModelSpec:
 
 
 def available_families() -> list[str]:
-    """Names of the model families, found by file name in ``models/families``."""
-    return registry.names("models.families")
+    """Names of the families: files in ``models/families`` and ``models/seq2seq/architectures``."""
+    return sorted([*registry.names("models.families"), *registry.names(ARCHITECTURES)])
 
 
 def load_family(name: str) -> Family:
     """A family by its name.
 
     Raises:
-        ClimstackError: no such file in ``models/families``.
+        ClimstackError: no such file in ``models/families`` or ``models/seq2seq/architectures``.
     """
+    known = available_families()
+    if name not in known:
+        raise ClimstackError(f"no model family '{name}': {closest(name, known)}")
+    if name in registry.names(ARCHITECTURES):
+        return _network_family(name)
     family: Family = registry.load("models.families", name, "MODEL", "model family")
+    return family
+
+
+@cache
+def _network_family(architecture: str) -> Family:
+    # Imported by name, here: torch takes seconds, and networks stand upon this module.
+    family: Family = import_module("models.network_family").NetworkFamily(architecture)
     return family

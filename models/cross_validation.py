@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError
@@ -82,13 +83,15 @@ def cross_validate(
         report(spec.name, offset + n_done, n_all)
         missing = [i for i, key in enumerate(keys) if have[key.hash] is None]
         if missing:
-            data = FoldData(store, plan, fold, targets, view, bases)
             jobs = [(sets[i], keys[i]) for i in missing]
+            kept = cells.unfinished([key for _, key in jobs])
+            data = FoldData(store, plan, fold, targets, view, bases, kept)
             for cell in _fit_fold(data, spec, jobs, cells, n_jobs or cpu_count()):
                 have[cell.path.name] = cell
                 n_done += 1
                 computed += 1
                 report(spec.name, offset + n_done, n_all)
+            shutil.rmtree(kept, ignore_errors=True)
         found.append([done for key in keys if (done := have[key.hash]) is not None])
     return Member(spec, targets, sets, found, computed)
 
@@ -143,7 +146,7 @@ class _Fold:
                 "peak_memory_mb": peak_memory_mb(),
                 "r2": r2.tolist(),
             }
-            yield self.cells.write(key, model, oof, score)
+            yield self.cells.write(key, model, oof, score, model.uncertainty(features))
             start = time.process_time()
 
     def fit_all(self, jobs: list[Job]) -> list[Cell]:
@@ -181,6 +184,8 @@ def _fit_fold(
         )
         for finished in workers(delayed(fold.fit_all)(chunk) for chunk in chunks):
             yield from finished
+        # Idle workers would keep their memory while the next fold is prepared.
+        get_reusable_executor().shutdown(wait=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -102,6 +102,13 @@ class Cell:
         values: NDArray[np.float64] = np.load(self.path / "oof.npy", mmap_mode="r")
         return values
 
+    def uncertainty(self) -> NDArray[np.float64] | None:
+        """Expected absolute errors of :meth:`oof`, same shape and unit; None where unknown."""
+        if not (self.path / "uncertainty.npy").is_file():
+            return None
+        values: NDArray[np.float64] = np.load(self.path / "uncertainty.npy", mmap_mode="r")
+        return values
+
     def model(self) -> TrainedModel:
         """The cell's model, ready to predict."""
         return TrainedModel.load(self.path)
@@ -154,6 +161,13 @@ class TrainedModel:
         """
         predicted = self.scaler.inverse(self.fitted.predict(features))
         return predicted if known is None else predicted + known
+
+    def uncertainty(self, features: NDArray[np.float32]) -> Array | None:
+        """Expected absolute errors, (n_samples, n_targets), physical units; None where unknown."""
+        if not hasattr(self.fitted, "uncertainty"):
+            return None
+        expected: Array | None = self.fitted.uncertainty(features)
+        return None if expected is None else expected * self.scaler.std
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder."""
@@ -219,12 +233,25 @@ class CellStore:
             return None
         return Cell(folder, score)
 
-    def write(self, key: CellKey, model: TrainedModel, oof: Array, score: dict[str, Any]) -> Cell:
+    def unfinished(self, keys: Iterable[CellKey]) -> Path:
+        """Where a fit of these cells keeps what it needs to go on after a kill."""
+        return self.path / f".unfinished.{content_hash([key.hash for key in keys])[:16]}"
+
+    def write(
+        self,
+        key: CellKey,
+        model: TrainedModel,
+        oof: Array,
+        score: dict[str, Any],
+        uncertainty: Array | None = None,
+    ) -> Cell:
         """Store a finished cell atomically."""
         folder = self.path / key.hash
         with atomic_path(folder, sync=False) as made:
             model.save(made)
             np.save(made / "oof.npy", np.ascontiguousarray(oof, dtype=np.float64))
+            if uncertainty is not None:
+                np.save(made / "uncertainty.npy", uncertainty)
             write_json(made / "params.json", asdict(key))
             score = score | {"sha256": _hashes(made)}
             write_json(made / "score.json", score)

@@ -10,12 +10,11 @@ import os
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
-from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 
 from features.folds import FoldPlan
 from features.store import Store
@@ -23,8 +22,11 @@ from models.base import ModelSpec, load_family
 from models.cross_validation import cross_validate, peak_memory_mb
 from models.member import target_sets
 from models.oof import CellStore
+from models.process import run_apart
 
 N_TARGETS = 16
+TRACKERS_MB = 50.0  # the small processes that look after workers' shared resources
+MARGIN = 1.1  # a run holds a little more than a probe: all windows, all folds
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ class Cost:
     def memory_mb(self, n_workers: int) -> float:
         """Peak memory of all processes with so many workers, at most one per core."""
         if n_workers == 1 or not self.worker_mb:
-            return self.alone_mb
-        return self.together_mb - float(cpu_count() - n_workers) * self.worker_mb
+            measured = self.alone_mb
+        else:
+            measured = self.together_mb - float(cpu_count() - n_workers) * self.worker_mb
+        return MARGIN * measured + TRACKERS_MB
 
 
 def probe(spec: ModelSpec, store: Store, plan: FoldPlan, folder: Path) -> Cost:
@@ -65,22 +69,17 @@ def probe(spec: ModelSpec, store: Store, plan: FoldPlan, folder: Path) -> Cost:
     """
     file = folder / "folds.parquet"
     plan.save(file)
-    with ProcessPoolExecutor(1) as process:
-        cost: Cost = process.submit(_probe, spec, store.path, file, folder / "cells").result()
-        return cost
-
-
-def _probe(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) -> Cost:
-    try:
-        return _measure(spec, store_path, plan_file, cells)
-    finally:
-        get_reusable_executor().shutdown(wait=True)  # this process can't end before its workers
+    return run_apart(_measure, spec, store.path, file, folder / "cells")
 
 
 def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) -> Cost:
     store, plan, held = Store(store_path), FoldPlan.load(plan_file), CellStore(cells)
+    family, times = load_family(spec.family), 1.0
+    if hasattr(family, "probe"):
+        cheaper, times = family.probe(spec.parsed)
+        spec = replace(spec, params=dict(spec.params) | cheaper)
     with suppress(ModuleNotFoundError):  # loading the library is no part of a fold's cost
-        importlib.import_module(load_family(spec.family).package)
+        importlib.import_module(family.package)
     every = store.schema.modelled_targets
     sets = target_sets(store, spec, every)
     n_workers = cpu_count() if spec.in_processes else 1
@@ -105,7 +104,7 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
             alone_mb = float(peak_memory_mb())
         together_mb = watch.peak_mb
     last, n_last = members[-1], len(members[-1].sets)
-    cell_seconds, shared = walls[0], 0.0
+    cell_seconds, shared = walls[0] * times, 0.0
     if len(samples) > 1:
         # Each cell's seconds hold its share of the fold's costs: take that out again.
         mean = last.seconds / n_last

@@ -1,0 +1,269 @@
+"""Any architecture as a model family: the bridge from folds and cells to the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features import registry
+from features.files import scratch_array
+from features.folds import Rows
+from features.schema import Schema
+from features.sequence import Layout
+from features.settings import check
+from features.tabular import Kind
+from models.base import Array, Fitted, Float32, FoldData
+from models.seq2seq import checkpoint
+from models.seq2seq.layers import Network, Shape
+from models.seq2seq.network import PACKAGE, NetworkSpec
+from models.seq2seq.settings import TrainSettings
+from models.seq2seq.trainer import Job, State, predict, train
+
+PRESET_NAMES = ("tiny", "laptop", "gpu")
+
+
+def params_class(architecture: str) -> type[Any]:
+    """Parameters of an architecture and its training as one frozen dataclass.
+
+    What is not given comes from the preset, and then from the defaults of ``Config`` and
+    :class:`TrainSettings`; an instance holds the complete values.
+    """
+    config = registry.load(PACKAGE, architecture, "Config", "architecture")
+    presets = registry.load(PACKAGE, architecture, "PRESETS", "architecture")
+    parts = (config, TrainSettings)
+    defaults = {f.name: f.default for part in parts for f in fields(part)}
+    hints = {name: hint for part in parts for name, hint in get_type_hints(part).items()}
+
+    def resolve(self: Any) -> None:
+        check(
+            self.preset in PRESET_NAMES,
+            f"preset must be one of {', '.join(PRESET_NAMES)}, but got {self.preset!r}",
+        )
+        for name, value in (defaults | presets[self.preset]).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for part in parts:
+            part_of(part, self)
+
+    return dataclasses.make_dataclass(
+        f"{architecture.title().replace('_', '')}Params",
+        [
+            ("preset", Literal["tiny", "laptop", "gpu"], "laptop"),
+            *((name, hints[name] | None, None) for name in defaults),
+        ],
+        frozen=True,
+        namespace={"__post_init__": resolve},
+    )
+
+
+def part_of(part: type[Any], params: Any) -> Any:
+    """The ``Config`` or the :class:`TrainSettings` in an architecture's parameters."""
+    return part(**{f.name: getattr(params, f.name) for f in fields(part)})
+
+
+@dataclass(frozen=True)
+class NetworkModel:
+    """Trained networks: one for all targets, or one per group of targets.
+
+    Attributes:
+        spec: the network.
+        weights: by group; ``""`` for all targets.
+        groups: positions of each group's targets.
+    """
+
+    spec: NetworkSpec
+    weights: Mapping[str, State]
+    groups: Mapping[str, list[int]]
+
+    def predict(self, features: Float32) -> Array:
+        """Standardised predictions, (n_samples, n_targets)."""
+        return self._predict(features)[0]
+
+    def uncertainty(self, features: Float32) -> Array | None:
+        """Expected absolute errors, standardised, (n_samples, n_targets); None without the head."""
+        return self._predict(features)[1]
+
+    def save(self, folder: Path) -> None:
+        """Write ``network.json`` and ``weights.safetensors``."""
+        table = {"spec": self.spec.to_table(), "groups": dict(self.groups)}
+        (folder / "network.json").write_text(json.dumps(table), encoding="utf-8")
+        tensors = {
+            f"{group}/{name}": value
+            for group, state in self.weights.items()
+            for name, value in state.items()
+        }
+        checkpoint.write_tensors(folder / "weights.safetensors", tensors, {})
+
+    @classmethod
+    def load(cls, folder: Path) -> NetworkModel:
+        """Read what :meth:`save` wrote."""
+        table = json.loads((folder / "network.json").read_text(encoding="utf-8"))
+        weights: dict[str, State] = {}
+        for path, value in checkpoint.read_tensors(folder / "weights.safetensors")[0].items():
+            group, _, name = path.partition("/")
+            weights.setdefault(group, {})[name] = value
+        return cls(NetworkSpec.from_table(table["spec"]), weights, table["groups"])
+
+    @cached_property
+    def _networks(self) -> dict[str, Network]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        built = {}
+        for group, state in self.weights.items():
+            with torch.random.fork_rng([]):
+                network = self.spec.build()
+            network.load_state_dict(state)
+            built[group] = network.to(device)
+        return built
+
+    def _predict(self, features: Float32) -> tuple[Array, Array | None]:
+        device = next(self._networks[""].parameters()).device
+        values, errors = predict(self._networks[""], features, device)
+        for group, outputs in self.groups.items():
+            if group in self._networks:
+                tuned, tuned_errors = predict(self._networks[group], features, device)
+                values[:, outputs] = tuned[:, outputs]
+                if errors is not None and tuned_errors is not None:
+                    errors[:, outputs] = tuned_errors[:, outputs]
+        return values.astype(np.float64), None if errors is None else errors.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a fit needs of a fold.
+
+    Attributes:
+        folder: holds the rows, see :class:`models.seq2seq.trainer.Job`.
+        kept: outlives a kill.
+        shape: what the network is built for.
+        groups: positions of each target variable's columns; scalars together.
+        name: how progress calls the fit.
+    """
+
+    folder: Path
+    kept: Path | None
+    shape: Shape
+    groups: dict[str, list[int]]
+    name: str
+
+
+class NetworkFamily:
+    """The family of one architecture; see :mod:`models.base`."""
+
+    package = "torch"
+    in_processes = False
+    view: Kind = "networks"
+
+    def __init__(self, architecture: str) -> None:
+        self.architecture = architecture
+        self.Params = params_class(architecture)
+        self.config = registry.load(PACKAGE, architecture, "Config", "architecture")
+
+    def target_sets(
+        self, schema: Schema, targets: NDArray[np.intp], params: Any
+    ) -> list[list[int]]:
+        """All targets together."""
+        return [list(range(len(targets)))]
+
+    def prepare(self, data: FoldData, params: Any, folder: Path) -> Prepared:
+        """Lay the fold's rows out on disk, as the view for networks."""
+        settings = part_of(TrainSettings, params)
+        fit, watch = data.inner_rows(settings.inner_fraction if settings.patience else 0.0)
+        for name, rows in (("fit", fit), ("watch", watch)):
+            if len(rows):
+                _write_rows(data, folder, name, rows)
+        names = [data.store.schema.target_columns[target] for target in data.targets]
+        variables = {
+            column: variable
+            for variable in data.store.schema.targets
+            for column in variable.columns
+        }
+        groups: dict[str, list[int]] = {}
+        for position, column in enumerate(names):
+            variable = variables[column]
+            group = variable.name if variable.n_levels > 1 else "scalars"
+            groups.setdefault(group, []).append(position)
+        return Prepared(
+            folder, data.kept, _shape(data, names), groups, f"{self.architecture}, fold {data.fold}"
+        )
+
+    def fit(
+        self, prepared: Prepared, sets: Sequence[list[int]], params: Any, seed: int
+    ) -> Iterator[tuple[list[int], Fitted]]:
+        """Train one network for all targets; a fit that was killed goes on."""
+        settings = part_of(TrainSettings, params)
+        spec = NetworkSpec(
+            self.architecture,
+            dataclasses.asdict(part_of(self.config, params)),
+            prepared.shape,
+            settings.representations,
+            settings.soft_clip,
+            settings.confidence > 0,
+        )
+        for targets in sets:
+            job = Job(
+                spec, settings, seed, prepared.folder, prepared.kept, prepared.groups, prepared.name
+            )
+            yield targets, NetworkModel(spec, train(job), prepared.groups)
+
+    def load(self, folder: Path) -> NetworkModel:
+        """Read ``network.json`` and ``weights.safetensors``."""
+        return NetworkModel.load(folder)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Parameters worth searching: the architecture's own, and those of training."""
+        space = registry.load(PACKAGE, self.architecture, "search_space", "architecture")
+        own: dict[str, Any] = space(trial)
+        return own | {
+            "learning_rate": trial.suggest_float("learning_rate", 5e-4, 5e-3, log=True),
+            "weight_decay": trial.suggest_float("weight_decay", 1e-3, 0.2, log=True),
+            "batch_size": trial.suggest_categorical("batch_size", [128, 256, 512]),
+            "beta": trial.suggest_float("beta", 0.1, 2.0, log=True),
+        }
+
+    def probe(self, params: Any) -> tuple[dict[str, Any], float]:
+        """A cheap fit and how many times as long the whole one takes: one epoch of all."""
+        settings = part_of(TrainSettings, params)
+        n_groups = 7  # as many as LEAP has: six profiles, and scalars together
+        epochs = settings.epochs + settings.fine_tune_epochs * n_groups
+        return {"epochs": 1, "fine_tune_epochs": 0}, float(epochs)
+
+
+def _write_rows(data: FoldData, folder: Path, name: str, rows: Rows) -> None:
+    width = len(data.feature_names)
+    features = scratch_array(folder / f"{name}_features.npy", "<f4", (len(rows), width))
+    targets = scratch_array(folder / f"{name}_targets.npy", "<f4", (len(rows), len(data.targets)))
+    start = 0
+    for x, z in data.blocks(rows):
+        features[start : start + len(x)] = x
+        targets[start : start + len(x)] = z
+        start += len(x)
+
+
+def _shape(data: FoldData, target_names: list[str]) -> Shape:
+    n_levels = max(variable.n_levels for variable in data.store.schema.variables)
+    given = Layout.of(data.feature_names, data.feature_levels.tolist(), n_levels)
+    wanted = Layout.of(target_names, data.target_levels.tolist(), n_levels)
+    scalers = [data.view.kept_scaler, *([data.extra] if data.extra is not None else [])]
+    mean, std = (
+        np.concatenate([getattr(scaler, part) for scaler in scalers]) for part in ("mean", "std")
+    )
+    return Shape(
+        n_levels,
+        given.n_columns,
+        given.profile.tolist(),
+        given.scalar.tolist(),
+        mean.tolist(),
+        std.tolist(),
+        len(wanted.channels),
+        len(wanted.scalar),
+        wanted.source.tolist(),
+    )

@@ -1,0 +1,57 @@
+"""Small changes of a training batch, composable; all off unless asked for.
+
+Each takes standardised inputs (batch, n_features) and targets (batch, n_targets), gives the same,
+and draws from torch's own generator, which the trainer seeds for each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def input_noise(size: float) -> Augment:
+    """Normal noise of ``size`` standard deviations of each input."""
+
+    def apply(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return inputs + size * torch.randn_like(inputs), targets
+
+    return apply
+
+
+def mixup(alpha: float) -> Augment:
+    """Mean of each row and another with a weight from Beta(alpha, alpha); one weight per batch.
+
+    Source: Zhang et al. (2018), arXiv 1710.09412.
+    """
+
+    def apply(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        # Beta(alpha, alpha) from two gamma draws, on torch's own generator.
+        draws = torch._standard_gamma(torch.full((2,), alpha))
+        share = float(draws[0] / draws.sum().clamp(min=1e-12))
+        other = torch.randperm(len(inputs), device=inputs.device)
+        return inputs.lerp(inputs[other], share), targets.lerp(targets[other], share)
+
+    return apply
+
+
+def level_mask(rate: float, levels: Tensor) -> Augment:
+    """For each row, levels drawn with probability ``rate`` show the mean, 0, in every profile.
+
+    Args:
+        rate: share of levels.
+        levels: level of each input, (n_features,), -1 for a scalar, which is never masked.
+    """
+    n_levels = int(levels.max()) + 1
+
+    def apply(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        kept = (torch.rand(len(inputs), n_levels + 1, device=inputs.device) >= rate).to(inputs)
+        kept[:, n_levels] = 1.0  # the place of scalars
+        place = torch.where(levels < 0, n_levels, levels).to(inputs.device)
+        return inputs * kept.index_select(1, place), targets
+
+    return apply

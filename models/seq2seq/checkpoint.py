@@ -1,0 +1,97 @@
+"""Weights, averages and the optimiser's state in one safetensors file, written atomically."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from features.files import atomic_path
+
+
+@dataclass
+class Progress:
+    """How far a fit has come.
+
+    Attributes:
+        epoch: epochs that are done.
+        step: optimiser steps that are done.
+        best_score: highest score on the inner blocks.
+        best_epoch: the epoch after which it was reached.
+        stopped: whether the fit has stopped early.
+        best: averaged weights of that epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_score: float = -1.0
+    best_epoch: int = 0
+    stopped: bool = False
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save(
+    path: Path,
+    network: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Write a checkpoint; a kill leaves the one before."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in average.items()}
+    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    for position, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"moment.{position}.{name}": value for name, value in moments.items()}
+    facts = {key: value for key, value in vars(progress).items() if key != "best"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, tensors, {"progress": json.dumps(facts)})
+
+
+def load(
+    path: Path,
+    network: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> Progress:
+    """Read a checkpoint into the network, the averages and the optimiser."""
+    tensors, facts = read_tensors(path)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    network.load_state_dict(parts["network"])
+    for name, value in average.items():
+        value.copy_(parts["average"][name])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in parts.get("moment", {}).items():
+        position, _, what = name.partition(".")
+        moments.setdefault(int(position), {})[what] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    device = next(network.parameters()).device
+    best = {name: value.to(device) for name, value in parts.get("best", {}).items()}
+    return Progress(**json.loads(facts["progress"]), best=best)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+    """Write tensors and short texts as one safetensors file, atomically."""
+    from safetensors.torch import save_file
+
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with atomic_path(path) as made:
+        save_file(whole, made, metadata=facts)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what :func:`write_tensors` wrote."""
+    from safetensors import safe_open
+
+    file: Any
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}

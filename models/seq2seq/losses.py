@@ -1,0 +1,75 @@
+"""Losses on standardised targets, (batch, n_targets) and (batch, n_targets) to one number."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LossName = Literal["mse", "mae", "huber", "smooth_l1"]
+LOSS_NAMES = get_args(LossName)
+
+
+def elementwise(name: LossName, predicted: Tensor, truth: Tensor, beta: float) -> Tensor:
+    """Loss of each element; ``beta`` is the error where huber and smooth_l1 turn linear."""
+    if name == "mse":
+        return (predicted - truth) ** 2
+    if name == "mae":
+        return (predicted - truth).abs()
+    if name == "huber":
+        return functional.huber_loss(predicted, truth, reduction="none", delta=beta)
+    return functional.smooth_l1_loss(predicted, truth, reduction="none", beta=beta)
+
+
+def adjacent(source: list[int], n_levels: int, n_profiles: int) -> Tensor:
+    """Pairs of flat outputs that are neighbours on the levels of one profile, (n_pairs, 2).
+
+    Args:
+        source: position of each flat output in (profiles flattened, scalars).
+        n_levels: length of the sequence.
+        n_profiles: output profiles.
+    """
+    flat_of = {position: flat for flat, position in enumerate(source)}
+    pairs = [
+        (flat_of[position], flat_of[position + n_profiles])
+        for position in range((n_levels - 1) * n_profiles)
+        if position in flat_of and position + n_profiles in flat_of
+    ]
+    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+
+
+def total(
+    name: LossName,
+    predicted: Tensor,
+    truth: Tensor,
+    weights: Tensor,
+    *,
+    beta: float = 1.0,
+    difference: float = 0.0,
+    pairs: Tensor | None = None,
+) -> Tensor:
+    """Weighted mean over rows and targets, plus that of differences between adjacent levels.
+
+    Args:
+        name: which loss.
+        predicted: (batch, n_targets).
+        truth: (batch, n_targets).
+        weights: weight of each target, (n_targets,).
+        beta: see :func:`elementwise`.
+        difference: weight of the differences; 0 leaves them out.
+        pairs: neighbours, (n_pairs, 2), from :func:`adjacent`.
+
+    Source: the second place of the LEAP competition added the loss of differences.
+    """
+    loss = (elementwise(name, predicted, truth, beta) * weights).mean() / weights.mean()
+    if difference and pairs is not None and len(pairs):
+        step, true_step = (
+            values.index_select(1, pairs[:, 1]) - values.index_select(1, pairs[:, 0])
+            for values in (predicted, truth)
+        )
+        weight = weights.index_select(0, pairs[:, 0])
+        extra = (elementwise(name, step, true_step, beta) * weight).mean()
+        loss = loss + difference * extra / weight.mean().clamp(min=1e-12)
+    return loss

@@ -1,0 +1,348 @@
+"""One trainer for all architectures, on Lightning Fabric: device, precision, several processes.
+
+A fit is a function of its job alone: batches, dropout and augmentation of an epoch follow from
+(seed, epoch), so a fit that was killed continues after its last whole epoch and ends equal to the
+bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from features.errors import ClimstackError
+from models.seq2seq import checkpoint, losses
+from models.seq2seq.augment import Augment, input_noise, level_mask, mixup
+from models.seq2seq.batches import Batch, Batches
+from models.seq2seq.network import NetworkSpec
+from models.seq2seq.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+CHECK_EVERY = 25  # steps between looks at the losses: looking makes a GPU wait
+PREDICT_ROWS = 1_024
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a fit depends on; picklable, for a launcher's processes.
+
+    Attributes:
+        spec: the network.
+        settings: how it is trained.
+        seed: of weights, batches and augmentation.
+        folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
+            n_targets), float32, standardised; to stop early ``watch_*.npy`` too.
+        kept: where checkpoints go; None keeps none.
+        groups: groups of targets that are fine-tuned, by name: positions of flat outputs.
+        name: how progress calls it.
+    """
+
+    spec: NetworkSpec
+    settings: TrainSettings
+    seed: int
+    folder: Path
+    kept: Path | None = None
+    groups: dict[str, list[int]] = field(default_factory=dict)
+    name: str = "network"
+
+
+def train(job: Job) -> dict[str, State]:
+    """Fit a network.
+
+    Returns:
+        Weights by group of targets; the group ``""`` are those for all targets.
+
+    Raises:
+        ClimstackError: a loss is not finite, or the device is not there.
+    """
+    settings = job.settings
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ClimstackError("device is 'cuda', but torch sees no GPU: use 'auto' or 'cpu'")
+    fabric = make_fabric(settings)
+    if settings.devices * settings.num_nodes == 1:
+        return run(fabric, job)
+    # Bound to the function: the launcher would look into a job that it is given as an argument.
+    arrays = fabric.launch(partial(_run_launched, job=job))
+    return {
+        group: {name: torch.from_numpy(value) for name, value in state.items()}
+        for group, state in arrays.items()
+    }
+
+
+def make_fabric(settings: TrainSettings) -> Any:
+    """Lightning's Fabric for some settings; several processes are spawned by its launcher."""
+    from lightning.fabric import Fabric
+
+    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if cuda else "32"
+    several = settings.devices * settings.num_nodes > 1
+    return Fabric(
+        accelerator="cuda" if cuda else "cpu",
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy="ddp_spawn" if several else "auto",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+
+
+def run(fabric: Any, job: Job) -> dict[str, State]:
+    """Fit a network in this process, one of those that Fabric has launched."""
+    with quiet_generators(fabric.device):
+        trained = {"": _Phase(fabric, job, "all").run(None)}
+        if job.settings.fine_tune_epochs:
+            for name, outputs in job.groups.items():
+                phase = _Phase(fabric, job, name, outputs)
+                trained[name] = phase.run(trained[""])
+    return trained
+
+
+def _run_launched(fabric: Any, job: Job) -> dict[str, dict[str, Any]]:
+    """The weights as arrays: a tensor would lie in memory that ends with its process."""
+    return {
+        group: {name: value.numpy() for name, value in state.items()}
+        for group, state in run(fabric, job).items()
+    }
+
+
+@contextmanager
+def quiet_generators(device: torch.device) -> Iterator[None]:
+    """Leave torch's generators as they were before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+class _Phase:
+    """One stretch of training: all targets, or the fine-tuning of a group."""
+
+    def __init__(self, fabric: Any, job: Job, name: str, outputs: list[int] | None = None) -> None:
+        self.fabric, self.job, self.name = fabric, job, name
+        settings = job.settings
+        if outputs is not None:
+            settings = replace(
+                settings,
+                epochs=settings.fine_tune_epochs,
+                learning_rate=settings.learning_rate * settings.fine_tune_rate,
+                patience=0,
+                final_loss=settings.final_loss,
+                final_share=0.999 if settings.final_loss else settings.final_share,
+            )
+        self.settings, self.device = settings, fabric.device
+        shape = job.spec.shape
+        n_targets = len(shape.out_source)
+        self.weights = torch.ones(n_targets, device=self.device)
+        if outputs is not None:
+            self.weights.zero_()[outputs] = 1.0
+        self.pairs = losses.adjacent(shape.out_source, shape.n_levels, shape.n_profile_targets).to(
+            self.device
+        )
+        self.augment = _augment(settings, shape.in_profile, shape.n_features)
+        self.batches = self._load("fit")
+        self.watched = settings.patience > 0
+
+    def run(self, start: State | None) -> State:
+        """Train from given weights or from new ones; gives the averaged weights."""
+        settings, job = self.settings, self.job
+        torch.manual_seed(job.seed)
+        network: nn.Module = job.spec.build()
+        if start is not None:
+            network.load_state_dict(start)
+        network = network.to(self.device)
+        raw = network
+        if settings.compile:
+            network = torch.compile(network)  # type: ignore[assignment]
+        optimizer = make_optimizer(raw, settings, self.device)
+        model, wrapped = self.fabric.setup(network, optimizer)
+        average = {name: value.detach().clone() for name, value in raw.state_dict().items()}
+        state = checkpoint.Progress()
+        file = None if job.kept is None else job.kept / f"{self.name}.safetensors"
+        if file is not None and file.is_file():
+            state = checkpoint.load(file, raw, average, optimizer)
+        elif self.fabric.global_rank == 0:
+            log.info(
+                "%s: %d parameters, %d rows, %d epochs of %d batches on %s",
+                job.name, sum(p.numel() for p in raw.parameters()), len(self.batches.features),
+                settings.epochs, len(self.batches), self.device,
+            )  # fmt: skip
+        while state.epoch < settings.epochs and not state.stopped:
+            self._epoch(model, raw, wrapped, average, state)
+            if file is not None and self.fabric.global_rank == 0:
+                checkpoint.save(file, raw, average, optimizer, state)
+            self.fabric.barrier()
+        chosen = state.best if self.watched and state.best else average
+        return {name: value.detach().cpu().clone() for name, value in chosen.items()}
+
+    def _epoch(
+        self, model: Any, raw: nn.Module, optimizer: Any, average: State, state: Any
+    ) -> None:
+        settings, epoch = self.settings, state.epoch
+        begun = time.perf_counter()
+        torch.manual_seed(np.random.SeedSequence([self.job.seed, epoch]).generate_state(1)[0])
+        model.train()
+        values = list(raw.state_dict().values())
+        averages = list(average.values())
+        n_steps = settings.epochs * len(self.batches)
+        found: list[Tensor] = []
+        for batch in self.batches.epoch(self.job.seed, epoch):
+            rate = settings.learning_rate * rate_at(state.step / n_steps, settings.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = self._loss(model, batch, settings.loss_in(epoch))
+            optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(loss)
+            self.fabric.clip_gradients(
+                model, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
+            )
+            optimizer.step()
+            state.step += 1
+            decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))
+            with torch.no_grad():
+                for mean, value in zip(averages, values, strict=True):
+                    mean.lerp_(value, 1 - decay)
+            found.append(loss.detach())
+            if len(found) % CHECK_EVERY == 0:
+                self._check(found, epoch)
+        self._check(found, epoch)
+        state.epoch += 1
+        mean_loss = float(torch.stack(found).mean())
+        score = self._watch(raw, average, state) if self.watched else None
+        if self.fabric.global_rank == 0:
+            seconds = time.perf_counter() - begun
+            log.info(
+                "%s%s: epoch %d/%d, loss %.4f%s, %.0f rows/s",
+                self.job.name, "" if self.name == "all" else f" {self.name}", state.epoch,
+                settings.epochs, mean_loss, "" if score is None else f", inner R2 {score:.4f}",
+                len(found) * self.batches.batch_size / seconds,
+            )  # fmt: skip
+
+    def _loss(self, model: Any, batch: Batch, name: losses.LossName) -> Tensor:
+        settings = self.settings
+        inputs, truth = batch
+        for augment in self.augment:
+            inputs, truth = augment(inputs, truth)
+        predicted, expected = model(inputs)
+        loss = losses.total(
+            name, predicted, truth, self.weights,
+            beta=settings.beta, difference=settings.difference, pairs=self.pairs,
+        )  # fmt: skip
+        if expected is not None:
+            error = (predicted.detach() - truth).abs()
+            loss = loss + settings.confidence * (
+                losses.elementwise("smooth_l1", expected, error, settings.beta).mean()
+            )
+        return loss
+
+    def _check(self, found: list[Tensor], epoch: int) -> None:
+        finite = torch.isfinite(torch.stack(found))
+        if not bool(finite.all()):
+            batch = int((~finite).nonzero()[0])
+            raise ClimstackError(
+                f"{self.job.name}: the loss of batch {batch} in epoch {epoch} is"
+                f" {float(found[batch])}: lower learning_rate, or look at the data with"
+                " 'climstack data check'"
+            )
+
+    def _watch(self, raw: nn.Module, average: State, state: Any) -> float:
+        """Mean R2, negatives as 0, of the averaged weights on the inner blocks."""
+        held = {name: value.clone() for name, value in raw.state_dict().items()}
+        raw.load_state_dict(average)
+        features, truth = self._arrays("watch")
+        predicted = predict(raw, features, self.device)[0]
+        raw.load_state_dict(held)
+        spread = ((truth - truth.mean(0)) ** 2).sum(0)
+        there = spread > 0
+        r2 = 1 - ((truth - predicted) ** 2).sum(0)[there] / spread[there]
+        score = float(np.clip(r2, 0, None).mean())
+        if score > state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+            state.best = {name: value.clone() for name, value in average.items()}
+        state.stopped = state.epoch - state.best_epoch >= self.settings.patience
+        return score
+
+    def _arrays(self, name: str) -> tuple[Any, Any]:
+        features, targets = (
+            np.load(self.job.folder / f"{name}_{what}.npy", mmap_mode="r")
+            for what in ("features", "targets")
+        )
+        return features, targets
+
+    def _load(self, name: str) -> Batches:
+        features, targets = self._arrays(name)
+        return Batches(
+            features, targets, self.settings.batch_size, self.device, self.fabric.global_rank,
+            self.fabric.world_size,
+        )  # fmt: skip
+
+
+def rate_at(progress: float, warmup: float) -> float:
+    """Learning rate over its highest: a line up, then a cosine down to 0."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1.0)))
+
+
+def make_optimizer(
+    network: nn.Module, settings: TrainSettings, device: torch.device
+) -> torch.optim.Optimizer:
+    """AdamW that decays matrices only; a position embedding or a norm is none."""
+    matrices = [
+        p for name, p in network.named_parameters() if p.ndim >= 2 and "position" not in name
+    ]
+    others = [p for name, p in network.named_parameters() if p.ndim < 2 or "position" in name]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+        fused=True if device.type == "cuda" else None,
+    )
+
+
+def predict(
+    network: nn.Module, features: Any, device: torch.device
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float32]] | None]:
+    """Outputs and, with a confidence head, their expected errors, (n_rows, n_targets) each."""
+    was_training = network.training
+    network.eval()
+    found, expected = [], []
+    with torch.inference_mode():
+        for start in range(0, len(features), PREDICT_ROWS):
+            part = torch.from_numpy(np.array(features[start : start + PREDICT_ROWS]))
+            outputs, errors = network(part.to(device))
+            found.append(outputs.float().cpu().numpy())
+            if errors is not None:
+                expected.append(errors.float().cpu().numpy())
+    network.train(was_training)
+    return np.concatenate(found), np.concatenate(expected) if expected else None
+
+
+def _augment(
+    settings: TrainSettings, in_profile: list[list[int]], n_features: int
+) -> list[Augment]:
+    found: list[Augment] = []
+    if settings.input_noise:
+        found.append(input_noise(settings.input_noise))
+    if settings.mixup:
+        found.append(mixup(settings.mixup))
+    if settings.level_mask:
+        levels = torch.full((n_features,), -1)
+        for level, row in enumerate(in_profile):
+            levels[[position for position in row if position >= 0]] = level
+        found.append(level_mask(settings.level_mask, levels))
+    return found
