@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -33,7 +34,8 @@ LEVEL_STYLE = {"error": "red", "warning": "yellow", "note": "cyan"}
 def progress() -> Iterator[Report]:
     """A bar per stage on a terminal; in a pipe, a line when a stage starts and ends."""
     if not err.is_terminal:
-        yield _plain_lines()
+        with _shown(lambda line: sys.stderr.write(f"{line}\n")):
+            yield _plain_lines()
         return
     columns = (
         TextColumn("{task.description:<22}"),
@@ -42,7 +44,7 @@ def progress() -> Iterator[Report]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as bars:
+    with Progress(*columns, console=err) as bars, _shown(lambda line: err.print(line, style="dim")):
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:
@@ -51,6 +53,25 @@ def progress() -> Iterator[Report]:
             bars.update(tasks[what], completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def _shown(write: Callable[[str], object]) -> Iterator[None]:
+    """Show what long fits report: an epoch's loss, rows/s and score on inner blocks."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            write(record.getMessage())
+
+    log, handler = logging.getLogger("models.seq2seq"), Lines()
+    before = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 def _plain_lines() -> Report:

@@ -53,6 +53,11 @@ def demo_experiment(out: Path) -> Experiment:
                 "family": "lightgbm",
                 "params": {"n_rounds": 60, "learning_rate": 0.12, "num_leaves": 15},
             },
+            {
+                "name": "network",
+                "family": "convnext1d",
+                "params": {"dim": 64, "depth": 4, "epochs": 16, "batch_size": 128},
+            },
         ],
     }
     return experiment_from_table(table, out)

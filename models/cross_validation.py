@@ -26,6 +26,7 @@ from features.transforms import Scaler
 from models.base import FoldData, ModelSpec, load_family
 from models.member import Member, MemberBases, cell_keys, target_sets
 from models.oof import Cell, CellKey, CellStore, TrainedModel
+from models.process import give_back_memory
 
 CHUNKS_PER_WORKER = 8  # enough to even out the end of a fold, few enough to load data rarely
 
@@ -168,9 +169,11 @@ def _fit_fold(
     scratch = Path(tempfile.mkdtemp(prefix=".fold.", suffix=".tmp", dir=cells.path))
     try:
         start = time.process_time()
+        give_back_memory()  # of the fold before
         prepared = family.prepare(data, spec.parsed, scratch)
         shared_seconds = (time.process_time() - start) / len(jobs)
         _write_valid(data, scratch)
+        give_back_memory()
         fold = _Fold(
             spec, cells, scratch, prepared, data.view, data.scaler, data.extra, shared_seconds,
             os.getpid(),

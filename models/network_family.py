@@ -96,21 +96,14 @@ class NetworkModel:
         """Write ``network.json`` and ``weights.safetensors``."""
         table = {"spec": self.spec.to_table(), "groups": dict(self.groups)}
         (folder / "network.json").write_text(json.dumps(table), encoding="utf-8")
-        tensors = {
-            f"{group}/{name}": value
-            for group, state in self.weights.items()
-            for name, value in state.items()
-        }
+        tensors = checkpoint.pack(self.weights)
         checkpoint.write_tensors(folder / "weights.safetensors", tensors, {})
 
     @classmethod
     def load(cls, folder: Path) -> NetworkModel:
         """Read what :meth:`save` wrote."""
         table = json.loads((folder / "network.json").read_text(encoding="utf-8"))
-        weights: dict[str, State] = {}
-        for path, value in checkpoint.read_tensors(folder / "weights.safetensors")[0].items():
-            group, _, name = path.partition("/")
-            weights.setdefault(group, {})[name] = value
+        weights = checkpoint.unpack(checkpoint.read_tensors(folder / "weights.safetensors")[0])
         return cls(NetworkSpec.from_table(table["spec"]), weights, table["groups"])
 
     @cached_property

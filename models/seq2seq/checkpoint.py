@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,21 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, file.metadata() or {}
+
+
+def pack(weights: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Weights by group as one table, named ``GROUP/NAME``."""
+    return {
+        f"{group}/{name}": value
+        for group, state in weights.items()
+        for name, value in state.items()
+    }
+
+
+def unpack(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """What :func:`pack` was given."""
+    weights: dict[str, dict[str, Tensor]] = {}
+    for path, value in tensors.items():
+        group, _, name = path.partition("/")
+        weights.setdefault(group, {})[name] = value
+    return weights

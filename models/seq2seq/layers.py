@@ -214,7 +214,9 @@ class DepthwiseConv(nn.Module):
 
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, (1, kernel), padding=(0, kernel // 2), groups=dim)
+        bound = kernel**-0.5
+        self.weight = nn.Parameter(torch.empty(dim, kernel).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, n_levels, dim) -> the same."""
@@ -222,7 +224,13 @@ class DepthwiseConv(nn.Module):
         picture = tokens.transpose(1, 2).unsqueeze(2)  # (batch, dim, 1, n_levels)
         with torch.autocast(tokens.device.type, enabled=False):
             picture = picture.float().contiguous(memory_format=torch.channels_last)
-            filtered: Tensor = self.conv(picture)
+            filtered = functional.conv2d(
+                picture,
+                self.weight[:, None, None],  # (dim, 1, 1, kernel)
+                self.bias,
+                padding=(0, self.weight.shape[1] // 2),
+                groups=len(self.weight),
+            )
         return filtered.squeeze(2).transpose(1, 2)
 
 
@@ -241,9 +249,12 @@ class Attention(nn.Module):
         query = self._heads(self.query(tokens))
         seen = self.key_value(tokens if others is None else others)
         key, value = (self._heads(part) for part in seen.chunk(2, dim=-1))
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropped = self.dropout if self.training else 0.0
+        if tokens.device.type == "cpu":  # where the fused kernel is slower on so short a sequence
+            weights = (query @ key.transpose(-1, -2) * key.shape[-1] ** -0.5).softmax(-1)
+            mixed = functional.dropout(weights, dropped) @ value
+        else:
+            mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropped)
         # (batch, heads, n_levels, dim of a head) -> (batch, n_levels, dim)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out

@@ -40,7 +40,8 @@ class TrainSettings:
         fine_tune_epochs: epochs for each group of targets alone, from the trained weights.
         fine_tune_rate: learning rate of those over ``learning_rate``.
         device: ``"auto"`` takes a GPU where there is one.
-        precision: ``"auto"`` takes bf16 on a GPU and 32 bits on a CPU.
+        precision: ``"auto"`` takes bf16 on a GPU and on a CPU with instructions for it, else 32
+            bits; predictions are always made in 32 bits.
         devices: processes, one per device.
         num_nodes: machines; each calls the trainer, as Fabric's launcher wants it.
         compile: compile the network first: pays on long fits.

@@ -31,6 +31,7 @@ from models.seq2seq.settings import TrainSettings
 log = logging.getLogger(__name__)
 CHECK_EVERY = 25  # steps between looks at the losses: looking makes a GPU wait
 PREDICT_ROWS = 1_024
+RESULT = "result.safetensors"
 
 State = dict[str, Tensor]
 
@@ -75,21 +76,21 @@ def train(job: Job) -> dict[str, State]:
     if settings.devices * settings.num_nodes == 1:
         return run(fabric, job)
     # Bound to the function: the launcher would look into a job that it is given as an argument.
-    arrays = fabric.launch(partial(_run_launched, job=job))
-    return {
-        group: {name: torch.from_numpy(value) for name, value in state.items()}
-        for group, state in arrays.items()
-    }
+    fabric.launch(partial(_run_launched, job=job))
+    return checkpoint.unpack(checkpoint.read_tensors(job.folder / RESULT)[0])
 
 
 def make_fabric(settings: TrainSettings) -> Any:
     """Lightning's Fabric for some settings; several processes are spawned by its launcher."""
     from lightning.fabric import Fabric
 
+    for name in ("lightning.fabric", "lightning.pytorch"):  # which announce every setting
+        logging.getLogger(name).setLevel(logging.WARNING)
+
     cuda = settings.device != "cpu" and torch.cuda.is_available()
     precision = settings.precision
     if precision == "auto":
-        precision = "bf16" if cuda else "32"
+        precision = "bf16" if cuda or cpu_has_bf16() else "32"
     several = settings.devices * settings.num_nodes > 1
     return Fabric(
         accelerator="cuda" if cuda else "cpu",
@@ -98,6 +99,14 @@ def make_fabric(settings: TrainSettings) -> Any:
         strategy="ddp_spawn" if several else "auto",
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 matrices in hardware; else they are slower than 32 bits."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
+        return False
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def run(fabric: Any, job: Job) -> dict[str, State]:
@@ -111,12 +120,12 @@ def run(fabric: Any, job: Job) -> dict[str, State]:
     return trained
 
 
-def _run_launched(fabric: Any, job: Job) -> dict[str, dict[str, Any]]:
-    """The weights as arrays: a tensor would lie in memory that ends with its process."""
-    return {
-        group: {name: value.numpy() for name, value in state.items()}
-        for group, state in run(fabric, job).items()
-    }
+def _run_launched(fabric: Any, job: Job) -> None:
+    """Leave the weights in a file: what a launched process returns blocks it once it is large."""
+    weights = run(fabric, job)
+    if fabric.global_rank == 0:
+        checkpoint.write_tensors(job.folder / RESULT, checkpoint.pack(weights), {})
+    fabric.barrier()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from models import (
 
 FAMILIES = available_families()
 NETWORKS = registry.names("models.seq2seq.architectures")
-TINY = {"preset": "tiny", "epochs": 25, "batch_size": 64, "device": "cpu"}
+TINY = {"preset": "tiny", "epochs": 12, "batch_size": 64, "learning_rate": 5e-3, "device": "cpu"}
 QUICK = dict.fromkeys(NETWORKS, TINY) | {
     "lightgbm": {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5},
     "xgboost": {"n_rounds": 12, "max_depth": 3, "learning_rate": 0.3},

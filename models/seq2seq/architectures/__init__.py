@@ -5,3 +5,16 @@ A file defines ``Config`` (a frozen dataclass with ``dim``, the width of a level
 ``build(config)``, which gives the body: a module from level tokens (batch, n_levels, dim) to level
 tokens of the same shape, and ``search_space(trial)``.
 """
+
+from typing import Any
+
+# What the laptop presets share: on some ten thousand rows a network of a million weights learns its
+# rows by heart, and these hold it back (docs/networks.md).
+LAPTOP: dict[str, Any] = {
+    "epochs": 24,
+    "dropout": 0.1,
+    "weight_decay": 0.05,
+    "input_noise": 0.1,
+    "difference": 0.5,
+    "final_loss": "mse",
+}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from features.settings import check, require
+from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import DepthwiseConv, DropPath, drop_rates, feed_forward
 
 
@@ -51,7 +52,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"dim": 32, "depth": 4, "kernel": 9, "expansion": 2},
-    "laptop": {"dim": 128, "depth": 7, "expansion": 4, "epochs": 22},
+    "laptop": {"dim": 128, "depth": 7, "expansion": 2, "drop_path": 0.1} | LAPTOP,
     "gpu": {"dim": 512, "depth": 12, "expansion": 4, "drop_path": 0.1, "epochs": 12},
 }
 

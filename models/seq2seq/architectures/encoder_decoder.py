@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from features.settings import check, require
+from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import Attention, feed_forward
 
 
@@ -52,7 +53,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"dim": 32, "n_heads": 2},
-    "laptop": {"dim": 160, "depth": 1, "epochs": 18},
+    "laptop": {"dim": 160, "depth": 1} | LAPTOP,
     "gpu": {"dim": 768, "depth": 3, "n_heads": 8, "epochs": 12},
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from features.settings import check, require
+from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import DropPath, drop_rates, feed_forward
 
 
@@ -47,7 +48,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"dim": 32, "depth": 1},
-    "laptop": {"dim": 160, "depth": 2, "epochs": 18},
+    "laptop": {"dim": 160, "depth": 2, "drop_path": 0.1} | LAPTOP,
     "gpu": {"dim": 768, "depth": 6, "drop_path": 0.1, "epochs": 12},
 }
 

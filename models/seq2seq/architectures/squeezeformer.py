@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.settings import check, require
+from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import (
     Attention,
     DepthwiseConv,
@@ -63,7 +64,9 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"dim": 32, "depth": 1, "n_heads": 2, "kernel": 5, "expansion": 2},
-    "laptop": {"dim": 128, "depth": 3, "n_heads": 4, "expansion": 2, "epochs": 18},
+    "laptop": {"dim": 128, "depth": 3, "n_heads": 4, "expansion": 2, "drop_path": 0.1}
+    | LAPTOP
+    | {"learning_rate": 1e-3},
     "gpu": {"dim": 384, "depth": 12, "n_heads": 6, "drop_path": 0.1, "epochs": 12},
 }
 

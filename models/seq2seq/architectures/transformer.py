@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from features.settings import check, require
+from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import Attention, DropPath, drop_rates, feed_forward
 
 
@@ -50,7 +51,9 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"dim": 32, "depth": 2, "n_heads": 2, "expansion": 2},
-    "laptop": {"dim": 128, "depth": 5, "n_heads": 4, "expansion": 4, "epochs": 18},
+    "laptop": {"dim": 128, "depth": 4, "n_heads": 4, "expansion": 2, "drop_path": 0.1}
+    | LAPTOP
+    | {"learning_rate": 1e-3},
     "gpu": {"dim": 512, "depth": 12, "n_heads": 8, "drop_path": 0.1, "epochs": 12},
 }
 

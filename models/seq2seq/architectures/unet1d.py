@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.settings import check, require
+from models.seq2seq.architectures import LAPTOP
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"dim": 24, "depth": 1},
-    "laptop": {"dim": 128, "depth": 1, "epochs": 20},
+    "laptop": {"dim": 128, "depth": 1} | LAPTOP,
     "gpu": {"dim": 320, "depth": 3, "epochs": 12},
 }
 

@@ -1,0 +1,232 @@
+"""Networks beside LightGBM, at an equal budget per fold: the six architectures on the real rows.
+
+Each architecture's ``laptop`` preset trains on one fold for the same minutes: its speed is measured
+first, and its epochs are what fits. The recipe is a plain ConvNeXt of seven blocks of 128 channels
+on fewer inputs (profiles, and a dozen derived ones), SmoothL1 with beta 0.5, AdamW with a one-cycle
+rate, no average of weights. LightGBM and ridge run with their defaults. Then the honest blend of
+the best network and LightGBM: weights per group of targets and per target from three of four
+blocks of the fold's validation time, scored on the fourth.
+
+Needs CLIMSTACK_REAL_DATA. Folds and cells stay under RUNS, so a second call continues.
+
+Usage: python benchmarks/bench_networks.py [RUNS [MINUTES [ARCHITECTURE ...]]]
+"""
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from ensemble import load_experiment
+from ensemble.pipeline import open_run
+from features import registry
+from features.sequence import Layout
+from models import FoldData, ModelSpec, cross_validate, load_family
+from models.network_family import part_of
+from models.seq2seq.network import NetworkSpec
+from models.seq2seq.settings import TrainSettings
+from models.seq2seq.trainer import Job, predict, train
+
+FOLD = 1
+EXPERIMENT = Path(__file__).parents[1] / "configs" / "leap_real.toml"
+ARCHITECTURES = registry.names("models.seq2seq.architectures")
+RECIPE = (
+    "state_t", "state_u", "state_v", "pbuf_ozone", "pbuf_CH4", "pbuf_N2O", "log10_state_q0001",
+    "log10_state_q0002", "log10_state_q0003", "root_state_q0001", "root_state_q0002",
+    "root_state_q0003", "relative_humidity", "difference_t", "difference_rh", "difference_u",
+    "difference_v", "stability",
+)  # fmt: skip
+RECIPE_SETTINGS = {"ema_decay": 0.0, "warmup": 0.3, "weight_decay": 0.01, "soft_clip": 30.0}
+SPEED_ROWS = 2_560
+
+
+def job_of(store, plan, spec, folder):
+    """The job of one fold of an experiment's network."""
+    family = load_family(spec.family)
+    data = FoldData(store, plan, FOLD, store.schema.modelled_targets, family.view)
+    prepared = family.prepare(data, spec.parsed, folder)
+    config = dataclasses.asdict(part_of(family.config, spec.parsed))
+    network = NetworkSpec(spec.family, config, prepared.shape)
+    return Job(network, part_of(TrainSettings, spec.parsed), 0, folder), data
+
+
+def rows_per_second(job) -> float:
+    """Speed of a network in training: one short epoch after a warm-up."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in ("fit_features", "fit_targets"):
+            rows = np.load(job.folder / f"{name}.npy", mmap_mode="r")[:SPEED_ROWS]
+            np.save(folder / f"{name}.npy", rows)
+        short = replace(job, folder=folder, settings=replace(job.settings, epochs=1))
+        train(short)
+        start = time.perf_counter()
+        train(short)
+        return (
+            SPEED_ROWS
+            // job.settings.batch_size
+            * job.settings.batch_size
+            / (time.perf_counter() - start)
+        )
+
+
+def epochs_for(job, minutes: float) -> int:
+    n_rows = len(np.load(job.folder / "fit_targets.npy", mmap_mode="r"))
+    return max(1, int(minutes * 60 * rows_per_second(job) / n_rows))
+
+
+def recipe(store, plan, minutes, folder):
+    """Predictions of the plain recipe for the fold's validation rows, and its epochs."""
+    spec = ModelSpec("recipe", "convnext1d", RECIPE_SETTINGS)
+    job, data = job_of(store, plan, spec, folder)
+    names, levels = data.feature_names, data.feature_levels.tolist()
+    variables = [name.removesuffix(f"_{level}") for name, level in zip(names, levels, strict=True)]
+    raw = set(store.schema.input_columns)
+    kept = [
+        i for i, (name, variable) in enumerate(zip(names, variables, strict=True))
+        if (variable in RECIPE if levels[i] >= 0 else name in raw)
+    ]  # fmt: skip
+    layout = Layout.of([names[i] for i in kept], [levels[i] for i in kept], 60)
+    shape = job.spec.shape
+    shape = replace(
+        shape,
+        n_features=layout.n_columns,
+        in_profile=layout.profile.tolist(),
+        in_scalar=layout.scalar.tolist(),
+        in_mean=[shape.in_mean[i] for i in kept],
+        in_std=[shape.in_std[i] for i in kept],
+    )
+    features = np.load(folder / "fit_features.npy")[:, kept]
+    np.save(folder / "fit_features.npy", features)
+    job = replace(job, spec=replace(job.spec, shape=shape))
+    job = replace(job, settings=replace(job.settings, epochs=epochs_for(job, minutes)))
+    network = job.spec.build()
+    network.load_state_dict(train(job)[""])
+    valid = np.concatenate([x for x, _ in data.blocks(plan.valid_rows(FOLD))])[:, kept]
+    outputs = predict(network, valid, torch.device("cpu"))[0].astype(np.float64)
+    return data.scaler.inverse(outputs), job.settings.epochs
+
+
+def honest_blend(store, truth, time_of, members):
+    """Blends by weights from other blocks of time: by group and by target, (n, n_targets)."""
+    modelled = store.schema.modelled_targets
+    names = [store.schema.target_columns[t] for t in modelled]
+    group_of = np.array(
+        [next(v.name for v in store.schema.targets if name in v.columns) for name in names]
+    )
+    blocks = np.searchsorted(np.quantile(np.unique(time_of), [0.25, 0.5, 0.75]), time_of)
+    std = truth.std(0)
+    found = {"group": np.empty_like(truth), "target": np.empty_like(truth)}
+    for block in np.unique(blocks):
+        rest, here = blocks != block, blocks == block
+        for level, key_of in (("group", group_of), ("target", np.arange(len(names)))):
+            for key in np.unique(key_of):
+                columns = np.flatnonzero(key_of == key)
+                mean = truth[rest][:, columns].mean(0)
+                x = [((m[rest][:, columns] - mean) / std[columns]).ravel() for m in members]
+                z = ((truth[rest][:, columns] - mean) / std[columns]).ravel()
+                weights = nnls(np.stack(x, 1), z)[0]
+                blend = sum(
+                    w * (m[here][:, columns] - mean) for w, m in zip(weights, members, strict=True)
+                )
+                found[level][np.ix_(here, columns)] = mean + blend
+    return found
+
+
+def main(runs: Path, minutes: float, architectures: list[str]) -> None:
+    experiment = load_experiment(EXPERIMENT)
+    notes = runs / "networks.json"
+    with open_run(experiment, runs / experiment.name) as run:
+        store = run.train_store()
+        plan = run.plan(store)
+        rows = plan.valid_rows(FOLD)
+        modelled = store.schema.modelled_targets
+        truth = store.targets[rows][:, modelled]
+        predicted, facts = {}, json.loads(notes.read_text()) if notes.is_file() else {}
+        for family in ("ridge", "lightgbm"):
+            member = cross_validate(store, plan, ModelSpec(family, family), run.cells, folds=[FOLD])
+            predicted[family] = member.oof(0)
+        for architecture in architectures:
+            with tempfile.TemporaryDirectory() as temporary:
+                if architecture not in facts:
+                    spec = ModelSpec(architecture, architecture)
+                    job, _ = job_of(store, plan, spec, Path(temporary))
+                    facts[architecture] = {"epochs": epochs_for(job, minutes)}
+            spec = ModelSpec(architecture, architecture, {"epochs": facts[architecture]["epochs"]})
+            start = time.perf_counter()
+            member = cross_validate(store, plan, spec, run.cells, folds=[FOLD])
+            if member.computed:
+                facts[architecture]["minutes"] = (time.perf_counter() - start) / 60
+                parameters = member.models(0)[0].fitted.weights[""].values()
+                facts[architecture]["parameters"] = sum(p.numel() for p in parameters)
+                notes.write_text(json.dumps(facts))
+            predicted[architecture] = member.oof(0)
+            print(f"{architecture}: {facts[architecture]}", flush=True)
+        held = runs / "recipe.npz"
+        if not held.is_file() and len(architectures) == len(ARCHITECTURES):
+            with tempfile.TemporaryDirectory() as temporary:
+                start = time.perf_counter()
+                values, epochs = recipe(store, plan, minutes, Path(temporary))
+                taken = (time.perf_counter() - start) / 60
+                np.savez(held, values=values, epochs=epochs, minutes=taken)
+        if held.is_file():
+            with np.load(held) as kept:
+                predicted["recipe"] = kept["values"]
+                facts["recipe"] = {"epochs": int(kept["epochs"]), "minutes": float(kept["minutes"])}
+        networks = [name for name in predicted if name in ARCHITECTURES]
+        table = {name: scores(store, truth, values) for name, values in predicted.items()}
+        best = max(networks, key=lambda name: table[name]["all"])
+        blends = honest_blend(
+            store, truth, store.time[rows], [predicted[best], predicted["lightgbm"]]
+        )
+        for level, values in blends.items():
+            table[f"nnls/{level} of {best} and lightgbm"] = scores(store, truth, values)
+    show(table, facts)
+
+
+def scores(store, truth, values) -> dict[str, float]:
+    """The LEAP score and mean R2 by group, negatives as 0; a fold's own variance."""
+    spread = ((truth - truth.mean(0)) ** 2).sum(0)
+    r2 = np.clip(1 - ((truth - values) ** 2).sum(0) / np.where(spread > 0, spread, np.inf), 0, None)
+    modelled = store.schema.modelled_targets
+    names = [store.schema.target_columns[t] for t in modelled]
+    n_free = len(store.schema.target_columns) - len(names)
+    whole = np.concatenate([r2, np.ones(n_free)])
+    found = {"all": float(whole.mean())}
+    for variable in store.schema.targets:
+        here = [i for i, name in enumerate(names) if name in variable.columns]
+        group = variable.name if variable.n_levels > 1 else "surface"
+        found.setdefault(group, []).extend(r2[here])
+    return {key: float(np.mean(value)) for key, value in found.items()}
+
+
+def show(table, facts) -> None:
+    groups = list(next(iter(table.values())))
+    print("| model | epochs | minutes | " + " | ".join(groups) + " |")
+    print("|---" * (len(groups) + 3) + "|")
+    for name, found in sorted(table.items(), key=lambda item: -item[1]["all"]):
+        fact = facts.get(name, {})
+        minutes = f"{fact['minutes']:.1f}" if "minutes" in fact else ""
+        print(
+            f"| {name} | {fact.get('epochs', '')} | {minutes} | "
+            + " | ".join(f"{found[group]:.3f}" for group in groups)
+            + " |"
+        )
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("models.seq2seq").setLevel(logging.INFO)
+    main(
+        Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()),
+        float(sys.argv[2]) if len(sys.argv) > 2 else 10.0,
+        sys.argv[3:] or ARCHITECTURES,
+    )
