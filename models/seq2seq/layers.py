@@ -135,25 +135,23 @@ class Heads(nn.Module):
     def __init__(self, shape: Shape, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.profile = nn.Linear(dim, shape.n_profile_targets)
-        self.scalar = nn.Sequential(
-            nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, shape.n_scalar_targets)
+        n_profiles, n_scalars = shape.n_profile_targets, shape.n_scalar_targets
+        self.profile = nn.Linear(dim, n_profiles) if n_profiles else None
+        self.scalar = (
+            nn.Sequential(nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, n_scalars))
+            if n_scalars
+            else None
         )
-        self.has = (shape.n_profile_targets > 0, shape.n_scalar_targets > 0)
         source = torch.tensor(shape.out_source, dtype=torch.long)
         self.register_buffer("source", source, persistent=False)
-        if not self.has[0]:
-            del self.profile
-        if not self.has[1]:
-            del self.scalar
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, n_levels, dim) -> (batch, n_targets)."""
         tokens = self.norm(tokens)
         found = []
-        if self.has[0]:
+        if self.profile is not None:
             found.append(self.profile(tokens).flatten(1))  # (batch, n_levels * profiles)
-        if self.has[1]:
+        if self.scalar is not None:
             pooled = torch.cat([tokens.mean(1), tokens[:, -1]], dim=-1)  # (batch, 2 * dim)
             found.append(self.scalar(pooled))
         flat = torch.cat([values.float() for values in found], dim=1)
