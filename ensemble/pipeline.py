@@ -41,11 +41,11 @@ from features.folds import FoldPlan, make_plan
 from features.readers import convert
 from features.schema import Schema, load_schema
 from features.store import Store
-from models.cross_validation import Progress, cross_validate, peak_memory_mb
+from models.cross_validation import Progress, cross_validate
 from models.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
-from models.process import run_apart
+from models.process import peak_memory_mb, run_apart
 
 PACKAGES = ("climstack", "numpy", "polars", "lightgbm", "xgboost", "torch", "scikit-learn")
 

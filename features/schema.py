@@ -17,6 +17,8 @@ from features import registry
 from features.errors import ClimstackError, closest
 
 Encoding = Literal["linear", "log"]
+Axis = Literal["eastward", "northward"]
+AXES: tuple[Axis, ...] = ("eastward", "northward")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Variable:
         role: ``"input"`` or ``"target"``.
         n_levels: 1 for a scalar; a profile's columns are ``name_0 .. name_{n_levels-1}``.
         encoding: how the tabular view makes an input learnable.
+        axis: of which it is a component, as a wind or a stress: in a mirror its sign changes.
         unscored_levels: the first so many levels of a target have weight 0.
         exact: rule that gives the target exactly, on its levels.
         lower_bound: the target is never below this, on its levels.
@@ -54,6 +57,7 @@ class Variable:
     role: Literal["input", "target"]
     n_levels: int = 1
     encoding: Encoding = "linear"
+    axis: Axis | None = None
     unscored_levels: int = 0
     exact: Proportion | None = None
     lower_bound: Proportion | None = None
@@ -150,6 +154,11 @@ class Schema:
         """Level of each target column, -1 for a scalar, shape (n_targets,)."""
         levels = [range(v.n_levels) if v.n_levels > 1 else [-1] for v in self.targets]
         return np.array([level for each in levels for level in each], dtype=np.intp)
+
+    @cached_property
+    def target_axes(self) -> list[Axis | None]:
+        """Axis of which each target column is a component, length n_targets."""
+        return [v.axis for v in self.targets for _ in range(v.n_levels)]
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:

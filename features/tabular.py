@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.derived import Column, available
 from features.errors import ClimstackError
-from features.schema import Schema, load_schema
+from features.schema import Axis, Schema, load_schema
 from features.transforms import Array, Scaler
 
 Kind = Literal["linear", "trees", "networks"]
@@ -50,8 +50,7 @@ class TabularView:
     @cached_property
     def feature_names(self) -> list[str]:
         """Names of the features, length n_features."""
-        columns = _columns(self.schema, self.kind)
-        return [columns[i][0] for i in np.flatnonzero(~self.scaler.constant)]
+        return [column.name for column in self._kept]
 
     @property
     def kept_scaler(self) -> Scaler:
@@ -62,6 +61,16 @@ class TabularView:
     def levels(self) -> NDArray[np.intp]:
         """Level of each feature, -1 for a scalar, (n_features,)."""
         return all_levels(self.schema, self.kind)[~self.scaler.constant]
+
+    @property
+    def axes(self) -> list[Axis | None]:
+        """Axis of which each feature is a component, length n_features."""
+        return [column.axis for column in self._kept]
+
+    @property
+    def _kept(self) -> list[_ViewColumn]:
+        columns = _columns(self.schema, self.kind)
+        return [columns[i] for i in np.flatnonzero(~self.scaler.constant)]
 
     def transform(self, inputs: Array) -> NDArray[np.float32]:
         """Encode (n_samples, n_inputs) float64 as (n_samples, n_features) float32.
@@ -124,7 +133,7 @@ def check_inputs(schema: Schema, inputs: Array) -> None:
 
 def all_levels(schema: Schema, kind: Kind) -> NDArray[np.intp]:
     """Level of each feature before constant ones are left out, -1 for a scalar."""
-    return np.array([level for _, level in _columns(schema, kind)], dtype=np.intp)
+    return np.array([column.level for column in _columns(schema, kind)], dtype=np.intp)
 
 
 def _split(inputs: Array) -> Iterator[Array]:
@@ -155,7 +164,7 @@ def _encode(schema: Schema, inputs: Array, kind: Kind, first_row: int | None = N
     encoded = np.concatenate(columns, axis=1)
     if not np.isfinite(encoded).all():
         row, position = np.argwhere(~np.isfinite(encoded))[0]
-        name, _ = _columns(schema, kind)[position]
+        name = _columns(schema, kind)[position].name
         where = "a training row" if first_row is None else f"row {first_row + row}"
         raise ClimstackError(
             f"feature '{name}' is {encoded[row, position]} in {where}: an input it is computed from"
@@ -164,28 +173,38 @@ def _encode(schema: Schema, inputs: Array, kind: Kind, first_row: int | None = N
     return encoded
 
 
-@cache
-def _columns(schema: Schema, kind: Kind) -> list[tuple[str, int]]:
-    """Name and level of each encoded column; the level of a scalar is -1."""
-    columns: list[tuple[str, int]] = []
+class _ViewColumn(NamedTuple):
+    """A column of a view: the level of a scalar is -1."""
 
-    def add(name: str, n_levels: int) -> None:
+    name: str
+    level: int
+    axis: Axis | None
+
+
+@cache
+def _columns(schema: Schema, kind: Kind) -> list[_ViewColumn]:
+    """The encoded columns, before constant ones are left out."""
+    columns: list[_ViewColumn] = []
+
+    def add(name: str, n_levels: int, axis: Axis | None = None) -> None:
         if n_levels == 1:
-            columns.append((name, -1))
+            columns.append(_ViewColumn(name, -1, axis))
         else:
-            columns.extend((f"{name}_{level}", level) for level in range(n_levels))
+            columns.extend(_ViewColumn(f"{name}_{i}", i, axis) for i in range(n_levels))
 
     if kind == "linear":
         for variable in schema.inputs:
-            add(variable.name, variable.n_levels)
+            add(variable.name, variable.n_levels, variable.axis)
     for variable in schema.inputs:
         if variable.encoding == "log":
             add(f"log10_{variable.name}", variable.n_levels)
             if kind == "networks":
                 add(f"root_{variable.name}", variable.n_levels)
         elif kind != "linear":
-            add(variable.name, variable.n_levels)
+            add(variable.name, variable.n_levels, variable.axis)
     for derived in available({variable.name for variable in schema.inputs}, kind == "linear"):
-        n_levels = schema.variable(derived.needs[0]).n_levels
-        add(derived.name, 1 if derived.scalar else n_levels)
+        needs = [schema.variable(name) for name in derived.needs]
+        # What is computed from a component alone is a difference of it, and a component too.
+        axis = needs[0].axis if len(needs) == 1 else None
+        add(derived.name, 1 if derived.scalar else needs[0].n_levels, axis)
     return columns

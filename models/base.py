@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from features import registry
 from features.errors import ClimstackError, closest
 from features.folds import FoldPlan, Rows
-from features.schema import Schema
+from features.schema import Axis, Schema
 from features.settings import from_table
 from features.store import Store
 from features.tabular import VIEW_ROWS, Kind, TabularView
@@ -135,6 +135,17 @@ class FoldData:
         return np.concatenate([self.view.levels, *[self.target_levels] * n_extra])
 
     @cached_property
+    def feature_axes(self) -> list[Axis | None]:
+        """Axis of which each feature is a component, length n_features."""
+        n_extra = self.bases.n_extra if self.bases else 0
+        return [*self.view.axes, *self.target_axes * n_extra]
+
+    @cached_property
+    def target_axes(self) -> list[Axis | None]:
+        """Axis of which each modelled target is a component, length n_targets."""
+        return [self.store.schema.target_axes[target] for target in self.targets]
+
+    @cached_property
     def target_levels(self) -> NDArray[np.intp]:
         """Level of each modelled target, -1 for a scalar, (n_targets,)."""
         return self.store.schema.target_levels[self.targets]
@@ -194,12 +205,15 @@ class Family(Protocol):
         in_processes: what ``prepare`` returns can be handed to worker processes. With a parameter
             ``device`` other than ``"cpu"`` it stays in the main process all the same.
         view: which tabular view it takes.
+        prepared_by: parameters that ``prepare`` reads; what it returns serves every model that
+            agrees on them.
     """
 
     Params: ClassVar[type[Any]]
     package: ClassVar[str]
     in_processes: ClassVar[bool]
     view: ClassVar[Kind]
+    prepared_by: ClassVar[tuple[str, ...]]
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: Any
@@ -229,8 +243,10 @@ class Family(Protocol):
     def load(self, folder: Path) -> Fitted:
         """Read back what :meth:`Fitted.save` wrote; predictions are equal to the bit.
 
-        A family whose fit takes long also defines ``probe(params)``: parameters that make a cheap
-        fit, and how many times as long the whole one takes.
+        A family that can be tuned also defines ``search_space(trial)``: the parameters worth
+        searching, each drawn with ``trial.suggest_float``, ``suggest_int`` or
+        ``suggest_categorical``. One whose fit takes long defines ``probe(params)``: parameters that
+        make a cheap fit, and how many times as long the whole one takes.
         """
 
 

@@ -31,6 +31,7 @@ INTERVALS = {
     "early_stopping_rounds": "[0, inf)",
     "inner_fraction": "(0, 0.5)",
 }
+PARTS_BY = ("label_clip", "early_stopping_rounds", "inner_fraction")  # what Parts.write reads
 OWN = {"n_rounds", "window", "label_clip", "early_stopping_rounds", "inner_fraction"}
 
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from features import registry
 from features.files import scratch_array
 from features.folds import Rows
-from features.schema import Schema
+from features.schema import AXES, Schema
 from features.sequence import Layout
 from features.settings import check
 from features.tabular import Kind
 from models.base import Array, Fitted, Float32, FoldData
 from models.seq2seq import checkpoint
+from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape
 from models.seq2seq.network import PACKAGE, NetworkSpec
 from models.seq2seq.settings import TrainSettings
@@ -138,6 +139,7 @@ class Prepared:
         kept: outlives a kill.
         shape: what the network is built for.
         groups: positions of each target variable's columns; scalars together.
+        components: what changes its sign in a mirror.
         name: how progress calls the fit.
     """
 
@@ -145,6 +147,7 @@ class Prepared:
     kept: Path | None
     shape: Shape
     groups: dict[str, list[int]]
+    components: tuple[Component, ...]
     name: str
 
 
@@ -154,6 +157,7 @@ class NetworkFamily:
     package = "torch"
     in_processes = False
     view: Kind = "networks"
+    prepared_by = ("patience", "inner_fraction")
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
@@ -185,8 +189,9 @@ class NetworkFamily:
             group = variable.name if variable.n_levels > 1 else "scalars"
             groups.setdefault(group, []).append(position)
         return Prepared(
-            folder, data.kept, _shape(data, names), groups, f"{self.architecture}, fold {data.fold}"
-        )
+            folder, data.kept, _shape(data, names), groups, components_of(data),
+            f"{self.architecture}, fold {data.fold}",
+        )  # fmt: skip
 
     def fit(
         self, prepared: Prepared, sets: Sequence[list[int]], params: Any, seed: int
@@ -203,8 +208,9 @@ class NetworkFamily:
         )
         for targets in sets:
             job = Job(
-                spec, settings, seed, prepared.folder, prepared.kept, prepared.groups, prepared.name
-            )
+                spec, settings, seed, prepared.folder, prepared.kept, prepared.components,
+                prepared.groups, prepared.name,
+            )  # fmt: skip
             yield targets, NetworkModel(spec, train(job), prepared.groups)
 
     def load(self, folder: Path) -> NetworkModel:
@@ -218,7 +224,7 @@ class NetworkFamily:
         return own | {
             "learning_rate": trial.suggest_float("learning_rate", 5e-4, 5e-3, log=True),
             "weight_decay": trial.suggest_float("weight_decay", 1e-3, 0.2, log=True),
-            "batch_size": trial.suggest_categorical("batch_size", [128, 256, 512]),
+            "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64, 128, 256]),
             "beta": trial.suggest_float("beta", 0.1, 2.0, log=True),
         }
 
@@ -241,14 +247,39 @@ def _write_rows(data: FoldData, folder: Path, name: str, rows: Rows) -> None:
         start += len(x)
 
 
-def _shape(data: FoldData, target_names: list[str]) -> Shape:
-    n_levels = max(variable.n_levels for variable in data.store.schema.variables)
-    given = Layout.of(data.feature_names, data.feature_levels.tolist(), n_levels)
-    wanted = Layout.of(target_names, data.target_levels.tolist(), n_levels)
+def components_of(data: FoldData) -> tuple[Component, ...]:
+    """What changes its sign in a mirror, for each axis that the schema knows components of."""
+    found = []
+    mean, std = _input_scale(data)
+    for axis in AXES:
+        inputs = [i for i, of in enumerate(data.feature_axes) if of == axis]
+        targets = [i for i, of in enumerate(data.target_axes) if of == axis]
+        if inputs:
+            found.append(
+                Component(
+                    inputs,
+                    (-mean[inputs] / std[inputs]).tolist(),
+                    targets,
+                    (-data.scaler.mean[targets] / data.scaler.std[targets]).tolist(),
+                )
+            )
+    return tuple(found)
+
+
+def _input_scale(data: FoldData) -> tuple[Array, Array]:
+    """Mean and standard deviation of each feature, (n_features,) each."""
     scalers = [data.view.kept_scaler, *([data.extra] if data.extra is not None else [])]
     mean, std = (
         np.concatenate([getattr(scaler, part) for scaler in scalers]) for part in ("mean", "std")
     )
+    return mean, std
+
+
+def _shape(data: FoldData, target_names: list[str]) -> Shape:
+    n_levels = max(variable.n_levels for variable in data.store.schema.variables)
+    given = Layout.of(data.feature_names, data.feature_levels.tolist(), n_levels)
+    wanted = Layout.of(target_names, data.target_levels.tolist(), n_levels)
+    mean, std = _input_scale(data)
     return Shape(
         n_levels,
         given.n_columns,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
@@ -31,6 +32,16 @@ def give_back_memory() -> None:
     """Hand freed memory to the system, where the C library can: it keeps much for later use."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def peak_memory_mb() -> int:
+    """Largest resident memory of this process so far, MB.
+
+    ``getrusage`` would not do: a worker's figure there starts at the memory of the process that it
+    was forked from.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 def _finish(call: Callable[..., T], args: tuple[Any, ...]) -> T:

@@ -70,6 +70,19 @@ class XGBoostParams:
         }
 
 
+def search_space(trial: Any) -> dict[str, Any]:
+    """Parameters worth searching, of both families."""
+    return {
+        "n_rounds": trial.suggest_int("n_rounds", 40, 240, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+        "max_depth": trial.suggest_int("max_depth", 3, 8),
+        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.1, 1.0),
+        "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 60.0, log=True),
+        "reg_lambda": trial.suggest_float("reg_lambda", 0.1, 30.0, log=True),
+        "window": trial.suggest_int("window", 1, 6),
+    }
+
+
 def bin_window(parts: Parts, levels: Sequence[int], params: Any) -> list[Any]:
     """Matrices of some levels: rows to fit on and, against their edges, rows to watch if any."""
     import xgboost as xgb

@@ -8,18 +8,24 @@ Tendencies are ``(after - before) / 1200 s``. Weights are the competition's 0/1 
 
 from __future__ import annotations
 
-from features.schema import Encoding, Proportion, Schema, Variable
+from features.schema import Axis, Encoding, Proportion, Schema, Variable
 
 N_LEVELS = 60
 TIMESTEP = 1200.0  # seconds between the state before and the state after
 
 
-def _profile(name: str, unit: str, encoding: Encoding = "linear") -> Variable:
-    return Variable(name, unit, "input", N_LEVELS, encoding)
+def _profile(
+    name: str, unit: str, encoding: Encoding = "linear", axis: Axis | None = None
+) -> Variable:
+    return Variable(name, unit, "input", N_LEVELS, encoding, axis)
 
 
-def _scalar(name: str, unit: str) -> Variable:
-    return Variable(name, unit, "input")
+def _scalar(name: str, unit: str, axis: Axis | None = None) -> Variable:
+    return Variable(name, unit, "input", axis=axis)
+
+
+def _wind_tendency(name: str, axis: Axis) -> Variable:
+    return Variable(name, "m/s2", "target", N_LEVELS, axis=axis, unscored_levels=12)
 
 
 def _moisture_tendency(species: str, exact: Proportion | None = None) -> Variable:
@@ -43,14 +49,14 @@ SCHEMA = Schema(
         _profile("state_q0001", "kg/kg", "log"),  # specific humidity
         _profile("state_q0002", "kg/kg", "log"),  # cloud liquid
         _profile("state_q0003", "kg/kg", "log"),  # cloud ice
-        _profile("state_u", "m/s"),
-        _profile("state_v", "m/s"),
+        _profile("state_u", "m/s", axis="eastward"),
+        _profile("state_v", "m/s", axis="northward"),
         _scalar("state_ps", "Pa"),
         _scalar("pbuf_SOLIN", "W/m2"),
         _scalar("pbuf_LHFLX", "W/m2"),
         _scalar("pbuf_SHFLX", "W/m2"),
-        _scalar("pbuf_TAUX", "N/m2"),
-        _scalar("pbuf_TAUY", "N/m2"),
+        _scalar("pbuf_TAUX", "N/m2", axis="eastward"),
+        _scalar("pbuf_TAUY", "N/m2", axis="northward"),
         _scalar("pbuf_COSZRS", "1"),
         _scalar("cam_in_ALDIF", "1"),
         _scalar("cam_in_ALDIR", "1"),
@@ -69,8 +75,8 @@ SCHEMA = Schema(
         # All liquid at levels 12-27 is gone after one step; exact in the real data.
         _moisture_tendency("q0002", exact=Proportion("state_q0002", -TIMESTEP, (12, 28))),
         _moisture_tendency("q0003"),
-        Variable("ptend_u", "m/s2", "target", N_LEVELS, unscored_levels=12),
-        Variable("ptend_v", "m/s2", "target", N_LEVELS, unscored_levels=12),
+        _wind_tendency("ptend_u", "eastward"),
+        _wind_tendency("ptend_v", "northward"),
         Variable("cam_out_NETSW", "W/m2", "target"),
         Variable("cam_out_FLWDS", "W/m2", "target"),
         Variable("cam_out_PRECSC", "m/s", "target"),

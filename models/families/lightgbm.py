@@ -26,7 +26,7 @@ from features.schema import Schema
 from features.settings import require
 from features.tabular import Kind
 from models.base import Array, Fitted, Float32, FoldData
-from models.boosting import INTERVALS, OWN, Parts, one_per_cell, spread_gain
+from models.boosting import INTERVALS, OWN, PARTS_BY, Parts, one_per_cell, spread_gain
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ class LightGBM:
     package = "lightgbm"
     in_processes = True
     view: Kind = "trees"
+    prepared_by = (*PARTS_BY, "max_bin", "linear_tree")
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: LightGBMParams
@@ -187,6 +188,19 @@ class LightGBM:
                 model = TreeModel(booster.model_to_string(num_iteration=best), columns)
                 vars(model)["_booster"] = booster  # spares reading the text back
                 yield targets, model
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Parameters worth searching; bins stay, so that trials share them."""
+        return {
+            "n_rounds": trial.suggest_int("n_rounds", 40, 240, log=True),
+            "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+            "num_leaves": trial.suggest_int("num_leaves", 7, 63, log=True),
+            "feature_fraction": trial.suggest_float("feature_fraction", 0.1, 1.0),
+            "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 80, log=True),
+            "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 30.0, log=True),
+            "linear_lambda": trial.suggest_float("linear_lambda", 0.01, 30.0, log=True),
+            "window": trial.suggest_int("window", 1, 6),
+        }
 
     def load(self, folder: Path) -> TreeModel:
         """Read ``model.txt`` and ``columns.npy``."""

@@ -140,6 +140,7 @@ class Ridge:
     package = "numpy"
     in_processes = False
     view: Kind = "linear"
+    prepared_by = ("clip", "inner_fraction")
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: RidgeParams

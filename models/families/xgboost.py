@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from features.schema import Schema
 from features.tabular import Kind
 from models.base import Fitted, FoldData
-from models.boosting import Parts, one_per_cell
-from models.xgboost_engine import XGBoostModel, XGBoostParams, bin_window
+from models.boosting import PARTS_BY, Parts, one_per_cell
+from models.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
 
 class XGBoost:
@@ -30,6 +31,7 @@ class XGBoost:
     package = "xgboost"
     in_processes = True
     view: Kind = "trees"
+    prepared_by = PARTS_BY
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: XGBoostParams
@@ -52,6 +54,10 @@ class XGBoost:
                 for name, matrix in zip(prepared.names, binned, strict=True):
                     matrix.set_label(prepared.labels(name, targets)[0])
                 yield targets, XGBoostModel.train(binned, params, seed, columns)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Parameters worth searching."""
+        return search_space(trial)
 
     def load(self, folder: Path) -> XGBoostModel:
         """Read ``model.ubj`` and ``columns.npy``."""

@@ -19,8 +19,8 @@ from features.schema import Schema
 from features.settings import require
 from features.tabular import Kind, all_levels
 from models.base import Fitted, FoldData
-from models.boosting import SCALAR, Parts, seen_levels
-from models.xgboost_engine import XGBoostModel, XGBoostParams, bin_window
+from models.boosting import PARTS_BY, SCALAR, Parts, seen_levels
+from models.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
 BYTES_PER_BIN = 16  # gradient and hessian of one target in double precision
 
@@ -58,6 +58,7 @@ class XGBoostVector:
     package = "xgboost"
     in_processes = True
     view: Kind = "trees"
+    prepared_by = PARTS_BY
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: XGBoostVectorParams
@@ -100,6 +101,10 @@ class XGBoostVector:
                 for name, matrix in zip(prepared.names, binned, strict=True):
                     matrix.set_label(prepared.labels(name, targets).T)
                 yield targets, XGBoostModel.train(binned, params, seed, columns)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Parameters worth searching."""
+        return search_space(trial)
 
     def load(self, folder: Path) -> XGBoostModel:
         """Read ``model.ubj`` and ``columns.npy``."""

@@ -7,6 +7,7 @@ and draws from torch's own generator, which the trainer seeds for each epoch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,48 @@ def input_noise(size: float) -> Augment:
 
     def apply(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return inputs + size * torch.randn_like(inputs), targets
+
+    return apply
+
+
+@dataclass(frozen=True)
+class Component:
+    """What changes its sign when one horizontal axis is mirrored.
+
+    Attributes:
+        inputs: positions in the inputs.
+        input_zeros: what a value of 0 in physical units is there, standardised.
+        targets: positions in the targets.
+        target_zeros: the same of them.
+    """
+
+    inputs: list[int]
+    input_zeros: list[float]
+    targets: list[int]
+    target_zeros: list[float]
+
+
+def mirror(component: Component) -> Augment:
+    """For half of the rows, winds and stresses along an axis, and their tendencies, turn round.
+
+    The physics of a column has no preferred horizontal direction: what the Earth's rotation does to
+    the wind happens between columns. So the mirrored column of air is as true as the given one.
+    """
+    inputs_at, targets_at = torch.tensor(component.inputs), torch.tensor(component.targets)
+    input_zeros = torch.tensor(component.input_zeros)
+    target_zeros = torch.tensor(component.target_zeros)
+
+    def turned(values: Tensor, rows: Tensor, at: Tensor, zeros: Tensor) -> Tensor:
+        at, zeros = at.to(values.device), zeros.to(values)
+        here = values.index_select(1, at)
+        return values.index_copy(1, at, torch.where(rows, 2 * zeros - here, here))
+
+    def apply(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        rows = torch.rand(len(inputs), 1, device=inputs.device) < 0.5
+        return (
+            turned(inputs, rows, inputs_at, input_zeros),
+            turned(targets, rows, targets_at, target_zeros),
+        )
 
     return apply
 

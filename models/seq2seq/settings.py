@@ -29,6 +29,7 @@ class TrainSettings:
         final_loss: loss of the last epochs, as "mse" after "mae"; None keeps ``loss``.
         final_share: share of the epochs with ``final_loss``.
         confidence: weight of the confidence head's loss; 0 builds none.
+        mirror: show half of the rows with mirrored winds, along each horizontal axis.
         input_noise: noise on inputs in their standard deviations; 0 is off.
         mixup: alpha of mixup; 0 is off.
         level_mask: share of levels that are hidden; 0 is off.
@@ -60,6 +61,7 @@ class TrainSettings:
     final_loss: LossName | None = None
     final_share: float = 0.25
     confidence: float = 0.0
+    mirror: bool = False
     input_noise: float = 0.0
     mixup: float = 0.0
     level_mask: float = 0.0

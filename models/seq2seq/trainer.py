@@ -23,8 +23,16 @@ from torch import Tensor, nn
 
 from features.errors import ClimstackError
 from models.seq2seq import checkpoint, losses
-from models.seq2seq.augment import Augment, input_noise, level_mask, mixup
+from models.seq2seq.augment import (
+    Augment,
+    Component,
+    input_noise,
+    level_mask,
+    mirror,
+    mixup,
+)
 from models.seq2seq.batches import Batch, Batches
+from models.seq2seq.layers import Shape
 from models.seq2seq.network import NetworkSpec
 from models.seq2seq.settings import TrainSettings
 
@@ -47,6 +55,7 @@ class Job:
         folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
             n_targets), float32, standardised; to stop early ``watch_*.npy`` too.
         kept: where checkpoints go; None keeps none.
+        components: what changes its sign in a mirror, by axis; for ``mirror``.
         groups: groups of targets that are fine-tuned, by name: positions of flat outputs.
         name: how progress calls it.
     """
@@ -56,6 +65,7 @@ class Job:
     seed: int
     folder: Path
     kept: Path | None = None
+    components: tuple[Component, ...] = ()
     groups: dict[str, list[int]] = field(default_factory=dict)
     name: str = "network"
 
@@ -159,7 +169,7 @@ class _Phase:
         self.pairs = losses.adjacent(shape.out_source, shape.n_levels, shape.n_profile_targets).to(
             self.device
         )
-        self.augment = _augment(settings, shape.in_profile, shape.n_features)
+        self.augment = _augment(settings, shape, job.components)
         self.batches = self._load("fit")
         self.watched = settings.patience > 0
 
@@ -342,16 +352,18 @@ def predict(
 
 
 def _augment(
-    settings: TrainSettings, in_profile: list[list[int]], n_features: int
+    settings: TrainSettings, shape: Shape, components: tuple[Component, ...]
 ) -> list[Augment]:
     found: list[Augment] = []
+    if settings.mirror:
+        found += [mirror(component) for component in components]
     if settings.input_noise:
         found.append(input_noise(settings.input_noise))
     if settings.mixup:
         found.append(mixup(settings.mixup))
     if settings.level_mask:
-        levels = torch.full((n_features,), -1)
-        for level, row in enumerate(in_profile):
+        levels = torch.full((shape.n_features,), -1)
+        for level, row in enumerate(shape.in_profile):
             levels[[position for position in row if position >= 0]] = level
         found.append(level_mask(settings.level_mask, levels))
     return found

@@ -17,8 +17,9 @@ from features import ClimstackError, registry
 from features.sequence import Layout
 from features.tabular import all_levels
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
+from models.network_family import components_of
 from models.seq2seq import losses
-from models.seq2seq.augment import input_noise, level_mask, mixup
+from models.seq2seq.augment import Component, input_noise, level_mask, mirror, mixup
 from models.seq2seq.batches import BLOCK_ROWS, Batches
 from models.seq2seq.layers import Representations, Shape, soft_clip
 from models.seq2seq.network import NetworkSpec
@@ -198,14 +199,16 @@ def test_a_killed_fit_goes_on_and_ends_equal_to_the_bit(tmp_path, patience):
     folder = write_rows(tmp_path / "rows", 512)
     write_rows(folder, 128, "watch", seed=1)
     settings = replace(
-        QUICK, epochs=40, patience=patience, fine_tune_epochs=1, level_mask=0.1, confidence=0.1
-    )
+        QUICK, epochs=40, patience=patience, fine_tune_epochs=1, level_mask=0.1, confidence=0.1,
+        mirror=True,
+    )  # fmt: skip
     job = Job(
         spec_of("squeezeformer", confidence=True),
         settings,
         0,
         folder,
         tmp_path / "kept",
+        (Component([0, 3, 6], [0.0, 0.1, 0.2], [1, 3], [0.0, -0.1]),),
         {"first": [0, 2], "scalars": [24, 25, 26]},
     )
     whole = train(replace(job, kept=None))
@@ -214,6 +217,7 @@ import numpy as np, torch
 from pathlib import Path
 from models.seq2seq.layers import Shape
 from models.seq2seq.network import NetworkSpec
+from models.seq2seq.augment import Component
 from models.seq2seq.settings import TrainSettings
 from models.seq2seq.trainer import Job, train
 from models.seq2seq.checkpoint import write_tensors
@@ -221,7 +225,8 @@ import json
 spec = NetworkSpec.from_table(json.loads({json.dumps(job.spec.to_table())!r}))
 settings = TrainSettings(**{settings.__dict__!r})
 torch.set_num_threads({torch.get_num_threads()})
-job = Job(spec, settings, 0, Path({str(folder)!r}), Path({str(job.kept)!r}), {job.groups!r})
+job = Job(spec, settings, 0, Path({str(folder)!r}), Path({str(job.kept)!r}), {job.components!r},
+          {job.groups!r})
 weights = train(job)
 flat = {{g + "/" + k: v for g, state in weights.items() for k, v in state.items()}}
 write_tensors(Path({str(tmp_path / "done.safetensors")!r}), flat, {{}})
@@ -348,7 +353,8 @@ def test_streamed_single_process_shows_nearly_all_rows():
 def test_two_processes_reach_the_loss_of_one(tmp_path, caplog):
     folder = write_rows(tmp_path / "rows")
     spec = spec_of("convnext1d")
-    settings = replace(QUICK, batch_size=64, epochs=2)
+    # In 32 bits: with bf16 each process would round its own half of a batch.
+    settings = replace(QUICK, batch_size=64, epochs=2, precision="32")
     one = train(Job(spec, settings, 0, folder))
     two = train(Job(spec, replace(settings, devices=2), 0, folder))
     x, z = rows()
@@ -436,6 +442,44 @@ def test_augmentations():
     assert not hidden[:, 6].any()
     assert torch.equal(hidden[:, :3], hidden[:, 3:6])
     assert float(hidden[:, :3].float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
+def test_mirror_turns_what_it_should_and_twice_gives_the_same():
+    torch.manual_seed(0)
+    zeros = [0.5, -2.0], [1.0]
+    x, z = torch.randn(400, 5), torch.randn(400, 3)
+    turned_x, turned_z = mirror(Component([1, 3], zeros[0], [2], zeros[1]))(x, z)
+    turned = (turned_x != x).any(1)
+    assert 150 < turned.sum() < 250
+    assert torch.equal(turned, (turned_z != z).any(1))
+    torch.testing.assert_close(turned_x[turned][:, 1] - 0.5, -(x[turned][:, 1] - 0.5))
+    torch.testing.assert_close(turned_x[turned][:, 3] + 2.0, -(x[turned][:, 3] + 2.0))
+    torch.testing.assert_close(turned_z[turned][:, 2] - 1.0, -(z[turned][:, 2] - 1.0))
+    for untouched in ([0, 2, 4], [0, 1]):
+        before, after = (x, turned_x) if len(untouched) == 3 else (z, turned_z)
+        assert torch.equal(before[:, untouched], after[:, untouched])
+
+
+def test_mirrored_inputs_are_the_view_of_mirrored_columns(store, plan, few_targets):
+    """What is turned in the view is what turning the wind itself changes: nothing else."""
+    family = load_family("convnext1d")
+    every = store.schema.modelled_targets
+    data = FoldData(store, plan, 0, every, family.view)
+    rows = plan.train_rows(0)[:50]
+    inputs, targets = store.inputs[rows], store.targets[rows][:, every]
+    other_inputs, other_targets = inputs.copy(), targets.copy()
+    for name in ("state_u", "pbuf_TAUX"):
+        other_inputs[:, store.schema.slice_of(name)] *= -1
+    groups = np.array(store.schema.target_groups)[every]
+    other_targets[:, groups == "ptend_u"] *= -1
+    (eastward, northward) = components_of(data)
+    assert len(northward.targets) == len(eastward.targets) == (groups == "ptend_u").sum()
+    x, z = data.view.transform(inputs), data.scaler.transform(targets)
+    at, zeros = eastward.inputs, np.array(eastward.input_zeros)
+    x[:, at] = np.clip(2 * zeros - x[:, at], -30, 30)
+    z[:, eastward.targets] = 2 * np.array(eastward.target_zeros) - z[:, eastward.targets]
+    np.testing.assert_allclose(x, data.view.transform(other_inputs), atol=2e-4, rtol=1e-4)
+    np.testing.assert_allclose(z, data.scaler.transform(other_targets), atol=1e-9)
 
 
 def test_soft_clip_keeps_small_values_and_order():

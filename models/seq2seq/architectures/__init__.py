@@ -12,8 +12,10 @@ from typing import Any
 # rows by heart, and these hold it back (docs/networks.md).
 LAPTOP: dict[str, Any] = {
     "epochs": 24,
+    "batch_size": 32,
     "dropout": 0.1,
     "weight_decay": 0.05,
+    "mirror": True,
     "input_noise": 0.1,
     "difference": 0.5,
     "final_loss": "mse",

@@ -1,0 +1,197 @@
+"""What a trial is scored by: honest steps, one target on one fold each, in one shuffled order.
+
+A step's value is the R2 of a cell's out-of-fold predictions, negatives as 0 because the stack
+replaces such a target. All trials of a study take the same steps in the same order, so that two
+trials can be compared step by step: a trial that Wilcoxon's signed-rank test finds worse than the
+best one ends early. A family with one model for all targets has few, long steps: there Hyperband
+looks at the epochs of the first fold.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from optuna import TrialPruned
+from optuna.trial import Trial
+
+from features.folds import FoldPlan
+from features.metrics import r2_score
+from features.store import Store
+from models.base import FoldData, ModelSpec, load_family
+from models.fold import OpenFold, open_fold
+from models.member import cell_keys, target_sets
+from models.oof import Cell, CellKey, CellStore
+from tuning.space import Space
+
+CELLS = "cells"  # user attribute: hashes of the cells that a trial read or fitted
+FITTED = "cells_fitted"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A model to fit: ``set_index`` among the family's sets of targets, on one fold."""
+
+    fold: int
+    targets: tuple[int, ...]
+
+
+def steps_of(
+    store: Store, spec: ModelSpec, folds: Sequence[int], representatives: Sequence[int], seed: int
+) -> list[Step]:
+    """All steps of a trial, shuffled: representatives x folds, or folds for a joint family."""
+    modelled = store.schema.modelled_targets
+    if is_joint(store, spec):
+        return [Step(fold, tuple(range(len(modelled)))) for fold in folds]
+    steps = [Step(fold, (target,)) for fold in folds for target in representatives]
+    order = np.random.default_rng(seed).permutation(len(steps))
+    return [steps[i] for i in order]
+
+
+def is_joint(store: Store, spec: ModelSpec) -> bool:
+    """Whether the family's models serve several targets: then targets are not tuned apart."""
+    sets = target_sets(store, spec, store.schema.modelled_targets)
+    return len(sets) < len(store.schema.modelled_targets)
+
+
+class Objective:
+    """Scores trials; keeps what folds share open from trial to trial.
+
+    Args:
+        store: training data.
+        plan: the folds.
+        spec: the model, with the experiment's own parameters.
+        space: what is searched.
+        steps: see :func:`steps_of`.
+        cells: finished cells are read, new ones written here.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: FoldPlan,
+        spec: ModelSpec,
+        space: Space,
+        steps: Sequence[Step],
+        cells: CellStore,
+    ) -> None:
+        self.store, self.plan, self.spec, self.space = store, plan, spec, space
+        self.steps, self.cells = steps, cells
+        self._open: dict[tuple[Any, ...], OpenFold] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Objective:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __call__(self, trial: Trial) -> float:
+        """Mean value over all steps.
+
+        Raises:
+            TrialPruned: the trial is worse than the best one.
+        """
+        spec = with_params(self.spec, self.space.suggest(trial))
+        values: list[float] = []
+        used: list[str] = []
+        fitted = 0
+        offset = 0
+        try:
+            for step in self.steps:
+                key, cell = self.find(spec, step)
+                if cell is None:
+                    watch = _Watcher(trial) if not values and _has_epochs(spec) else None
+                    cell = self._fit(spec, step, key, watch)
+                    fitted += 1
+                used.append(key.hash)
+                values.append(value_of(cell))
+                if _has_epochs(spec) and not offset:
+                    offset = spec.parsed.epochs  # the epochs of the first fold came before
+                trial.report(values[-1], offset + len(values) - 1)
+                if not offset and len(values) < len(self.steps) and trial.should_prune():
+                    raise TrialPruned
+        finally:
+            trial.set_user_attr(CELLS, used)
+            trial.set_user_attr(FITTED, fitted)
+        return float(np.mean(values))
+
+    def find(self, spec: ModelSpec, step: Step) -> tuple[CellKey, Cell | None]:
+        """A step's key and, if it is finished, its cell."""
+        modelled = self.store.schema.modelled_targets
+        targets = modelled[list(step.targets)]
+        key = cell_keys(self.store, self.plan, spec, targets, step.fold)[0]
+        return key, self.cells.find(key)
+
+    def _fit(self, spec: ModelSpec, step: Step, key: CellKey, watch: _Watcher | None) -> Cell:
+        fold = self._fold(spec, step.fold)
+        kept = self.cells.unfinished([key])
+        prepared = fold.prepared
+        if hasattr(prepared, "kept"):
+            prepared = replace(prepared, kept=kept)
+        if watch is not None:
+            prepared = replace(prepared, on_epoch=watch.bind(fold))
+        try:
+            (cell,) = replace(fold, spec=spec, prepared=prepared).fit([(list(step.targets), key)])
+        except TrialPruned:
+            shutil.rmtree(kept, ignore_errors=True)
+            raise
+        shutil.rmtree(kept, ignore_errors=True)
+        return cell
+
+    def _fold(self, spec: ModelSpec, fold: int) -> OpenFold:
+        shared = tuple(getattr(spec.parsed, name) for name in load_family(spec.family).prepared_by)
+        if (fold, *shared) not in self._open:
+            modelled = self.store.schema.modelled_targets
+            view = load_family(spec.family).view
+            data = FoldData(self.store, self.plan, fold, modelled, view)
+            opened = self._stack.enter_context(open_fold(data, spec, self.cells, 10**9))
+            self._open[fold, *shared] = opened
+        return self._open[fold, *shared]
+
+
+def with_params(spec: ModelSpec, params: dict[str, Any]) -> ModelSpec:
+    """The model with some parameters replaced."""
+    return replace(spec, params=dict(spec.params) | params)
+
+
+def value_of(cell: Cell) -> float:
+    """Mean R2 over a cell's targets, negatives as 0."""
+    return float(np.clip(cell.score["r2"], 0, None).mean())
+
+
+class _Watcher:
+    """Reports the score on the held-out rows after each epoch, and ends a trial that falls back."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+
+    def bind(self, fold: OpenFold) -> Any:
+        features, truth = (
+            np.load(fold.scratch / f"valid_{what}.npy", mmap_mode="r")
+            for what in ("features", "truth")
+        )
+
+        def on_epoch(epoch: int, predict: Any) -> None:
+            found = fold.scaler.inverse(predict(features))
+            value = float(np.clip(r2_score(np.asarray(truth), found), 0, None).mean())
+            self.trial.report(value, epoch - 1)
+            if self.trial.should_prune():
+                raise TrialPruned
+
+        return on_epoch
+
+
+def _has_epochs(spec: ModelSpec) -> bool:
+    return hasattr(spec.parsed, "epochs")
+
+
+@contextmanager
+def opened(objective: Objective) -> Iterator[Objective]:
+    """The objective, its folds closed at the end."""
+    with objective:
+        yield objective
