@@ -10,7 +10,7 @@ from ensemble.experiment import (
 )
 from ensemble.graph import Graph
 from ensemble.leaderboard import leaderboard, load_leaderboard
-from ensemble.pipeline import Run, open_run, run_experiment, submit_run
+from ensemble.pipeline import Run, open_run, run_experiment, submit_run, tune_model
 from ensemble.planner import plan_run
 from ensemble.predict import predict
 from ensemble.stack import choose, collect_moments, evaluate, fit_contenders
@@ -40,5 +40,6 @@ __all__ = [
     "run_experiment",
     "score_files",
     "submit_run",
+    "tune_model",
     "write_submission",
 ]

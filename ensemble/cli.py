@@ -15,7 +15,7 @@ import typer
 from ensemble import console
 from ensemble.experiment import load_experiment
 from ensemble.leaderboard import load_leaderboard
-from ensemble.pipeline import open_run, run_experiment, submit_run
+from ensemble.pipeline import open_run, run_experiment, submit_run, tune_model
 from ensemble.planner import parse_memory, plan_run
 from ensemble.submission import score_files
 from features.check import check_file
@@ -173,6 +173,45 @@ def fit(
             f"{member.spec.name}: {member.computed} cells fitted, {n_cells - member.computed}"
             " were there"
         )
+
+
+@app.command()
+def tune(
+    experiment: ExperimentFile,
+    model: Annotated[str, typer.Option(help="The base learner to tune.", show_default=False)],
+    trials: Annotated[int, typer.Option(help="Trials in all, the first with the defaults.")] = 25,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Database URL that machines share; by default study.db in the run."),
+    ] = None,
+    clusters: Annotated[int, typer.Option(help="Clusters of targets.")] = 8,
+    representatives: Annotated[int, typer.Option(help="Targets tuned in each.")] = 2,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds to score on; all but the last if not given.")
+    ] = None,
+    new_study: Annotated[
+        bool, typer.Option("--new-study", help="Start another where data or ranges changed.")
+    ] = False,
+    as_json: AsJson = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Search a model's parameters on the experiment's folds; a rerun goes on.
+
+    Example: climstack tune configs/leap_real.toml --model lightgbm --trials 25 --workers 2
+    """
+    from tuning import TuneSettings
+
+    settings = load_experiment(experiment, tuned=False)
+    how = TuneSettings(
+        trials, workers, storage, new_study, clusters, representatives, folds, settings.seed
+    )
+    with console.progress() as report:
+        found = tune_model(settings, model, how, runs, report)
+    if as_json:
+        typer.echo(json.dumps(found.to_table(), indent=2))
+    else:
+        console.show_tuning(found)
 
 
 @app.command()

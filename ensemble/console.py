@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,8 +26,12 @@ from ensemble.planner import RunPlan
 from features.check import Finding
 from models.cross_validation import Progress as Report
 
+if TYPE_CHECKING:
+    from tuning import TuneResult
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+SHOWN_TRIALS = 5
 LEVEL_STYLE = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -117,6 +122,58 @@ def show_leaderboard(rows: Sequence[Row]) -> None:
         )
     wide.print(table)
     wide.print("* what the submission uses")
+
+
+def show_tuning(result: TuneResult) -> None:
+    """The best trials beside the defaults, and what the chosen parameters are worth."""
+    wide = out if out.is_terminal else Console(width=140, highlight=False)
+    complete = [row for row in result.trials if row["state"] == "complete"]
+    best = sorted(complete, key=lambda row: -row["value"])[:SHOWN_TRIALS]
+    defaults = next(row for row in complete if row["place"] == 0)
+    table = Table(title=f"Study {result.study}: mean R2 over its steps, negatives as 0")
+    table.add_column("trial")
+    for name in ("value", "change", "95 % interval over folds", "minutes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("parameters", overflow="fold")
+    for row in best if defaults in best else [*best, defaults]:
+        start = row["place"] == 0
+        table.add_row(
+            f"{row['place']}{' (defaults)' if start else ''}",
+            f"{row['value']:.4f}",
+            "" if start else f"{row['change']:+.4f}",
+            "" if start else _interval(row["change_low"], row["change_high"]),
+            f"{row['seconds'] / 60:.1f}",
+            ", ".join(f"{name} {_short(value)}" for name, value in row["params"].items()),
+        )
+    wide.print(table)
+    pruned = len(result.trials) - len(complete)
+    wide.print(
+        f"{len(result.trials)} trials ({pruned} ended early), {result.minutes:.1f} minutes;"
+        f" {result.cells_fitted} cell fits where tuning every target would take"
+        f" {result.cells_full}"
+    )
+    if result.importances:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
+        wide.print(f"What mattered: {shares}")
+    for what, gain in (("claimed", result.claim), ("on the unseen fold", result.unseen)):
+        wide.print(
+            f"{what:<19} {gain.defaults:.4f} by the defaults, {gain.tuned:.4f} tuned:"
+            f" {gain.gain:+.4f} {_interval(gain.low, gain.high)}"
+        )
+    if result.kept == "tuned":
+        n_own = len(result.choices) - 1
+        wide.print(f"Kept: the tuned parameters; {n_own} clusters of targets have their own")
+    else:
+        wide.print("Kept: the defaults, because the tuned parameters lose on the unseen fold")
+    wide.print(f'{result.best_file}: name it in the experiment as tuned = "..."', soft_wrap=True)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

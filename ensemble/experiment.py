@@ -15,7 +15,8 @@ from features.errors import ClimstackError, closest
 from features.folds import SCHEMES
 from features.schema import load_schema
 from features.settings import check, from_table
-from models.base import ModelSpec
+from features.toml import assignments, toml_value
+from models.base import ModelSpec, Variant
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -100,6 +101,7 @@ class Experiment:
         folds: who validates whom.
         stack: how members are blended.
         seed: of the fold plan, and of the models that set none.
+        search: search ranges for tuning, by model and parameter, instead of the families' own.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Experiment:
     folds: FoldSettings = field(default_factory=FoldSettings)
     stack: StackSettings = field(default_factory=StackSettings)
     seed: int = 0
+    search: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(
@@ -142,22 +145,31 @@ class Experiment:
 
     def to_toml(self) -> str:
         """The resolved experiment: absolute paths, every parameter spelled out."""
-        lines = [f"name = {_value(self.name)}", f"seed = {self.seed}"]
+        lines = [f"name = {toml_value(self.name)}", f"seed = {self.seed}"]
         for title in ("data", "folds", "stack"):
-            lines += ["", f"[{title}]", *_assignments(asdict(getattr(self, title)))]
+            lines += ["", f"[{title}]", *assignments(asdict(getattr(self, title)))]
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
             if spec.residual_of is not None:
                 own["residual_of"] = spec.residual_of.name
             if spec.inputs_from:
                 own["inputs_from"] = [base.name for base in spec.inputs_from]
-            lines += ["", "[[models]]", *_assignments(own), "", "[models.params]"]
-            lines += _assignments(asdict(spec.parsed))
+            lines += ["", "[[models]]", *assignments(own), "", "[models.params]"]
+            lines += assignments(asdict(spec.parsed))
+            if spec.name in self.search:
+                lines += ["", "[models.search]", *assignments(self.search[spec.name])]
+            for variant in spec.variants:
+                lines += ["", "[[models.variants]]", *assignments({"targets": variant.targets})]
+                lines += ["", "[models.variants.params]", *assignments(variant.params)]
         return "\n".join(lines) + "\n"
 
 
-def load_experiment(path: str | Path) -> Experiment:
+def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     """Read and validate an experiment file.
+
+    Args:
+        path: the file.
+        tuned: take parameters from the files that ``tuned`` names; without, as they were before.
 
     Raises:
         ClimstackError: no such file, not TOML, an unknown or missing setting, a bad value, or an
@@ -171,12 +183,14 @@ def load_experiment(path: str | Path) -> Experiment:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ClimstackError(f"{path} is not valid TOML: {error}") from None
     try:
-        return experiment_from_table(table, path.parent)
+        return experiment_from_table(table, path.parent, tuned=tuned)
     except ClimstackError as error:
         raise ClimstackError(f"{path}: {error}") from None
 
 
-def experiment_from_table(table: Mapping[str, Any], folder: Path) -> Experiment:
+def experiment_from_table(
+    table: Mapping[str, Any], folder: Path, *, tuned: bool = True
+) -> Experiment:
     """Build an experiment from a table as TOML gives it; paths are relative to ``folder``.
 
     Raises:
@@ -198,13 +212,25 @@ def experiment_from_table(table: Mapping[str, Any], folder: Path) -> Experiment:
     models = table.pop("models", [])
     check(isinstance(models, list), "models must be a list of [[models]] tables")
     specs: list[ModelSpec] = []
+    search: dict[str, Any] = {}
     for position, model in enumerate(models):
         where = f"[[models]] number {position + 1}"
         model = {"seed": top.seed} | dict(_table(model, where))
         params = _table(model.pop("params", {}), f"{where} params")
+        ranges = _table(model.pop("search", {}), f"{where} search")
+        variants = _variants(model.pop("variants", []), where)
         model.setdefault("name", model.get("family", ""))
-        specs.append(_model_spec(from_table(_ModelTable, model, where), params, specs, where))
-    return Experiment(name=top.name, seed=top.seed, models=tuple(specs), **parts)
+        entry = from_table(_ModelTable, model, where)
+        if entry.tuned is not None and tuned:
+            check(not variants, f"{where} has both tuned and variants: leave one out")
+            params, variants = _tuned(folder / _expand(entry.tuned, where), entry, params)
+        specs.append(_model_spec(entry, params, specs, variants, where))
+        if ranges:
+            from tuning.space import Space
+
+            Space.of(specs[-1], ranges)  # raises for a bad range
+            search[entry.name] = dict(ranges)
+    return Experiment(name=top.name, seed=top.seed, models=tuple(specs), search=search, **parts)
 
 
 @dataclass(frozen=True)
@@ -223,13 +249,56 @@ class _ModelTable:
     seed: int
     residual_of: str | None = None
     inputs_from: tuple[str, ...] = ()
+    tuned: str | None = None
 
     def __post_init__(self) -> None:
         _check_seed(self.seed)
 
 
+@dataclass(frozen=True)
+class _VariantTable:
+    targets: tuple[str, ...]
+
+
+def _variants(tables: Any, where: str) -> tuple[Variant, ...]:
+    """``[[models.variants]]``: other parameters for some targets."""
+    check(isinstance(tables, list), f"{where} variants must be a list of tables")
+    found = []
+    for each in tables:
+        table = dict(_table(each, f"{where} variants"))
+        params = _table(table.pop("params", {}), f"{where} variants params")
+        found.append(Variant(from_table(_VariantTable, table, where).targets, params))
+    return tuple(found)
+
+
+def _tuned(
+    file: Path, own: _ModelTable, params: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], tuple[Variant, ...]]:
+    """Parameters and variants from a ``best.toml``."""
+    if not file.is_file():
+        raise ClimstackError(
+            f"model '{own.name}' takes its parameters from {file}, which is not there: run"
+            f" 'climstack tune' with --model {own.name} first, or remove tuned"
+        )
+    try:
+        best = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ClimstackError(f"{file} is not valid TOML: {error}") from None
+    check(
+        best.get("family") == own.family,
+        f"{file} holds parameters of family '{best.get('family')}', but model '{own.name}' is"
+        f" of family '{own.family}'",
+    )
+    found = dict(params) | dict(_table(best.get("params", {}), f"{file} params"))
+    return found, _variants(best.get("variants", []), str(file))
+
+
 def _model_spec(
-    table: _ModelTable, params: Mapping[str, Any], earlier: Sequence[ModelSpec], where: str
+    table: _ModelTable,
+    params: Mapping[str, Any],
+    earlier: Sequence[ModelSpec],
+    variants: tuple[Variant, ...],
+    where: str,
 ) -> ModelSpec:
     """A base learner; the models it builds on must stand before it."""
     known = {spec.name: spec for spec in earlier}
@@ -245,7 +314,9 @@ def _model_spec(
             )
     residual_of = None if table.residual_of is None else known[table.residual_of]
     inputs_from = tuple(known[name] for name in table.inputs_from)
-    return ModelSpec(table.name, table.family, params, table.seed, residual_of, inputs_from)
+    return ModelSpec(
+        table.name, table.family, params, table.seed, residual_of, inputs_from, variants
+    )
 
 
 def _check_seed(seed: int) -> None:
@@ -266,17 +337,3 @@ def _expand(text: str, where: str) -> str:
         return os.environ[name]
 
     return VARIABLE.sub(value, text)
-
-
-def _assignments(table: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_value(value)}" for key, value in table.items() if value is not None]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
-    return repr(value)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from features.lazy import attach
 
 if TYPE_CHECKING:
-    from models.base import FoldData, ModelSpec, available_families, load_family
+    from models.base import FoldData, ModelSpec, Variant, available_families, load_family
     from models.cross_validation import cross_validate
     from models.member import Member, cell_keys, read_member
     from models.oof import Cell, CellKey, CellStore, TrainedModel
@@ -18,6 +18,7 @@ __all__ = [
     "Member",
     "ModelSpec",
     "TrainedModel",
+    "Variant",
     "available_families",
     "cell_keys",
     "cross_validate",

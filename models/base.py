@@ -20,7 +20,7 @@ fold's held-out rows those of that fold's models.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
@@ -251,6 +251,19 @@ class Family(Protocol):
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Parameters of a model for some of its targets.
+
+    Attributes:
+        targets: names of the target columns.
+        params: values that replace the model's own.
+    """
+
+    targets: tuple[str, ...]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A base learner of an experiment: family, parameters and seed.
 
@@ -261,6 +274,7 @@ class ModelSpec:
         seed: of everything random in it.
         residual_of: it learns what this model leaves over, and adds that to its predictions.
         inputs_from: their predictions become further inputs.
+        variants: other parameters for some targets, as tuning finds them.
     """
 
     name: str
@@ -269,15 +283,30 @@ class ModelSpec:
     seed: int = 0
     residual_of: ModelSpec | None = None
     inputs_from: tuple[ModelSpec, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
         self.parsed  # noqa: B018 - a bad parameter should raise here, not hours later
+        for spec in self.parts:
+            spec.parsed  # noqa: B018
+        named = [name for variant in self.variants for name in variant.targets]
+        twice = [name for name in named if named.count(name) > 1]
+        if twice:
+            raise ClimstackError(
+                f"model '{self.name}' has two variants for {twice[0]}: remove one of them"
+            )
 
     @cached_property
     def parsed(self) -> Any:
         """The family's ``Params``, complete."""
         where = f"model '{self.name}' ({self.family})"
         return from_table(load_family(self.family).Params, self.params, where)
+
+    @cached_property
+    def parts(self) -> list[ModelSpec]:
+        """The model without variants: once with its own parameters, then with each variant's."""
+        own = [self.params, *(dict(self.params) | dict(v.params) for v in self.variants)]
+        return [replace(self, params=params, variants=()) for params in own] if own[1:] else []
 
     @property
     def bases(self) -> list[ModelSpec]:

@@ -15,7 +15,7 @@ from features.folds import FoldPlan
 from features.store import Store
 from models.base import FoldData, ModelSpec, load_family
 from models.fold import Job, open_fold
-from models.member import Member, MemberBases, cell_keys, target_sets
+from models.member import Member, MemberBases, cell_keys, parts_of, target_sets
 from models.oof import Cell, CellStore
 
 CHUNKS_PER_WORKER = 8  # enough to even out the end of a fold, few enough to load data rarely
@@ -77,11 +77,13 @@ def cross_validate(
             jobs = [(sets[i], keys[i]) for i in missing]
             kept = cells.unfinished([key for _, key in jobs])
             data = FoldData(store, plan, fold, targets, view, bases, kept)
-            for cell in _fit_fold(data, spec, jobs, cells, n_jobs or cpu_count()):
-                have[cell.path.name] = cell
-                n_done += 1
-                computed += 1
-                report(spec.name, offset + n_done, n_all)
+            for part in parts_of(store, spec, targets):
+                own = [job for job in jobs if job[0] in part.sets]
+                for cell in _fit_fold(data, part.spec, own, cells, n_jobs or cpu_count()):
+                    have[cell.path.name] = cell
+                    n_done += 1
+                    computed += 1
+                    report(spec.name, offset + n_done, n_all)
             shutil.rmtree(kept, ignore_errors=True)
         found.append([done for key in keys if (done := have[key.hash]) is not None])
     return Member(spec, targets, sets, found, computed)
@@ -91,6 +93,8 @@ def _fit_fold(
     data: FoldData, spec: ModelSpec, jobs: list[Job], cells: CellStore, n_jobs: int
 ) -> Iterator[Cell]:
     """Fit the cells of one fold and yield each when it is done."""
+    if not jobs:
+        return
     with open_fold(data, spec, cells, len(jobs)) as fold:
         if not spec.in_processes or n_jobs == 1:
             yield from fold.fit(jobs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError
+from features.errors import ClimstackError, closest
 from features.files import content_hash
 from features.folds import FoldPlan, Rows
 from features.store import Store
@@ -73,7 +73,47 @@ class Member:
 
 def target_sets(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[list[int]]:
     """Which targets each of a model's cells serves, as positions in ``targets``."""
-    return load_family(spec.family).target_sets(store.schema, targets, spec.parsed)
+    return [served for part in parts_of(store, spec, targets) for served in part.sets]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Targets of a model that have the same parameters.
+
+    Attributes:
+        spec: the model with these parameters, without variants.
+        sets: which targets each cell serves, as positions in all targets.
+    """
+
+    spec: ModelSpec
+    sets: list[list[int]]
+
+
+def parts_of(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[Part]:
+    """A model's targets by parameters: one part, or several where it has variants.
+
+    Raises:
+        ClimstackError: a variant names a target that the schema lacks.
+    """
+    columns = store.schema.target_columns
+    names = [columns[target] for target in targets]
+    variant_of = {
+        name: number for number, each in enumerate(spec.variants, 1) for name in each.targets
+    }
+    for name in variant_of:
+        if name not in columns:
+            raise ClimstackError(
+                f"a variant of model '{spec.name}' names {name}, which is no target:"
+                f" {closest(name, columns)}"
+            )
+    number_of = np.array([variant_of.get(name, 0) for name in names])
+    family, parts = load_family(spec.family), []
+    for number, own in enumerate(spec.parts or [spec]):
+        here = np.flatnonzero(number_of == number)
+        if len(here):
+            sets = family.target_sets(store.schema, targets[here], own.parsed)
+            parts.append(Part(own, [here[served].tolist() for served in sets]))
+    return parts
 
 
 def cell_keys(
@@ -89,8 +129,9 @@ def cell_keys(
         )
     }
     return [
-        CellKey.of(store.data_hash, plan.hash, spec, fold, [names[i] for i in together], bases)
-        for together in target_sets(store, spec, targets)
+        CellKey.of(store.data_hash, plan.hash, part.spec, fold, [names[i] for i in served], bases)
+        for part in parts_of(store, spec, targets)
+        for served in part.sets
     ]
 
 

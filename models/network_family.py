@@ -27,7 +27,7 @@ from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape
 from models.seq2seq.network import PACKAGE, NetworkSpec
 from models.seq2seq.settings import TrainSettings
-from models.seq2seq.trainer import Job, State, predict, train
+from models.seq2seq.trainer import Job, OnEpoch, State, predict, train
 
 PRESET_NAMES = ("tiny", "laptop", "gpu")
 
@@ -141,6 +141,7 @@ class Prepared:
         groups: positions of each target variable's columns; scalars together.
         components: what changes its sign in a mirror.
         name: how progress calls the fit.
+        on_epoch: see :class:`models.seq2seq.trainer.Job`.
     """
 
     folder: Path
@@ -149,6 +150,7 @@ class Prepared:
     groups: dict[str, list[int]]
     components: tuple[Component, ...]
     name: str
+    on_epoch: OnEpoch | None = None
 
 
 class NetworkFamily:
@@ -209,7 +211,7 @@ class NetworkFamily:
         for targets in sets:
             job = Job(
                 spec, settings, seed, prepared.folder, prepared.kept, prepared.components,
-                prepared.groups, prepared.name,
+                prepared.groups, prepared.name, prepared.on_epoch,
             )  # fmt: skip
             yield targets, NetworkModel(spec, train(job), prepared.groups)
 

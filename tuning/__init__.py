@@ -1,3 +1,24 @@
-"""How settings are found: the room for Optuna studies, the only one that imports optuna."""
+"""How settings are found: Optuna studies over the shared folds."""
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING
+
+from features.lazy import attach
+
+if TYPE_CHECKING:
+    from tuning.clusters import Cluster, cluster_targets
+    from tuning.result import Choice, Gain, TuneResult
+    from tuning.space import Space
+    from tuning.study import TuneSettings, tune
+
+__all__ = [
+    "Choice",
+    "Cluster",
+    "Gain",
+    "Space",
+    "TuneResult",
+    "TuneSettings",
+    "cluster_targets",
+    "tune",
+]
+
+__getattr__ = attach(__name__, __file__)

@@ -10,8 +10,8 @@ looks at the epochs of the first fold.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from optuna.trial import Trial
 from features.folds import FoldPlan
 from features.metrics import r2_score
 from features.store import Store
+from features.transforms import Array
 from models.base import FoldData, ModelSpec, load_family
 from models.fold import OpenFold, open_fold
 from models.member import cell_keys, target_sets
@@ -34,7 +35,7 @@ FITTED = "cells_fitted"
 
 @dataclass(frozen=True)
 class Step:
-    """A model to fit: ``set_index`` among the family's sets of targets, on one fold."""
+    """A model to fit: on one fold, for some of the modelled targets, given by position."""
 
     fold: int
     targets: tuple[int, ...]
@@ -120,6 +121,12 @@ class Objective:
             trial.set_user_attr(FITTED, fitted)
         return float(np.mean(values))
 
+    def r2(self, spec: ModelSpec, step: Step) -> Array:
+        """R2 of each target of a step, negatives as 0; fitted if it is not there yet."""
+        key, cell = self.find(spec, step)
+        cell = cell or self._fit(spec, step, key, None)
+        return np.clip(np.array(cell.score["r2"], dtype=np.float64), 0, None)
+
     def find(self, spec: ModelSpec, step: Step) -> tuple[CellKey, Cell | None]:
         """A step's key and, if it is finished, its cell."""
         modelled = self.store.schema.modelled_targets
@@ -188,10 +195,3 @@ class _Watcher:
 
 def _has_epochs(spec: ModelSpec) -> bool:
     return hasattr(spec.parsed, "epochs")
-
-
-@contextmanager
-def opened(objective: Objective) -> Iterator[Objective]:
-    """The objective, its folds closed at the end."""
-    with objective:
-        yield objective

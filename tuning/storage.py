@@ -13,7 +13,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -46,9 +48,11 @@ def open_storage(url: str) -> RDBStorage:
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": 120}}  # seconds that a writer waits for another
     try:
-        return RDBStorage(
-            url, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return RDBStorage(
+                url, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE
+            )
     except ImportError as error:
         raise ClimstackError(
             f"storage {url} needs a driver that is not installed ({error.name}):"
@@ -57,7 +61,7 @@ def open_storage(url: str) -> RDBStorage:
     except Exception as error:
         cause = str(error.__cause__ or error).strip().splitlines()
         raise ClimstackError(
-            f"storage {_without_password(url)} can't be opened: {cause[0] if cause else error}"
+            f"storage {hidden(url)} can't be opened: {cause[0] if cause else error}"
         ) from None
 
 
@@ -112,8 +116,14 @@ def fill(study: Study, n_trials: int, first: Mapping[str, Any]) -> None:
             study.enqueue_trial(dict(params), user_attrs={PLACE: place})
 
 
-def take(study: Study, n_trials: int) -> Trial | None:
-    """The next waiting trial among the first ``n_trials`` places; None when none waits."""
+def take(study: Study, n_trials: int, sampler: Callable[[int], BaseSampler]) -> Trial | None:
+    """The next waiting trial among the first ``n_trials`` places; None when none waits.
+
+    Args:
+        study: the study.
+        n_trials: how many places count.
+        sampler: makes what draws the parameters of a place.
+    """
     storage = study._storage
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     for trial in sorted(waiting, key=lambda trial: trial.user_attrs[PLACE]):
@@ -126,6 +136,7 @@ def take(study: Study, n_trials: int) -> Trial | None:
             if _is_second(study, trial):
                 study.tell(trial.number, state=TrialState.FAIL)
                 continue
+            study.sampler = sampler(trial.user_attrs[PLACE])
             return Trial(study, trial._trial_id)
     return None
 
@@ -241,6 +252,7 @@ def _number(name: str) -> int:
     return int(end) if end.isdigit() else 1
 
 
-def _without_password(url: str) -> str:
+def hidden(url: str) -> str:
+    """A URL without user and password."""
     head, _, rest = url.rpartition("@")
     return f"{head.partition('://')[0]}://...@{rest}" if head else url

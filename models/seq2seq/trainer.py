@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,6 +42,8 @@ PREDICT_ROWS = 1_024
 RESULT = "result.safetensors"
 
 State = dict[str, Tensor]
+Values = np.ndarray[Any, np.dtype[np.float32]]
+OnEpoch = Callable[[int, Callable[[Any], Values]], None]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Job:
         components: what changes its sign in a mirror, by axis; for ``mirror``.
         groups: groups of targets that are fine-tuned, by name: positions of flat outputs.
         name: how progress calls it.
+        on_epoch: called after each epoch over all targets with its number, from 1, and a function
+            from inputs (n, n_features) to predictions (n, n_targets) of the averaged weights; what
+            it raises ends the fit. Only without a launcher.
     """
 
     spec: NetworkSpec
@@ -68,6 +73,7 @@ class Job:
     components: tuple[Component, ...] = ()
     groups: dict[str, list[int]] = field(default_factory=dict)
     name: str = "network"
+    on_epoch: OnEpoch | None = None
 
 
 def train(job: Job) -> dict[str, State]:
@@ -202,6 +208,8 @@ class _Phase:
             if file is not None and self.fabric.global_rank == 0:
                 checkpoint.save(file, raw, average, optimizer, state)
             self.fabric.barrier()
+            if job.on_epoch is not None and start is None:
+                job.on_epoch(state.epoch, partial(self._predict, raw, average))
         chosen = state.best if self.watched and state.best else average
         return {name: value.detach().cpu().clone() for name, value in chosen.items()}
 
@@ -277,11 +285,8 @@ class _Phase:
 
     def _watch(self, raw: nn.Module, average: State, state: Any) -> float:
         """Mean R2, negatives as 0, of the averaged weights on the inner blocks."""
-        held = {name: value.clone() for name, value in raw.state_dict().items()}
-        raw.load_state_dict(average)
         features, truth = self._arrays("watch")
-        predicted = predict(raw, features, self.device)[0]
-        raw.load_state_dict(held)
+        predicted = self._predict(raw, average, features)
         spread = ((truth - truth.mean(0)) ** 2).sum(0)
         there = spread > 0
         r2 = 1 - ((truth - predicted) ** 2).sum(0)[there] / spread[there]
@@ -291,6 +296,14 @@ class _Phase:
             state.best = {name: value.clone() for name, value in average.items()}
         state.stopped = state.epoch - state.best_epoch >= self.settings.patience
         return score
+
+    def _predict(self, raw: nn.Module, average: State, features: Any) -> Values:
+        """Predictions of the averaged weights; the network keeps its own."""
+        held = {name: value.clone() for name, value in raw.state_dict().items()}
+        raw.load_state_dict(average)
+        predicted = predict(raw, features, self.device)[0]
+        raw.load_state_dict(held)
+        return predicted
 
     def _arrays(self, name: str) -> tuple[Any, Any]:
         features, targets = (
@@ -335,7 +348,7 @@ def make_optimizer(
 
 def predict(
     network: nn.Module, features: Any, device: torch.device
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float32]] | None]:
+) -> tuple[Values, Values | None]:
     """Outputs and, with a confidence head, their expected errors, (n_rows, n_targets) each."""
     was_training = network.training
     network.eval()

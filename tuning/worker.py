@@ -1,0 +1,192 @@
+"""One process that takes trials until none waits; started by :func:`tuning.study.tune`.
+
+``python -m tuning.worker TASK.json`` is how further processes are started: a fresh interpreter, so
+that neither the caller's main module nor its threads come along.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from features.errors import ClimstackError
+from features.folds import FoldPlan
+from features.store import Store
+from models.base import ModelSpec
+from models.oof import CellStore
+from tuning.objective import Objective, Step
+from tuning.space import Space
+from tuning.storage import PLACE, heartbeat, n_ended, open_storage, release, take
+
+log = logging.getLogger(__name__)
+
+P_WORSE = 0.1  # a trial ends when it is worse than the best one with this probability of error
+STARTUP_STEPS = 8  # steps before a trial may end
+STARTUP_TRIALS = 10  # at most so many, and at most a third of all, are drawn at random
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a worker needs; plain values, for JSON.
+
+    Attributes:
+        store: path of the training store.
+        plan: path of the fold plan.
+        cells: path of the cells.
+        name: the model's name.
+        family: its family.
+        params: its own parameters.
+        model_seed: its seed.
+        ranges: search ranges instead of the family's own.
+        steps: [fold, [target, ...]] of each step, in their order.
+        url: the study's database.
+        study: the study's name.
+        n_trials: how many places the queue has.
+        seed: of the sampler.
+        several: whether several workers draw trials at once.
+    """
+
+    store: str
+    plan: str
+    cells: str
+    name: str
+    family: str
+    params: Mapping[str, Any]
+    model_seed: int
+    ranges: Mapping[str, Any]
+    steps: list[list[Any]]
+    url: str
+    study: str
+    n_trials: int
+    seed: int
+    several: bool
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model with its own parameters."""
+        return ModelSpec(self.name, self.family, self.params, self.model_seed)
+
+    @property
+    def space(self) -> Space:
+        """What is searched."""
+        return Space.of(self.spec, self.ranges)
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Task:
+        """Read what :meth:`save` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def sampler(self, place: int) -> BaseSampler:
+        """Draws a place's parameters: a function of the seed, the place and the trials so far."""
+        seed = int(np.random.SeedSequence([self.seed, place]).generate_state(1)[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(
+                multivariate=True,
+                constant_liar=self.several,
+                n_startup_trials=min(STARTUP_TRIALS, max(2, self.n_trials // 3)),
+                seed=seed,
+            )
+
+    def pruner(self) -> BasePruner:
+        """Ends bad trials: by epochs where a model has them, else step by step."""
+        if hasattr(self.spec.parsed, "epochs"):
+            epochs = int(self.spec.parsed.epochs)
+            return HyperbandPruner(max(1, epochs // 9), epochs, 3) if epochs > 2 else NopPruner()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return WilcoxonPruner(p_threshold=P_WORSE, n_startup_steps=STARTUP_STEPS)
+
+
+def work(task: Task, report: Callable[[int], None] | None = None) -> None:
+    """Take trials until none waits; an interrupted one is queued again.
+
+    Args:
+        task: what to do.
+        report: called with the number of trials that have ended, after each.
+
+    Raises:
+        ClimstackError: the model fails with its own parameters.
+    """
+    with quiet_optuna():
+        study = optuna.load_study(
+            study_name=task.study, storage=open_storage(task.url), pruner=task.pruner()
+        )
+        with Objective(
+            Store(task.store), FoldPlan.load(Path(task.plan)), task.spec, task.space,
+            [Step(fold, tuple(targets)) for fold, targets in task.steps], CellStore(task.cells),
+        ) as objective:  # fmt: skip
+            parent = os.getppid()
+            while (trial := take(study, task.n_trials, task.sampler)) is not None:
+                with heartbeat(study, trial):
+                    _run(study, trial, objective)
+                if report is not None:
+                    report(n_ended(study, task.n_trials))
+                if os.getppid() != parent:  # whoever started this is gone
+                    return
+
+
+def _run(study: Study, trial: optuna.Trial, objective: Objective) -> None:
+    try:
+        value = objective(trial)
+    except optuna.TrialPruned:
+        study.tell(trial.number, state=TrialState.PRUNED)
+    except ClimstackError as error:
+        if trial.user_attrs[PLACE] == 0:
+            release(study, trial.number)
+            raise
+        # Parameters that the model can't be fitted with are a bad trial, not the end of the study.
+        trial.set_user_attr("error", str(error))
+        study.tell(trial.number, state=TrialState.PRUNED)
+    except BaseException:
+        release(study, trial.number)
+        raise
+    else:
+        study.tell(trial.number, value)
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna announces every trial on its own logger: not in ours."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        work(Task.load(Path(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ClimstackError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
