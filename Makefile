@@ -17,7 +17,7 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e ".[dev,netcdf]"
+	$(PIP) -e ".[dev,netcdf,postgresql]"
 	@touch $@ $(VENV)/.base
 
 demo: $(VENV)/.base

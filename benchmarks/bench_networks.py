@@ -86,8 +86,8 @@ def epochs_for(job, minutes: float) -> int:
     return max(1, int(minutes * 60 * rows_per_second(job) / n_rows))
 
 
-def recipe(store, plan, minutes, folder):
-    """Predictions of the plain recipe for the fold's validation rows, and its epochs."""
+def recipe_job(store, plan, folder):
+    """The job of the plain recipe, the fold's data, and which features it sees."""
     spec = ModelSpec("recipe", "convnext1d", RECIPE_SETTINGS)
     job, data = job_of(store, plan, spec, folder)
     names, levels = data.feature_names, data.feature_levels.tolist()
@@ -109,13 +109,18 @@ def recipe(store, plan, minutes, folder):
     )
     features = np.load(folder / "fit_features.npy")[:, kept]
     np.save(folder / "fit_features.npy", features)
-    job = replace(job, spec=replace(job.spec, shape=shape))
-    job = replace(job, settings=replace(job.settings, epochs=epochs_for(job, minutes)))
+    return replace(job, spec=replace(job.spec, shape=shape)), data, kept
+
+
+def recipe(store, plan, epochs, folder):
+    """Predictions of the plain recipe for the fold's validation rows."""
+    job, data, kept = recipe_job(store, plan, folder)
+    job = replace(job, settings=replace(job.settings, epochs=epochs))
     network = job.spec.build()
     network.load_state_dict(train(job)[""])
     valid = np.concatenate([x for x, _ in data.blocks(plan.valid_rows(FOLD))])[:, kept]
     outputs = predict(network, valid, torch.device("cpu"))[0].astype(np.float64)
-    return data.scaler.inverse(outputs), job.settings.epochs
+    return data.scaler.inverse(outputs)
 
 
 def honest_blend(store, truth, time_of, members):
@@ -157,34 +162,27 @@ def main(runs: Path, minutes: float, architectures: list[str]) -> None:
         for family in ("ridge", "lightgbm"):
             member = cross_validate(store, plan, ModelSpec(family, family), run.cells, folds=[FOLD])
             predicted[family] = member.oof(0)
-        for architecture in [name for name in architectures if name not in facts]:
+        for name in [name for name in (*architectures, "recipe") if name not in facts]:
             with tempfile.TemporaryDirectory() as temporary:
-                spec = ModelSpec(architecture, architecture)
-                job, _ = job_of(store, plan, spec, Path(temporary))
-                facts[architecture] = {"epochs": epochs_for(job, minutes)}
+                if name == "recipe":
+                    job = recipe_job(store, plan, Path(temporary))[0]
+                else:
+                    job = job_of(store, plan, ModelSpec(name, name), Path(temporary))[0]
+                facts[name] = {"epochs": epochs_for(job, minutes)}
                 notes.write_text(json.dumps(facts))
         for architecture in architectures:
             spec = ModelSpec(architecture, architecture, {"epochs": facts[architecture]["epochs"]})
-            start = time.perf_counter()
             member = cross_validate(store, plan, spec, run.cells, folds=[FOLD])
-            if member.computed:
-                facts[architecture]["minutes"] = (time.perf_counter() - start) / 60
-                parameters = member.models(0)[0].fitted.weights[""].values()
-                facts[architecture]["parameters"] = sum(p.numel() for p in parameters)
-                notes.write_text(json.dumps(facts))
             predicted[architecture] = member.oof(0)
-            print(f"{architecture}: {facts[architecture]}", flush=True)
-        held = runs / "recipe.npz"
+            parameters = member.models(0)[0].fitted.weights[""].values()
+            facts[architecture]["parameters"] = sum(p.numel() for p in parameters)
+        held = runs / "recipe.npy"
         if not held.is_file() and len(architectures) == len(ARCHITECTURES):
             with tempfile.TemporaryDirectory() as temporary:
-                start = time.perf_counter()
-                values, epochs = recipe(store, plan, minutes, Path(temporary))
-                taken = (time.perf_counter() - start) / 60
-                np.savez(held, values=values, epochs=epochs, minutes=taken)
+                epochs = facts["recipe"]["epochs"]
+                np.save(held, recipe(store, plan, epochs, Path(temporary)))
         if held.is_file():
-            with np.load(held) as kept:
-                predicted["recipe"] = kept["values"]
-                facts["recipe"] = {"epochs": int(kept["epochs"]), "minutes": float(kept["minutes"])}
+            predicted["recipe"] = np.load(held)
         networks = [name for name in predicted if name in ARCHITECTURES]
         table = {name: scores(store, truth, values) for name, values in predicted.items()}
         best = max(networks, key=lambda name: table[name]["all"])
@@ -214,13 +212,12 @@ def scores(store, truth, values) -> dict[str, float]:
 
 def show(table, facts) -> None:
     groups = list(next(iter(table.values())))
-    print("| model | epochs | minutes | " + " | ".join(groups) + " |")
+    print("| model | parameters | epochs | " + " | ".join(groups) + " |")
     print("|---" * (len(groups) + 3) + "|")
     for name, found in sorted(table.items(), key=lambda item: -item[1]["all"]):
         fact = facts.get(name, {})
-        minutes = f"{fact['minutes']:.1f}" if "minutes" in fact else ""
         print(
-            f"| {name} | {fact.get('epochs', '')} | {minutes} | "
+            f"| {name} | {fact.get('parameters', '')} | {fact.get('epochs', '')} | "
             + " | ".join(f"{found[group]:.3f}" for group in groups)
             + " |"
         )

@@ -28,6 +28,7 @@ from models.fold import OpenFold, open_fold
 from models.member import cell_keys, target_sets
 from models.oof import Cell, CellKey, CellStore
 from tuning.space import Space
+from tuning.storage import DRAWN
 
 CELLS = "cells"  # user attribute: hashes of the cells that a trial read or fitted
 FITTED = "cells_fitted"
@@ -98,6 +99,7 @@ class Objective:
             TrialPruned: the trial is worse than the best one.
         """
         spec = with_params(self.spec, self.space.suggest(trial))
+        trial.set_user_attr(DRAWN, True)
         values: list[float] = []
         used: list[str] = []
         fitted = 0

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 5  # seconds between signs of life
 GRACE = 60  # seconds without one after which a trial on another machine is given up
-PLACE, OWNER, FINGERPRINT = "place", "owner", "fingerprint"
+PLACE, OWNER, DRAWN, FINGERPRINT = "place", "owner", "drawn", "fingerprint"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -55,8 +55,8 @@ def open_storage(url: str) -> RDBStorage:
             )
     except ImportError as error:
         raise ClimstackError(
-            f"storage {url} needs a driver that is not installed ({error.name}):"
-            " pip install 'climstack[postgresql]'"
+            f"storage {hidden(url)} needs a driver that is not installed ({error}):"
+            " pip install 'climstack[postgresql]' for PostgreSQL"
         ) from None
     except Exception as error:
         cause = str(error.__cause__ or error).strip().splitlines()
@@ -242,9 +242,9 @@ def _last_of(study: Study, place: int) -> FrozenTrial | None:
 
 
 def _params_of(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial has drawn already, or was told to take."""
+    """What a trial has drawn, or was told to take; half a draw would not be what its seed gives."""
     told: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
-    return told | trial.params
+    return told | trial.params if DRAWN in trial.user_attrs else told
 
 
 def _number(name: str) -> int:

@@ -1,0 +1,90 @@
+"""Search spaces: ranges that may be replaced, and a contract for every family that has one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from features import ClimstackError, registry
+from models import CellStore, FoldData, ModelSpec, available_families, load_family
+from models.fold import open_fold
+from tuning import Space
+from tuning.objective import with_params
+
+NETWORKS = registry.names("models.seq2seq.architectures")
+SEARCHED = [name for name in available_families() if hasattr(load_family(name), "search_space")]
+N_ROWS = 96
+
+
+def ends(distribution):
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    return [distribution.low, distribution.high]
+
+
+def quick(family):
+    if family in NETWORKS:
+        return {"epochs": 1, "device": "cpu", "mirror": False, "final_loss": "smooth_l1"}
+    return {"n_rounds": 40} | ({"min_data_in_leaf": 5} if family == "lightgbm" else {})
+
+
+@pytest.mark.parametrize("family", SEARCHED)
+def test_every_searched_parameter_is_accepted_and_changes_predictions(
+    family, store, plan, few_targets, tmp_path
+):
+    spec = ModelSpec("m", family, quick(family))
+    space = Space.of(spec)
+    assert space.distributions
+    data = FoldData(store, plan, 0, few_targets, load_family(family).view)
+    if family in NETWORKS:
+        vars(data)["train_rows"] = plan.train_rows(0)[:N_ROWS]
+    with open_fold(data, spec, CellStore(tmp_path), 1) as fold:
+        sets = load_family(family).target_sets(store.schema, few_targets, spec.parsed)
+        x = np.load(fold.scratch / "valid_features.npy")[:20]
+
+        def predictions(params):
+            tried = with_params(spec, params)
+            tried.parsed  # noqa: B018 - every end of a range is accepted
+            chosen = replace(fold, spec=tried)
+            found = load_family(family).fit(chosen.prepared, sets, tried.parsed, 0)
+            return np.concatenate([fitted.predict(x) for _, fitted in found], axis=1)
+
+        before = predictions({})
+        for name, distribution in space.distributions.items():
+            values = [v for v in ends(distribution) if v != space.defaults[name]]
+            for value in values:
+                with_params(spec, {name: value})
+            changed = [not np.array_equal(predictions({name: v}), before) for v in values[:2]]
+            assert any(changed), f"{name} of {family} changes nothing"
+
+
+def test_ranges_replace_the_family_s_own(trees, ranges):
+    space = Space.of(trees, ranges)
+    assert (space.distributions["n_rounds"].low, space.distributions["n_rounds"].high) == (4, 16)
+    assert space.defaults["n_rounds"] == 8
+    assert space.defaults["learning_rate"] == 0.1
+    gpu = Space.of(
+        ModelSpec("n", "convnext1d", {"preset": "gpu"}), {"dim": [384, 512], "depth": [8, 14]}
+    )
+    assert gpu.distributions["dim"].choices == (384, 512)
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "sentence"),
+    [
+        ("lightgbm", {"leaves": [3, 4]}, "'leaves' is not searched for family 'lightgbm'"),
+        ("lightgbm", {"n_rounds": [50]}, r"must be \[lowest, highest\], but got \[50\]"),
+        ("lightgbm", {"n_rounds": [200, 50]}, r"must be \[lowest, highest\]"),
+        ("lightgbm", {"n_rounds": [50, "many"]}, r"must be \[lowest, highest\]"),
+        ("lightgbm", {"n_rounds": [50.5, 200]}, "must be whole numbers"),
+        ("lightgbm", {"learning_rate": [0, 0.3]}, "must start above 0"),
+        ("lightgbm", {"feature_fraction": [0.1, 1.5]}, "feature_fraction"),
+        ("lightgbm", {"n_rounds": [120, 200]}, "n_rounds = 100, outside the search range"),
+        ("ridge", {}, "family 'ridge' has no search space"),
+        ("convnext1d", {"kernel": [4, 8]}, "kernel must be odd"),
+    ],
+)
+def test_a_bad_range_is_one_sentence(family, given, sentence):
+    with pytest.raises(ClimstackError, match=sentence):
+        Space.of(ModelSpec("m", family), given)
