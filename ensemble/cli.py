@@ -15,9 +15,10 @@ import typer
 from ensemble import console
 from ensemble.experiment import load_experiment
 from ensemble.leaderboard import load_leaderboard
-from ensemble.pipeline import open_run, run_experiment, submit_run, tune_model
+from ensemble.pipeline import open_run, run_experiment, submit_run
 from ensemble.planner import parse_memory, plan_run
 from ensemble.submission import score_files
+from ensemble.tune import tune_model
 from features.check import check_file
 from features.errors import ClimstackError
 from features.readers import convert

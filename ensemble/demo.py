@@ -56,7 +56,7 @@ def demo_experiment(out: Path) -> Experiment:
             {
                 "name": "network",
                 "family": "convnext1d",
-                "params": {"dim": 64, "depth": 4, "epochs": 16, "batch_size": 128},
+                "params": {"dim": 64, "depth": 4, "epochs": 16},
             },
         ],
     }

@@ -16,7 +16,7 @@ from features.folds import SCHEMES
 from features.schema import load_schema
 from features.settings import check, from_table
 from features.toml import assignments, toml_value
-from models.base import ModelSpec, Variant
+from models.spec import ModelSpec, Variant
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 VARIABLE = re.compile(r"\$\{(\w+)\}")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ensemble.experiment import Experiment, load_experiment
 from ensemble.graph import Graph
@@ -46,9 +46,6 @@ from models.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
 from models.process import peak_memory_mb, run_apart
-
-if TYPE_CHECKING:
-    from tuning import TuneResult, TuneSettings
 
 PACKAGES = (
     "climstack",
@@ -337,38 +334,6 @@ def run_experiment(
         if experiment.data.test is not None:
             run.submit(members, run.path / "submission.parquet")
     return rows
-
-
-def tune_model(
-    experiment: Experiment,
-    model: str,
-    settings: TuneSettings | None = None,
-    runs: str | Path = "runs",
-    progress: Progress | None = None,
-) -> TuneResult:
-    """Tune one base learner of an experiment on its own folds; see :func:`tuning.tune`.
-
-    Args:
-        experiment: as :func:`load_experiment` reads it with ``tuned=False``.
-        model: the base learner's name.
-        settings: how to tune; None takes the defaults with the experiment's seed.
-        runs: the folder of runs; cells and study lie in the run's own.
-        progress: called with (what, done, total).
-
-    Raises:
-        ClimstackError: see :func:`tuning.tune`, or bad data or settings.
-    """
-    from tuning import TuneSettings, tune
-
-    settings = settings or TuneSettings(seed=experiment.seed)
-    spec = experiment.model(model)
-    folder = Path(runs) / experiment.name
-    with open_run(experiment, folder, progress) as run:
-        store = run.train_store()
-        plan = run.plan(store)
-        ranges = experiment.search.get(model)
-        with run.stage(f"tune {model}"):
-            return tune(store, plan, spec, folder, settings, ranges=ranges, progress=progress)
 
 
 def submit_run(

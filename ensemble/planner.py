@@ -23,9 +23,9 @@ from features.folds import FoldPlan, make_plan, time_blocks
 from features.readers import TableFile, convert, find_columns
 from features.schema import Schema, load_schema
 from features.store import Store
-from models.base import ModelSpec
 from models.member import cell_keys, target_sets
 from models.probe import Cost, probe
+from models.spec import ModelSpec
 
 PROBE_ROWS = 16_384
 PROBE_TIMESTEPS = 12  # at least

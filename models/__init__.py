@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from features.lazy import attach
 
 if TYPE_CHECKING:
-    from models.base import FoldData, ModelSpec, Variant, available_families, load_family
+    from models.base import FoldData
     from models.cross_validation import cross_validate
     from models.member import Member, cell_keys, read_member
     from models.oof import Cell, CellKey, CellStore, TrainedModel
+    from models.spec import ModelSpec, Variant, available_families, load_family
 
 __all__ = [
     "Cell",

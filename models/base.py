@@ -12,33 +12,28 @@ needed. The fold loop (:mod:`models.cross_validation`) calls it in this order, f
 
 A family never sees validation targets, and never scales: features and targets arrive standardised.
 
-A model may build on others (:class:`ModelSpec`): learn what one left over, or take their
-predictions as further inputs. For training rows those predictions are out-of-fold ones, for the
-fold's held-out rows those of that fold's models.
+A model may build on others (:class:`models.spec.ModelSpec`): learn what one left over, or take
+their predictions as further inputs. For training rows those predictions are out-of-fold ones, for
+the fold's held-out rows those of that fold's models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features import registry
-from features.errors import ClimstackError, closest
+from features.errors import ClimstackError
 from features.folds import FoldPlan, Rows
 from features.schema import Axis, Schema
-from features.settings import from_table
 from features.store import Store
 from features.tabular import VIEW_ROWS, Kind, TabularView
 from features.transforms import Scaler
-
-ARCHITECTURES = "models.seq2seq.architectures"
 
 Float32 = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -205,15 +200,12 @@ class Family(Protocol):
         in_processes: what ``prepare`` returns can be handed to worker processes. With a parameter
             ``device`` other than ``"cpu"`` it stays in the main process all the same.
         view: which tabular view it takes.
-        prepared_by: parameters that ``prepare`` reads; what it returns serves every model that
-            agrees on them.
     """
 
     Params: ClassVar[type[Any]]
     package: ClassVar[str]
     in_processes: ClassVar[bool]
     view: ClassVar[Kind]
-    prepared_by: ClassVar[tuple[str, ...]]
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: Any
@@ -243,105 +235,10 @@ class Family(Protocol):
     def load(self, folder: Path) -> Fitted:
         """Read back what :meth:`Fitted.save` wrote; predictions are equal to the bit.
 
-        A family that can be tuned also defines ``search_space(trial)``: the parameters worth
+        A family that can be tuned also defines ``search_space(trial)``, the parameters worth
         searching, each drawn with ``trial.suggest_float``, ``suggest_int`` or
-        ``suggest_categorical``. One whose fit takes long defines ``probe(params)``: parameters that
-        make a cheap fit, and how many times as long the whole one takes.
+        ``suggest_categorical``; and ``prepared_by``, names of the parameters that ``prepare``
+        reads: what it returns serves every trial that agrees on them. One whose fit takes long
+        defines ``probe(params)``: parameters that make a cheap fit, and how many times as long the
+        whole one takes.
         """
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Parameters of a model for some of its targets.
-
-    Attributes:
-        targets: names of the target columns.
-        params: values that replace the model's own.
-    """
-
-    targets: tuple[str, ...]
-    params: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A base learner of an experiment: family, parameters and seed.
-
-    Attributes:
-        name: how the experiment calls it.
-        family: file name in ``models/families``.
-        params: values that differ from the family's defaults; unknown ones raise.
-        seed: of everything random in it.
-        residual_of: it learns what this model leaves over, and adds that to its predictions.
-        inputs_from: their predictions become further inputs.
-        variants: other parameters for some targets, as tuning finds them.
-    """
-
-    name: str
-    family: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    residual_of: ModelSpec | None = None
-    inputs_from: tuple[ModelSpec, ...] = ()
-    variants: tuple[Variant, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.parsed  # noqa: B018 - a bad parameter should raise here, not hours later
-        for spec in self.parts:
-            spec.parsed  # noqa: B018
-        named = [name for variant in self.variants for name in variant.targets]
-        twice = [name for name in named if named.count(name) > 1]
-        if twice:
-            raise ClimstackError(
-                f"model '{self.name}' has two variants for {twice[0]}: remove one of them"
-            )
-
-    @cached_property
-    def parsed(self) -> Any:
-        """The family's ``Params``, complete."""
-        where = f"model '{self.name}' ({self.family})"
-        return from_table(load_family(self.family).Params, self.params, where)
-
-    @cached_property
-    def parts(self) -> list[ModelSpec]:
-        """The model without variants: once with its own parameters, then with each variant's."""
-        own = [self.params, *(dict(self.params) | dict(v.params) for v in self.variants)]
-        return [replace(self, params=params, variants=()) for params in own] if own[1:] else []
-
-    @property
-    def bases(self) -> list[ModelSpec]:
-        """The models it builds on: the one whose rest it learns first, if any."""
-        return [spec for spec in (self.residual_of, *self.inputs_from) if spec is not None]
-
-    @property
-    def in_processes(self) -> bool:
-        """Whether worker processes fit it."""
-        on_cpu = getattr(self.parsed, "device", "cpu") == "cpu"
-        return load_family(self.family).in_processes and on_cpu
-
-
-def available_families() -> list[str]:
-    """Names of the families: files in ``models/families`` and ``models/seq2seq/architectures``."""
-    return sorted([*registry.names("models.families"), *registry.names(ARCHITECTURES)])
-
-
-def load_family(name: str) -> Family:
-    """A family by its name.
-
-    Raises:
-        ClimstackError: no such file in ``models/families`` or ``models/seq2seq/architectures``.
-    """
-    known = available_families()
-    if name not in known:
-        raise ClimstackError(f"no model family '{name}': {closest(name, known)}")
-    if name in registry.names(ARCHITECTURES):
-        return _network_family(name)
-    family: Family = registry.load("models.families", name, "MODEL", "model family")
-    return family
-
-
-@cache
-def _network_family(architecture: str) -> Family:
-    # Imported by name, here: torch takes seconds, and networks stand upon this module.
-    family: Family = import_module("models.network_family").NetworkFamily(architecture)
-    return family

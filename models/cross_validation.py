@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from features.errors import ClimstackError
 from features.folds import FoldPlan
 from features.store import Store
-from models.base import FoldData, ModelSpec, load_family
+from models.base import FoldData
 from models.fold import Job, open_fold
 from models.member import Member, MemberBases, cell_keys, parts_of, target_sets
 from models.oof import Cell, CellStore
+from models.spec import ModelSpec, load_family
 
 CHUNKS_PER_WORKER = 8  # enough to even out the end of a fold, few enough to load data rarely
 

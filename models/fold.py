@@ -19,9 +19,10 @@ from features.files import scratch_array
 from features.metrics import r2_score
 from features.tabular import TabularView
 from features.transforms import Scaler
-from models.base import FoldData, ModelSpec, load_family
+from models.base import FoldData
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.process import give_back_memory, peak_memory_mb
+from models.spec import ModelSpec, load_family
 
 Job = tuple[list[int], CellKey]  # positions of the targets that one model serves, and its cell
 

@@ -13,8 +13,8 @@ from features.files import content_hash
 from features.folds import FoldPlan, Rows
 from features.store import Store
 from features.transforms import Array
-from models.base import ModelSpec, load_family
 from models.oof import Cell, CellKey, CellStore, TrainedModel
+from models.spec import ModelSpec, load_family
 
 
 @dataclass(frozen=True)

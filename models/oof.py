@@ -30,7 +30,8 @@ from features.files import (
 )
 from features.tabular import TabularView
 from features.transforms import Array, Scaler
-from models.base import Fitted, ModelSpec, load_family
+from models.base import Fitted
+from models.spec import ModelSpec, load_family
 
 log = logging.getLogger(__name__)
 

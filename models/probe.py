@@ -18,11 +18,11 @@ from joblib import cpu_count
 
 from features.folds import FoldPlan
 from features.store import Store
-from models.base import ModelSpec, load_family
 from models.cross_validation import cross_validate
 from models.member import target_sets
 from models.oof import CellStore
 from models.process import peak_memory_mb, run_apart
+from models.spec import ModelSpec, load_family
 
 N_TARGETS = 16
 TRACKERS_MB = 50.0  # the small processes that look after workers' shared resources

@@ -23,10 +23,11 @@ from features.folds import FoldPlan
 from features.metrics import r2_score
 from features.store import Store
 from features.transforms import Array
-from models.base import FoldData, ModelSpec, load_family
+from models.base import FoldData
 from models.fold import OpenFold, open_fold
 from models.member import cell_keys, target_sets
 from models.oof import Cell, CellKey, CellStore
+from models.spec import ModelSpec, load_family
 from tuning.space import Space
 from tuning.storage import DRAWN
 
@@ -153,11 +154,11 @@ class Objective:
         return cell
 
     def _fold(self, spec: ModelSpec, fold: int) -> OpenFold:
-        shared = tuple(getattr(spec.parsed, name) for name in load_family(spec.family).prepared_by)
+        family: Any = load_family(spec.family)
+        shared = tuple(getattr(spec.parsed, name) for name in family.prepared_by)
         if (fold, *shared) not in self._open:
             modelled = self.store.schema.modelled_targets
-            view = load_family(spec.family).view
-            data = FoldData(self.store, self.plan, fold, modelled, view)
+            data = FoldData(self.store, self.plan, fold, modelled, family.view)
             opened = self._stack.enter_context(open_fold(data, spec, self.cells, 10**9))
             self._open[fold, *shared] = opened
         return self._open[fold, *shared]

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from features.transforms import Array
-from models.base import ModelSpec
+from models.spec import ModelSpec
 from tuning.clusters import Cluster
 from tuning.objective import CELLS, FITTED, Step
 from tuning.storage import PLACE

@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 
 from features.errors import ClimstackError, closest
-from models.base import ModelSpec, load_family
+from models.spec import ModelSpec, load_family
 
 Distribution = BaseDistribution
 Ranges = Mapping[str, Sequence[Any]]

@@ -23,8 +23,8 @@ from features.folds import FoldPlan
 from features.settings import check, require
 from features.store import Store
 from features.toml import assignments
-from models.base import ModelSpec, Variant
 from models.oof import CellStore
+from models.spec import ModelSpec, Variant
 from tuning.clusters import Cluster, cluster_targets, spread_over
 from tuning.objective import Objective, Step, is_joint, steps_of, with_params
 from tuning.result import (

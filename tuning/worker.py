@@ -29,8 +29,8 @@ from optuna.trial import TrialState
 from features.errors import ClimstackError
 from features.folds import FoldPlan
 from features.store import Store
-from models.base import ModelSpec
 from models.oof import CellStore
+from models.spec import ModelSpec
 from tuning.objective import Objective, Step
 from tuning.space import Space
 from tuning.storage import PLACE, heartbeat, n_ended, open_storage, release, take

@@ -140,7 +140,6 @@ class Ridge:
     package = "numpy"
     in_processes = False
     view: Kind = "linear"
-    prepared_by = ("clip", "inner_fraction")
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: RidgeParams

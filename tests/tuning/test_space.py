@@ -14,7 +14,7 @@ from tuning.objective import with_params
 
 NETWORKS = registry.names("models.seq2seq.architectures")
 SEARCHED = [name for name in available_families() if hasattr(load_family(name), "search_space")]
-N_ROWS = 96
+N_ROWS = 64
 
 
 def ends(distribution):
@@ -55,7 +55,7 @@ def test_every_searched_parameter_is_accepted_and_changes_predictions(
             values = [v for v in ends(distribution) if v != space.defaults[name]]
             for value in values:
                 with_params(spec, {name: value})
-            changed = [not np.array_equal(predictions({name: v}), before) for v in values[:2]]
+            changed = (not np.array_equal(predictions({name: v}), before) for v in values)
             assert any(changed), f"{name} of {family} changes nothing"
 
 

@@ -90,7 +90,7 @@ def test_another_range_is_refused_or_starts_a_new_study(
     _, folder = done
     shutil.copytree(folder, tmp_path / "run")
     other = ranges | {"num_leaves": [4, 20]}
-    with pytest.raises(ClimstackError, match="was made with other search space.*--new-study"):
+    with pytest.raises(ClimstackError, match=r"was made with other search space.*--new-study"):
         tune(store, plan, trees, tmp_path / "run", quick, ranges=other)
     slower = ModelSpec("trees", "lightgbm", dict(trees.params) | {"max_bin": 15})
     with pytest.raises(ClimstackError, match="was made with other parameters"):
@@ -108,7 +108,7 @@ def test_a_tuned_experiment_gives_the_claimed_score_exactly(
     done, store, plan, trees, ranges, quick, generated, tmp_path
 ):
     """Fitted anew from ``best.toml``, in other cells, all targets at once."""
-    result, folder = done
+    result, _ = done
     best = Path(result.best_file)
     text = f"""
 name = "tuned"
@@ -304,10 +304,10 @@ def check_whole(url, name, n_trials):
 @pytest.mark.slow
 def test_four_workers_two_killed_on_sqlite(store, plan, trees, ranges, tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    with subprocess.Popen(command(store, plan, tmp_path, url, 24, 4, trees, ranges)) as parent:
+    with subprocess.Popen(command(store, plan, tmp_path, url, 16, 4, trees, ranges)) as parent:
         assert kill_two(parent, url, "run/trees") == 2
         assert parent.wait(240) == 0
-    assert check_whole(url, "run/trees", 24).count("FAIL") == 2
+    assert check_whole(url, "run/trees", 16).count("FAIL") == 2
 
 
 @contextmanager
@@ -347,10 +347,10 @@ def postgres(folder):
 def test_four_workers_two_killed_on_postgresql(store, plan, trees, ranges, tmp_path):
     pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
     with postgres(tmp_path) as url:
-        with subprocess.Popen(command(store, plan, tmp_path, url, 24, 4, trees, ranges)) as parent:
+        with subprocess.Popen(command(store, plan, tmp_path, url, 16, 4, trees, ranges)) as parent:
             assert kill_two(parent, url, "run/trees") == 2
             assert parent.wait(240) == 0
-        assert check_whole(url, "run/trees", 24).count("FAIL") == 2
+        assert check_whole(url, "run/trees", 16).count("FAIL") == 2
 
 
 @pytest.mark.slow
