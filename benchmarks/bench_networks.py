@@ -5,8 +5,8 @@ measured first, on a machine that should be quiet, and the epochs of each are wh
 is a plain ConvNeXt of seven blocks of 128 channels on fewer inputs (profiles, and a dozen derived
 ones), batches of 256, SmoothL1 with beta 0.5, AdamW with a one-cycle rate, no average of weights,
 no augmentation. LightGBM and ridge run with their defaults. Then the honest blend of
-the best network and LightGBM: weights per group of targets and per target from three of four
-blocks of the fold's validation time, scored on the fourth.
+the best network and LightGBM: weights per target from three of four blocks of the fold's validation
+time, scored on the fourth.
 
 Needs CLIMSTACK_REAL_DATA. Folds and cells stay under RUNS, so a second call continues.
 
@@ -123,29 +123,20 @@ def recipe(store, plan, epochs, folder):
     return data.scaler.inverse(outputs)
 
 
-def honest_blend(store, truth, time_of, members):
-    """Blends by weights from other blocks of time: by group and by target, (n, n_targets)."""
-    modelled = store.schema.modelled_targets
-    names = [store.schema.target_columns[t] for t in modelled]
-    group_of = np.array(
-        [next(v.name for v in store.schema.targets if name in v.columns) for name in names]
-    )
+def honest_blend(truth, time_of, members):
+    """The blend by weights per target from other blocks of time, (n, n_targets)."""
     blocks = np.searchsorted(np.quantile(np.unique(time_of), [0.25, 0.5, 0.75]), time_of)
-    std = truth.std(0)
-    found = {"group": np.empty_like(truth), "target": np.empty_like(truth)}
+    found = np.empty_like(truth)
     for block in np.unique(blocks):
         rest, here = blocks != block, blocks == block
-        for level, key_of in (("group", group_of), ("target", np.arange(len(names)))):
-            for key in np.unique(key_of):
-                columns = np.flatnonzero(key_of == key)
-                mean = truth[rest][:, columns].mean(0)
-                x = [((m[rest][:, columns] - mean) / std[columns]).ravel() for m in members]
-                z = ((truth[rest][:, columns] - mean) / std[columns]).ravel()
-                weights = nnls(np.stack(x, 1), z)[0]
-                blend = sum(
-                    w * (m[here][:, columns] - mean) for w, m in zip(weights, members, strict=True)
-                )
-                found[level][np.ix_(here, columns)] = mean + blend
+        for target in range(truth.shape[1]):
+            z, mean = truth[rest, target], truth[rest, target].mean()
+            x = np.stack([m[rest, target] - mean for m in members], 1)
+            scale = z.std() or 1.0
+            weights = nnls(x / scale, (z - mean) / scale)[0]
+            found[here, target] = mean + sum(
+                w * (m[here, target] - mean) for w, m in zip(weights, members, strict=True)
+            )
     return found
 
 
@@ -186,11 +177,8 @@ def main(runs: Path, minutes: float, architectures: list[str]) -> None:
         networks = [name for name in predicted if name in ARCHITECTURES]
         table = {name: scores(store, truth, values) for name, values in predicted.items()}
         best = max(networks, key=lambda name: table[name]["all"])
-        blends = honest_blend(
-            store, truth, store.time[rows], [predicted[best], predicted["lightgbm"]]
-        )
-        for level, values in blends.items():
-            table[f"nnls/{level} of {best} and lightgbm"] = scores(store, truth, values)
+        blend = honest_blend(truth, store.time[rows], [predicted[best], predicted["lightgbm"]])
+        table[f"nnls/target of {best} and lightgbm"] = scores(store, truth, blend)
     show(table, facts)
 
 

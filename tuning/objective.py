@@ -29,7 +29,7 @@ from models.member import cell_keys, target_sets
 from models.oof import Cell, CellKey, CellStore
 from models.spec import ModelSpec, load_family
 from tuning.space import Space
-from tuning.storage import DRAWN
+from tuning.storage import DRAWN, PLACE
 
 CELLS = "cells"  # user attribute: hashes of the cells that a trial read or fitted
 FITTED = "cells_fitted"
@@ -97,7 +97,8 @@ class Objective:
         """Mean value over all steps.
 
         Raises:
-            TrialPruned: the trial is worse than the best one.
+            TrialPruned: the trial is worse than the best one. The defaults take all their steps:
+                every gain is told beside them.
         """
         spec = with_params(self.spec, self.space.suggest(trial))
         trial.set_user_attr(DRAWN, True)
@@ -105,11 +106,12 @@ class Objective:
         used: list[str] = []
         fitted = 0
         offset = 0
+        may_end = trial.user_attrs[PLACE] != 0
         try:
             for step in self.steps:
                 key, cell = self.find(spec, step)
                 if cell is None:
-                    watch = _Watcher(trial) if not values and _has_epochs(spec) else None
+                    watch = _Watcher(trial, may_end) if not values and _has_epochs(spec) else None
                     cell = self._fit(spec, step, key, watch)
                     fitted += 1
                 used.append(key.hash)
@@ -117,8 +119,8 @@ class Objective:
                 if _has_epochs(spec) and not offset:
                     offset = spec.parsed.epochs  # the epochs of the first fold came before
                 trial.report(values[-1], offset + len(values) - 1)
-                if not offset and len(values) < len(self.steps) and trial.should_prune():
-                    raise TrialPruned
+                if may_end and not offset and len(values) < len(self.steps):
+                    _prune(trial)
         finally:
             trial.set_user_attr(CELLS, used)
             trial.set_user_attr(FITTED, fitted)
@@ -177,8 +179,8 @@ def value_of(cell: Cell) -> float:
 class _Watcher:
     """Reports the score on the held-out rows after each epoch, and ends a trial that falls back."""
 
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
+    def __init__(self, trial: Trial, may_end: bool) -> None:
+        self.trial, self.may_end = trial, may_end
 
     def bind(self, fold: OpenFold) -> Any:
         features, truth = (
@@ -190,10 +192,15 @@ class _Watcher:
             found = fold.scaler.inverse(predict(features))
             value = float(np.clip(r2_score(np.asarray(truth), found), 0, None).mean())
             self.trial.report(value, epoch - 1)
-            if self.trial.should_prune():
-                raise TrialPruned
+            if self.may_end:
+                _prune(self.trial)
 
         return on_epoch
+
+
+def _prune(trial: Trial) -> None:
+    if trial.should_prune():
+        raise TrialPruned
 
 
 def _has_epochs(spec: ModelSpec) -> bool:

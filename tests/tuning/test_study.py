@@ -18,6 +18,7 @@ import optuna
 import pytest
 
 import tuning.study
+import tuning.worker
 from ensemble import experiment, load_experiment
 from features import ClimstackError
 from models import CellStore, ModelSpec, cross_validate
@@ -403,6 +404,14 @@ def test_a_cluster_gets_its_own_trial_only_where_that_is_clearly_better():
         assert len(choices) == expected
         assert choices[0] == Choice([], {"p": 0}, 0)
     assert choose([Trial(0, base), Trial(1, base)], steps, [first, second])[0].place == 0
+
+
+def test_the_defaults_take_all_steps(store, plan, trees, ranges, quick, tmp_path, monkeypatch):
+    """Even where a pruner would end every trial at once."""
+    monkeypatch.setattr(tuning.worker.Task, "pruner", lambda _: optuna.pruners.ThresholdPruner(2.0))
+    found = tune(store, plan, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=ranges)
+    assert [row["state"] for row in found.trials] == ["complete", "pruned", "pruned"]
+    assert [row["steps"] for row in found.trials] == [20, 1, 1]
 
 
 def test_interval_of_a_gain_by_hand():
