@@ -1,10 +1,10 @@
 """The trainer beside a bare PyTorch loop and beside a per-sample DataLoader, in turns, on a CPU.
 
-All train the ``laptop`` ConvNeXt on the same random rows in 32 bits with batches of 256. The bare
-loop has the network, the loss, AdamW and nothing else: no clipping, no average of weights, no
-checkpoint. The DataLoader loop fetches row by row, as tutorials do.
+All train the ``laptop`` ConvNeXt on the same random rows in 32 bits with batches of the same size.
+The bare loop has the network, the loss, AdamW and nothing else: no clipping, no average of weights,
+no checkpoint. The DataLoader loop fetches row by row, as tutorials do.
 
-Usage: python benchmarks/bench_trainer.py [N_ROWS]
+Usage: python benchmarks/bench_trainer.py [N_ROWS [BATCH]]
 """
 
 import statistics
@@ -23,7 +23,6 @@ from models.seq2seq.settings import TrainSettings
 from models.seq2seq.trainer import Job, train
 
 ROUNDS = 5
-BATCH = 256
 
 
 class Rows(Dataset):
@@ -52,17 +51,17 @@ def steps(spec, batches) -> None:
         optimizer.step()
 
 
-def main(n_rows: int) -> None:
+def main(n_rows: int, batch: int) -> None:
     rng = np.random.default_rng(0)
     shape = leap_shape()
     x = rng.normal(size=(n_rows, shape.n_features)).astype(np.float32)
     z = rng.normal(size=(n_rows, len(shape.out_source))).astype(np.float32)
     spec = spec_of("convnext1d", "laptop")
-    settings = TrainSettings(epochs=1, batch_size=BATCH, device="cpu", precision="32")
+    settings = TrainSettings(epochs=1, batch_size=batch, device="cpu", precision="32")
     in_memory = torch.from_numpy(x), torch.from_numpy(z)
 
     def bare() -> None:
-        order = torch.randperm(n_rows)[: n_rows // BATCH * BATCH].reshape(-1, BATCH)
+        order = torch.randperm(n_rows)[: n_rows // batch * batch].reshape(-1, batch)
         steps(spec, ((in_memory[0][rows], in_memory[1][rows]) for rows in order))
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -73,7 +72,7 @@ def main(n_rows: int) -> None:
             "trainer": lambda: train(Job(spec, settings, 0, folder)),
             "bare loop": bare,
             "per-sample DataLoader": lambda: steps(
-                spec, DataLoader(Rows(x, z), BATCH, shuffle=True, drop_last=True)
+                spec, DataLoader(Rows(x, z), batch, shuffle=True, drop_last=True)
             ),
         }
         seconds = {name: [] for name in contenders}
@@ -84,11 +83,14 @@ def main(n_rows: int) -> None:
                 contenders[name]()
                 seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    done = n_rows // BATCH * BATCH
+    done = n_rows // batch * batch
     for name, value in medians.items():
         ratio = value / medians["trainer"]
         print(f"{name}: {done / value:.0f} rows/s; the trainer is {ratio:.2f} times as fast")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4096)
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 4096,
+        int(sys.argv[2]) if len(sys.argv) > 2 else 256,
+    )
