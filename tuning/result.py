@@ -18,7 +18,7 @@ from features.transforms import Array
 from models.spec import ModelSpec
 from tuning.clusters import Cluster
 from tuning.objective import CELLS, FITTED, Step
-from tuning.storage import PLACE
+from tuning.storage import ENDED, PLACE, place_of
 
 LEVEL = 0.95
 CLUSTER_P = 0.025  # how unlikely a cluster's own trial must be no better than the best of all
@@ -110,8 +110,7 @@ def value_matrix(trials: Sequence[FrozenTrial], n_steps: int) -> Array:
 def complete_trials(study: Study, n_trials: int) -> list[FrozenTrial]:
     """Finished trials that took all steps, by place."""
     found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    held = [trial for trial in found if trial.user_attrs[PLACE] < n_trials]
-    return sorted(held, key=lambda trial: trial.user_attrs[PLACE])
+    return sorted((trial for trial in found if place_of(trial) < n_trials), key=place_of)
 
 
 def choose(
@@ -182,10 +181,8 @@ def trial_rows(study: Study, n_trials: int, steps: Sequence[Step]) -> list[dict[
         for trial, own in zip(complete, values, strict=True)
     }
     for trial in study.get_trials(deepcopy=False):
-        place = trial.user_attrs.get(PLACE)
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or place is None:
-            continue
-        if place >= n_trials:
+        place = place_of(trial)
+        if trial.state not in ENDED or place >= n_trials:
             continue
         duration, beside = trial.duration, change.get(trial.number)
         rows.append(

@@ -1,14 +1,16 @@
 """A study on disk: exactly as many trials as asked for, whoever is killed.
 
 Trials are *places* in a queue that is filled once: place 0 holds the model's own parameters. A
-worker takes a waiting place, which a database grants to one worker only, and keeps a heartbeat
-while it works. The place of a trial that was killed is queued again with the same parameters, so
+worker takes a waiting place, which is granted to one worker only, and keeps a heartbeat while it
+works. The place of a trial that was killed is queued again with the same parameters, so
 the number of trials that end equals the number of places, and none stays running.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import math
 import os
 import socket
 import threading
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 5  # seconds between signs of life
 GRACE = 60  # seconds without one after which a trial on another machine is given up
 PLACE, OWNER, DRAWN, FINGERPRINT = "place", "owner", "drawn", "fingerprint"
+SQLITE = "sqlite:///"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -116,29 +119,55 @@ def fill(study: Study, n_trials: int, first: Mapping[str, Any]) -> None:
             study.enqueue_trial(dict(params), user_attrs={PLACE: place})
 
 
-def take(study: Study, n_trials: int, sampler: Callable[[int], BaseSampler]) -> Trial | None:
+def take(
+    study: Study, n_trials: int, url: str, sampler: Callable[[int], BaseSampler]
+) -> Trial | None:
     """The next waiting trial among the first ``n_trials`` places; None when none waits.
 
     Args:
         study: the study.
         n_trials: how many places count.
+        url: of the study's database.
         sampler: makes what draws the parameters of a place.
     """
     storage = study._storage
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    for trial in sorted(waiting, key=lambda trial: trial.user_attrs[PLACE]):
-        if trial.user_attrs[PLACE] >= n_trials:
-            continue
-        with suppress(UpdateFinishedTrialError):
-            if not storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+    with _alone(url):
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        for trial in sorted(waiting, key=place_of):
+            if place_of(trial) >= n_trials:
                 continue
-            storage.set_trial_user_attr(trial._trial_id, OWNER, owner())
-            if _is_second(study, trial):
-                study.tell(trial.number, state=TrialState.FAIL)
-                continue
-            study.sampler = sampler(trial.user_attrs[PLACE])
-            return Trial(study, trial._trial_id)
-    return None
+            with suppress(UpdateFinishedTrialError):
+                if not storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                    continue
+                storage.set_trial_user_attr(trial._trial_id, OWNER, owner())
+                if _is_second(study, trial):
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    continue
+                break
+        else:
+            return None
+    study.sampler = sampler(trial.user_attrs[PLACE])
+    return Trial(study, trial._trial_id)
+
+
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """Let one process at a time take a trial from SQLite, which can't lock a row while it is read.
+
+    PostgreSQL can, and Optuna does.
+    """
+    if not url.startswith(SQLITE):
+        yield
+        return
+    with Path(f"{url.removeprefix(SQLITE)}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def place_of(trial: FrozenTrial) -> float:
+    """A trial's place; infinite for one that somebody else has added to the study."""
+    place: float = trial.user_attrs.get(PLACE, math.inf)
+    return place
 
 
 def release(study: Study, number: int) -> None:
@@ -153,6 +182,8 @@ def release_dead(study: Study) -> int:
     """Release the trials of processes that are gone; how many still run elsewhere."""
     alive = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if place_of(trial) == math.inf:
+            continue
         if _is_dead(study, trial):
             release(study, trial.number)
         else:
@@ -163,7 +194,7 @@ def release_dead(study: Study) -> int:
 def n_ended(study: Study, n_trials: int) -> int:
     """How many of the first ``n_trials`` places are done."""
     ended = study.get_trials(deepcopy=False, states=ENDED)
-    return len({trial.user_attrs[PLACE] for trial in ended if trial.user_attrs[PLACE] < n_trials})
+    return len({place_of(trial) for trial in ended if place_of(trial) < n_trials})
 
 
 @contextmanager

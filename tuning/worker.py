@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
@@ -138,7 +138,7 @@ def work(task: Task, report: Callable[[int], None] | None = None) -> None:
             [Step(fold, tuple(targets)) for fold, targets in task.steps], CellStore(task.cells),
         ) as objective:  # fmt: skip
             parent = os.getppid()
-            while (trial := take(study, task.n_trials, task.sampler)) is not None:
+            while (trial := take(study, task.n_trials, task.url, task.sampler)) is not None:
                 with heartbeat(study, trial):
                     _run(study, trial, objective)
                 if report is not None:
@@ -151,19 +151,22 @@ def _run(study: Study, trial: optuna.Trial, objective: Objective) -> None:
     try:
         value = objective(trial)
     except optuna.TrialPruned:
-        study.tell(trial.number, state=TrialState.PRUNED)
+        study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+    except UpdateFinishedTrialError:
+        # No sign of life for so long that others gave it up: they have queued its place again.
+        log.warning("trial %d was given up meanwhile: another takes its place", trial.number)
     except ClimstackError as error:
         if trial.user_attrs[PLACE] == 0:
             release(study, trial.number)
             raise
         # Parameters that the model can't be fitted with are a bad trial, not the end of the study.
         trial.set_user_attr("error", str(error))
-        study.tell(trial.number, state=TrialState.PRUNED)
+        study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
     except BaseException:
         release(study, trial.number)
         raise
     else:
-        study.tell(trial.number, value)
+        study.tell(trial.number, value, skip_if_finished=True)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from features import ClimstackError
 from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
 from tuning.result import Choice, Gain, choose, gain_of
-from tuning.storage import PLACE, open_storage
+from tuning.storage import PLACE, fill, open_storage, open_study
 
 TINY = {"preset": "tiny", "epochs": 9, "batch_size": 64, "device": "cpu", "learning_rate": 5e-3}
 
@@ -311,6 +311,23 @@ def test_four_workers_two_killed_on_sqlite(store, plan, trees, ranges, tmp_path)
     assert check_whole(url, "run/trees", 16).count("FAIL") == 2
 
 
+def test_a_place_is_granted_once(tmp_path):
+    """Four processes take forty places from SQLite as fast as they can."""
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    fill(open_study(open_storage(url), "s", {}), 40, {})
+    (tmp_path / "take.py").write_text(f"""
+import optuna
+from tuning.storage import open_storage, take
+study = optuna.load_study(study_name="s", storage=open_storage({url!r}))
+while (trial := take(study, 40, {url!r}, lambda _: optuna.samplers.RandomSampler())) is not None:
+    print(trial.number)
+""")
+    words = [sys.executable, tmp_path / "take.py"]
+    workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    taken = [int(number) for worker in workers for number in worker.communicate()[0].split()]
+    assert sorted(taken) == list(range(40))
+
+
 @contextmanager
 def postgres(folder):
     """A PostgreSQL server of this test's own."""
@@ -404,6 +421,20 @@ def test_a_cluster_gets_its_own_trial_only_where_that_is_clearly_better():
         assert len(choices) == expected
         assert choices[0] == Choice([], {"p": 0}, 0)
     assert choose([Trial(0, base), Trial(1, base)], steps, [first, second])[0].place == 0
+
+
+def test_a_trial_that_somebody_else_added_is_left_alone(
+    done, store, plan, trees, ranges, quick, tmp_path
+):
+    _, folder = done
+    shutil.copytree(folder, tmp_path / "run")
+    url = f"sqlite:///{tmp_path / 'run' / 'study.db'}"
+    optuna.load_study(study_name="run/trees", storage=url).enqueue_trial({"n_rounds": 5})
+    more = tune(store, plan, trees, tmp_path / "run", replace(quick, n_trials=7), ranges=ranges)
+    assert len(more.trials) == 7
+    assert [
+        t.state.name for t in optuna.load_study(study_name="run/trees", storage=url).trials
+    ].count("WAITING") == 1
 
 
 def test_the_defaults_take_all_steps(store, plan, trees, ranges, quick, tmp_path, monkeypatch):
