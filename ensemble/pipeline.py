@@ -16,7 +16,7 @@ from typing import Any
 
 from ensemble.experiment import Experiment, load_experiment
 from ensemble.graph import Graph
-from ensemble.leaderboard import Row, leaderboard, load_leaderboard, save_leaderboard
+from ensemble.leaderboard import Row, compared, leaderboard, load_leaderboard, save_leaderboard
 from ensemble.out_of_fold import collect_moments
 from ensemble.planner import plan_run
 from ensemble.predict import predict
@@ -192,6 +192,7 @@ class Run:
             chosen = choose(contenders, errors)
             rows = leaderboard(store.schema, members, contenders, errors, chosen)
             save_stack(self.path / "stack", store, plan, chosen, members, errors)
+            rows = compared(rows, store.data_hash, self.experiment.stack.compare)
             save_leaderboard(self.path, rows)
         if graph.read_bytes() != before:
             (self.path / "submission.parquet").unlink(missing_ok=True)
