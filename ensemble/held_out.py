@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -69,6 +70,22 @@ class HeldOut:
                     f"the blend's outputs of fold {fold} need shape {expected}, but got {found}:"
                     " run the stack again"
                 )
+
+    @classmethod
+    def read(cls, store: Store, plan: FoldPlan, members: Sequence[Member], stack: Path) -> Self:
+        """What the stack left in its folder: ``fold-K.json`` and ``oof/fold-K.npy``.
+
+        Raises:
+            ClimstackError: a file is missing, or doesn't fit the folds.
+        """
+        folds = range(plan.n_folds)
+        files = [stack / "oof" / f"fold-{fold}.npy" for fold in folds]
+        for file in files:
+            if not file.is_file():
+                raise ClimstackError(f"no blend's outputs {file}: run the stack again")
+        honest = [Graph.load(stack / f"fold-{fold}.json") for fold in folds]
+        outputs: list[Array] = [np.load(file, mmap_mode="r") for file in files]
+        return cls(store, plan, members, honest, outputs)
 
     @classmethod
     def of_graphs(

@@ -90,8 +90,7 @@ def predict_blocks(
             made with, or the store has another schema.
     """
     by_name = _checked(graph, members, store)
-    # A member whose weight is 0 for every target has no say: its models are not run.
-    used = [name for name, w in zip(graph.members, graph.weights, strict=True) if w.any()]
+    used = members_used(graph)
     needed = _with_bases(used, by_name)
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
@@ -123,6 +122,11 @@ def predict_blocks(
             yield Predicted(graph.apply(predictions, inputs), predictions, of_heads, inputs)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def members_used(graph: Graph) -> list[str]:
+    """Members with a say: one whose weight is 0 for every target has none, and is not run."""
+    return [name for name, w in zip(graph.members, graph.weights, strict=True) if w.any()]
 
 
 def _checked(graph: Graph, members: Sequence[Member], store: Store) -> dict[str, Member]:

@@ -27,6 +27,7 @@ from ensemble.graph import Graph
 from ensemble.held_out import Block, HeldOut
 from ensemble.intervals import Intervals, covered, half_width, interval_ends, scores
 from ensemble.moments import Array
+from ensemble.predict import members_used
 from features.errors import ClimstackError
 from features.files import atomic_path
 from features.metrics import crps
@@ -61,7 +62,7 @@ def fit_uncertainty(
     """
     if not 0 < level < 1:
         raise ClimstackError(f"the level of intervals must lie between 0 and 1, but got {level}")
-    used = [name for name, w in zip(final.members, final.weights, strict=True) if w.any()]
+    used = members_used(final)
     heads = [name for name in held_out.heads() if name in used]
     fit = _Fit(held_out, used, heads, level)
     difficulty = fit.difficulty()
