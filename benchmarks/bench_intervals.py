@@ -43,7 +43,7 @@ def main(n_timesteps: int = 100, n_columns: int = 96) -> None:
         members = [cross_validate(store, plan, spec, cells) for spec in specs]
         moments = collect_moments(store, plan, members)
         blends = candidates(["mean", "best", "nnls"], ["group", "target"])
-        contenders = fit_contenders(store, members, moments, blends)
+        contenders = fit_contenders(store, plan, members, moments, blends)
         chosen = choose(contenders, evaluate(store, plan, members, contenders))
         held_out = HeldOut.of_graphs(store, plan, members, chosen.honest)
         print(f"{len(store)} rows, {len(held_out.targets)} targets, blend {chosen.name}")

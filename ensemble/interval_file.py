@@ -44,11 +44,13 @@ def interval_file(
         sample_submission: as for :func:`ensemble.submission.write_submission`.
 
     Raises:
-        ClimstackError: another suffix, or the sample submission has other ids.
+        ClimstackError: another suffix, intervals of another blend, or a sample submission with
+            other ids.
     """
     path = Path(path)
     if path.suffix != ".parquet":
         raise ClimstackError(f"{path} ends in '{path.suffix}': intervals need a .parquet file")
+    intervals.require(graph)
     order = row_order(test.schema, test.sample_ids, sample_submission)
     names = [f"{name}_{end}" for end in ("low", "high") for name in test.schema.target_columns]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from ensemble.difficulty import SIGNS, Difficulty, signs_of_difficulty
 from ensemble.graph import Graph
 from ensemble.moments import Array
 from features.errors import ClimstackError
-from features.files import atomic_path
+from features.files import atomic_path, content_hash
 
 FILE = "uncertainty.npz"
 ROUNDING = 1e-9  # relative: a truth this close to an end of its interval lies within
@@ -24,6 +24,7 @@ class Intervals:
 
     Attributes:
         level: the wanted coverage.
+        blend: which blend they were calibrated for, from :func:`identity`.
         members: whose spread tells how hard a row is: those with a say in the blend.
         heads: members whose confidence heads tell it.
         targets: names of the modelled targets, length n_modelled.
@@ -33,6 +34,7 @@ class Intervals:
     """
 
     level: float
+    blend: str
     members: list[str]
     heads: list[str]
     targets: list[str]
@@ -78,6 +80,18 @@ class Intervals:
         expected = self.difficulty.expected(signs)
         return interval_ends(graph, outputs, half_width(expected, self.factor), inputs)
 
+    def require(self, graph: Graph) -> None:
+        """See that they were calibrated for the blend whose final graph this is.
+
+        Raises:
+            ClimstackError: they were made with another one.
+        """
+        if identity(graph) != self.blend:
+            raise ClimstackError(
+                f"the intervals were made with another blend than {graph.blender}: run the stack"
+                " again"
+            )
+
     def save(self, folder: Path) -> None:
         """Write ``uncertainty.npz``; numbers come back to the bit."""
         with atomic_path(folder / FILE) as made, made.open("wb") as file:
@@ -85,6 +99,7 @@ class Intervals:
                 file,
                 allow_pickle=False,
                 level=np.array(self.level),
+                blend=np.array(self.blend),
                 members=np.array(self.members, dtype=np.str_),
                 heads=np.array(self.heads, dtype=np.str_),
                 targets=np.array(self.targets, dtype=np.str_),
@@ -108,6 +123,7 @@ class Intervals:
             with np.load(path, allow_pickle=False) as held:
                 return cls(
                     float(held["level"]),
+                    str(held["blend"]),
                     held["members"].tolist(),
                     held["heads"].tolist(),
                     held["targets"].tolist(),
@@ -116,6 +132,12 @@ class Intervals:
                 )
         except Exception:
             raise ClimstackError(f"{path} is damaged: run the stack again") from None
+
+
+def identity(graph: Graph) -> str:
+    """SHA-256 of what a graph does to its members' predictions."""
+    numbers = [graph.weights.tolist(), graph.intercept.tolist(), graph.targets.tolist()]
+    return content_hash([graph.blender, graph.members, graph.action, *numbers])
 
 
 def half_width(expected: Array, factor: Array) -> Array:

@@ -30,8 +30,7 @@ class Predicted:
 
     Attributes:
         outputs: final outputs, (n, n_targets).
-        predictions: of each member of the graph, (n, n_modelled); one row of zeros for those that
-            have no say.
+        predictions: of each member of the graph, (n, n_modelled); zeros for those without a say.
         heads: expected absolute errors of the members asked for them, (n, n_modelled).
         inputs: (n, n_inputs).
     """
@@ -111,10 +110,10 @@ def predict_blocks(
                     errors[name] += np.load(_head_file(done[name]), mmap_mode="r") / n_folds
                 if progress is not None:
                     progress(f"predict {name}", fold + 1, n_folds)
-        silent = np.zeros((1, len(graph.targets)))
         for start in range(0, len(store), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
+            silent = np.zeros((len(inputs), len(graph.targets)))
             predictions = dict.fromkeys(graph.members, silent) | {
                 name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
             }
@@ -126,7 +125,11 @@ def predict_blocks(
 
 def members_used(graph: Graph) -> list[str]:
     """Members with a say: one whose weight is 0 for every target has none, and is not run."""
-    return [name for name, w in zip(graph.members, graph.weights, strict=True) if w.any()]
+    return [
+        name
+        for name, weights in zip(graph.members, graph.weights, strict=True)
+        if weights.any() or graph.correction is not None
+    ]
 
 
 def _checked(graph: Graph, members: Sequence[Member], store: Store) -> dict[str, Member]:

@@ -25,7 +25,14 @@ from ensemble.calibration import ScoreCounts
 from ensemble.difficulty import Difficulty, DifficultySums, signs_of_difficulty
 from ensemble.graph import Graph
 from ensemble.held_out import Block, HeldOut
-from ensemble.intervals import Intervals, covered, half_width, interval_ends, scores
+from ensemble.intervals import (
+    Intervals,
+    covered,
+    half_width,
+    identity,
+    interval_ends,
+    scores,
+)
 from ensemble.moments import Array
 from ensemble.predict import members_used
 from features.errors import ClimstackError
@@ -69,7 +76,8 @@ def fit_uncertainty(
     table = fit.calibrate(difficulty)
     columns = final.schema.target_columns
     names = [columns[target] for target in final.targets]
-    Intervals(level, used, heads, names, difficulty, fit.counts.quantile(level)).save(folder)
+    factor = fit.counts.quantile(level)
+    Intervals(level, identity(final), used, heads, names, difficulty, factor).save(folder)
     groups = [final.schema.target_groups[target] for target in final.targets]
     facts = {"target": names, "group": groups, "action": final.action, "level": level}
     result = pl.DataFrame(facts).hstack(pl.DataFrame(table))

@@ -14,6 +14,7 @@ from ensemble.held_out import HeldOut
 from ensemble.interval_file import interval_file
 from ensemble.intervals import FILE, Intervals
 from ensemble.predict import predict_blocks
+from ensemble.stack import save_stack
 from ensemble.uncertainty import fit_uncertainty, load_uncertainty
 from features import ClimstackError, convert, random_rows, time_blocks
 from models import ModelSpec, cross_validate
@@ -218,6 +219,20 @@ def test_intervals_of_a_stack(store, plan, members, contenders, schema, tmp_path
         np.testing.assert_array_equal(low[:, others], high[:, others])
 
 
+def test_what_the_stack_left_is_read(store, plan, members, contenders, errors, tmp_path):
+    contender = next(c for c in contenders if c.name == "nnls/group")
+    save_stack(tmp_path, store, plan, contender, members, errors)
+    made = HeldOut.of_graphs(store, plan, members, contender.honest)
+    for read, own in zip(
+        HeldOut.read(store, plan, members, tmp_path).blocks(), made.blocks(), strict=True
+    ):
+        np.testing.assert_allclose(read.outputs, own.outputs, rtol=1e-12)
+        np.testing.assert_array_equal(read.rows, own.rows)
+    (tmp_path / "oof" / "fold-1.npy").unlink()
+    with pytest.raises(ClimstackError, match=r"no blend's outputs .*fold-1\.npy"):
+        HeldOut.read(store, plan, members, tmp_path)
+
+
 def test_test_rows_with_a_confidence_head(store, plan, cells, generated, schema, tmp_path):
     """Heads reach the intervals of held-out rows and, as the mean over folds, of test rows."""
     names = ["ptend_t_45", "ptend_u_55", "cam_out_FLWDS"]
@@ -262,6 +277,9 @@ def test_what_does_not_fit_is_refused(fitted, schema, store, members, contenders
     rows = (block.outputs, block.predictions, block.heads, block.inputs)
     with pytest.raises(ClimstackError, match="belong to another blend"):
         intervals.apply(contenders[-1].final, *rows)
+    with pytest.raises(ClimstackError, match="made with another blend than mean"):
+        intervals.require(replace(graph, weights=graph.weights * 2))
+    intervals.require(graph)
     with pytest.raises(ClimstackError, match="predictions of member 'other'"):
         intervals.apply(graph, block.outputs, {"head": rows[1]["head"]}, block.heads, block.inputs)
     with pytest.raises(ClimstackError, match="no intervals"):
