@@ -4,7 +4,8 @@ Split-conformal calibration (Lei et al. 2018, J. Amer. Statist. Assoc. 113, 1094
 scaled by their expected size (Papadopoulos et al. 2008, Normalized nonconformity measures). Rows of
 one timestep depend on each other, so roles are given to whole blocks of time:
 
-1. The first half of the blocks in turn fit the expected error and calibrate the factor.
+1. In the first half of the blocks, every other one fits the expected error; the rest calibrate the
+   factor.
 2. Each later block in turn is first covered by a factor from all calibrating blocks before it, then
    joins them. ``coverage_later`` counts these; ``coverage_fixed`` keeps the first half's factor.
 
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ensemble.calibration import ScoreCounts
 from ensemble.difficulty import Difficulty, DifficultySums, signs_of_difficulty
@@ -72,8 +74,10 @@ def fit_uncertainty(
     used = members_used(final)
     heads = [name for name in held_out.heads() if name in used]
     fit = _Fit(held_out, used, heads, level)
-    difficulty = fit.difficulty()
-    table = fit.calibrate(difficulty)
+    # One BLAS thread: the rounding must not depend on the cores.
+    with threadpool_limits(1, user_api="blas"):
+        difficulty = fit.difficulty()
+        table = fit.calibrate(difficulty)
     columns = final.schema.target_columns
     names = [columns[target] for target in final.targets]
     factor = fit.counts.quantile(level)
@@ -157,11 +161,8 @@ class _Fit:
         for number in range(1, self.first_later, 2):
             for block in self._rows_of(number):
                 self.counts.add(self._judge(difficulty, block)[1])
-        fixed, lowest, n_later = (
-            self.counts.quantile(self.level),
-            np.ones(len(self.counts.counts)),
-            0,
-        )
+        fixed, n_later = self.counts.quantile(self.level), 0
+        lowest = np.ones_like(fixed)
         for number in range(self.first_later, self.n_blocks):
             factor = self.counts.quantile(self.level)
             before, n_here = self.sums["later"].copy(), 0
