@@ -126,49 +126,33 @@ def mean_squared_error(y_true, y_pred):
     return float(((y_true - y_pred) ** 2).mean())
 
 
-def peers(n_rows=100_000, n_targets=8, n_members=12):
+def r2_of(weights, members, truth):
+    """Mean R2 over targets of the blends, offset left out."""
+    found = []
+    for target in range(truth.shape[1]):
+        rows = np.stack([member[:, target] for member in members], axis=1)
+        residual = truth[:, target] - rows @ weights[:, target]
+        found.append(1 - residual.var() / truth[:, target].var())
+    return float(np.mean(found))
+
+
+def nnls_on_rows(members, truth):
+    """The obvious loop."""
+    found = []
+    for target in range(truth.shape[1]):
+        rows = np.stack([member[:, target] for member in members], axis=1)
+        y = truth[:, target]
+        found.append(nnls(rows - rows.mean(0), y - y.mean())[0])
+    return np.stack(found, axis=1)
+
+
+def climb(members, truth):
+    """Mean R2 of the blends of hillclimbers, with its own settings and negative weights."""
     import pandas
     from hillclimbers import climb_hill
 
-    folder = Path(tempfile.mkdtemp(prefix="bench_stack."))
-    try:
-        files = write_members(folder, n_rows, n_targets, n_members)
-        *members, truth = (np.load(file) for file in files)
-    finally:
-        shutil.rmtree(folder)
-
-    def blocks():
-        for start in range(0, n_rows, BLOCK_ROWS):
-            here = slice(start, start + BLOCK_ROWS)
-            yield 0, 0, [member[here] for member in members], truth[here]
-
-    groups = [str(target) for target in range(n_targets)]
-    seconds: dict[str, list[float]] = {}
-    scores: dict[str, float] = {}
-
-    def timed(name, function):
-        start = time.perf_counter()
-        result = function()
-        seconds.setdefault(name, []).append(time.perf_counter() - start)
-        return result
-
-    def r2(weights):
-        found = []
-        for target in range(n_targets):
-            rows = np.stack([member[:, target] for member in members], axis=1)
-            residual = truth[:, target] - rows @ weights[:, target]
-            found.append(1 - residual.var() / truth[:, target].var())
-        return float(np.mean(found))
-
-    def nnls_loop():
-        found = []
-        for target in range(n_targets):
-            rows = np.stack([member[:, target] for member in members], axis=1)
-            y = truth[:, target]
-            found.append(nnls(rows - rows.mean(0), y - y.mean())[0])
-        return np.stack(found, axis=1)
-
-    def hill(target):
+    found = []
+    for target in range(truth.shape[1]):
         table = pandas.DataFrame({str(i): m[:, target] for i, m in enumerate(members)})
         with contextlib.redirect_stdout(io.StringIO()):
             _, blend = climb_hill(
@@ -182,20 +166,46 @@ def peers(n_rows=100_000, n_targets=8, n_members=12):
                 plot_hill=False,
                 return_oof_preds=True,
             )
-        return 1 - ((truth[:, target] - blend) ** 2).mean() / truth[:, target].var()
+        error = ((truth[:, target] - blend) ** 2).mean()
+        found.append(1 - error / truth[:, target].var())
+    return float(np.mean(found))
 
-    for _ in range(3):
-        moments = timed("pass", lambda: Moments.of_blocks(blocks()))
+
+def timed(seconds, name, function, *arguments):
+    start = time.perf_counter()
+    result = function(*arguments)
+    seconds.setdefault(name, []).append(time.perf_counter() - start)
+    return result
+
+
+def peers(n_rows=100_000, n_targets=8, n_members=12, rounds=5):
+    folder = Path(tempfile.mkdtemp(prefix="bench_stack."))
+    try:
+        files = write_members(folder, n_rows, n_targets, n_members)
+        *members, truth = (np.load(file) for file in files)
+    finally:
+        shutil.rmtree(folder)
+
+    def one_pass():
+        return Moments.of_blocks(
+            (0, 0, [member[i : i + BLOCK_ROWS] for member in members], truth[i : i + BLOCK_ROWS])
+            for i in range(0, n_rows, BLOCK_ROWS)
+        )
+
+    groups = [str(target) for target in range(n_targets)]
+    seconds, scores = {}, {}
+    for _ in range(rounds):
+        moments = timed(seconds, "pass", one_pass)
         for name in ("nnls", "hill_climb_signed"):
             solve = Candidate(name, "target").weights
-            scores[name] = r2(timed(name, lambda solve=solve: solve(moments, groups))[0])
-        scores["scipy nnls on rows"] = r2(timed("scipy nnls on rows", nnls_loop))
-    scores["hillclimbers"] = float(
-        np.mean([timed("hillclimbers", lambda t=t: hill(t)) for t in range(n_targets)])
-    )
-    seconds["hillclimbers"] = [sum(seconds["hillclimbers"])]
+            weights, _ = timed(seconds, name, solve, moments, groups)
+            scores[name] = r2_of(weights, members, truth)
+        weights = timed(seconds, "scipy nnls on rows", nnls_on_rows, members, truth)
+        scores["scipy nnls on rows"] = r2_of(weights, members, truth)
+    scores["hillclimbers"] = timed(seconds, "hillclimbers", climb, members, truth)
     middle = {name: float(np.median(values)) for name, values in seconds.items()}
-    print(f"{n_rows} rows x {n_targets} targets x {n_members} members, medians of 3 (climbers: 1)")
+    print(f"{n_rows} rows x {n_targets} targets x {n_members} members")
+    print(f"medians of {rounds} rounds, hillclimbers once")
     for name, value in middle.items():
         score = f"  R2 {scores[name]:.5f}" if name in scores else ""
         print(f"  {name:<20} {value:9.4f} s{score}")
