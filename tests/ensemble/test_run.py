@@ -273,6 +273,12 @@ def test_commands_on_a_finished_run(finished, generated, tmp_path, monkeypatch, 
     code, out, _ = call(monkeypatch, capsys, "stack", file, "--runs", runs)
     assert code == 0
     assert "Leaderboard" in out
+    code, out, _ = call(monkeypatch, capsys, "leaderboard", run, "--by", "group", "--sort", "u")
+    assert code == 0
+    assert "FLWDS" in out
+    code, _, err = call(monkeypatch, capsys, "leaderboard", run, "--sort", "onest")
+    assert code == 1
+    assert "did you mean 'honest'" in err
     code, out, _ = call(monkeypatch, capsys, "leaderboard", run, "--json")
     assert json.loads(out)[0]["model"]
     submission = tmp_path / "again.csv"
