@@ -10,10 +10,11 @@ from ensemble.experiment import (
 )
 from ensemble.graph import Graph
 from ensemble.leaderboard import leaderboard, load_leaderboard
+from ensemble.out_of_fold import collect_moments
 from ensemble.pipeline import Run, open_run, run_experiment, submit_run
 from ensemble.planner import plan_run
 from ensemble.predict import predict
-from ensemble.stack import choose, collect_moments, evaluate, fit_contenders
+from ensemble.stack import choose, evaluate, fit_contenders
 from ensemble.submission import read_weights, score_files, write_submission
 from ensemble.tune import tune_model
 

@@ -17,11 +17,11 @@ from typing import Any
 from ensemble.experiment import Experiment, load_experiment
 from ensemble.graph import Graph
 from ensemble.leaderboard import Row, leaderboard, load_leaderboard, save_leaderboard
+from ensemble.out_of_fold import collect_moments
 from ensemble.planner import plan_run
 from ensemble.predict import predict
 from ensemble.stack import (
     choose,
-    collect_moments,
     evaluate,
     fit_contenders,
     save_stack,
@@ -178,13 +178,20 @@ class Run:
         graph = self.path / "stack" / "graph.json"
         before = graph.read_bytes() if graph.is_file() else None
         with self.stage("stack"):
-            moments = collect_moments(store, plan, members)
-            blends = self.experiment.stack.candidates
-            contenders = fit_contenders(store, members, moments, blends)
+            moments = collect_moments(store, plan, members, self.path / "stack" / "moments.npz")
+            contenders = fit_contenders(
+                store,
+                plan,
+                members,
+                moments,
+                self.experiment.stack.candidates,
+                seed=self.experiment.seed,
+                progress=self.progress,
+            )
             errors = evaluate(store, plan, members, contenders)
             chosen = choose(contenders, errors)
             rows = leaderboard(store.schema, members, contenders, errors, chosen)
-            save_stack(self.path / "stack", chosen, members)
+            save_stack(self.path / "stack", store, plan, chosen, members, errors)
             save_leaderboard(self.path, rows)
         if graph.read_bytes() != before:
             (self.path / "submission.parquet").unlink(missing_ok=True)

@@ -67,7 +67,11 @@ def predict(
                 f"member '{name}' is not the one that the blend was made with: run the stack again"
             )
     # A member whose weight is 0 for every target has no say: its models are not run.
-    used = [name for name, w in zip(graph.members, graph.weights, strict=True) if w.any()]
+    used = [
+        name
+        for name, weights in zip(graph.members, graph.weights, strict=True)
+        if weights.any() or graph.correction is not None
+    ]
     needed = _with_bases(used, by_name)
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
@@ -85,10 +89,10 @@ def predict(
                     means[name] += np.load(done[name], mmap_mode="r") / n_folds
                 if progress is not None:
                     progress(f"predict {name}", fold + 1, n_folds)
-        silent = np.zeros((1, len(graph.targets)))
         for start in range(0, len(store), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
+            silent = np.zeros((len(inputs), len(graph.targets)))
             predictions = dict.fromkeys(graph.members, silent) | {
                 name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
             }
