@@ -76,14 +76,14 @@ def terms(schema: Schema, inputs: Array, targets: Array, levels: HybridLevels | 
     ]
     rain = LATENT_HEAT_VAPOUR * WATER_DENSITY * targets[:, schema.column_index(RAIN)]
     frozen = water[2] * (LATENT_HEAT_FUSION / LATENT_HEAT_VAPOUR)
-    motion = column_integral(sum(wind[axis] * tendency[f"ptend_{axis}"] for axis in "uv"), mass)
+    work = wind["u"] * tendency["ptend_u"] + wind["v"] * tendency["ptend_v"]
     found = {
         HEATING: heating,
         **dict(zip((VAPOUR, LIQUID, ICE), water, strict=True)),
         PRECIPITATION: rain,
         WATER: sum(water) + rain,
         ENERGY: heating + water[0] - frozen,
-        MOTION: motion,
+        MOTION: column_integral(work, mass),
     }
     return np.stack([found[name] for name in TERMS])
 

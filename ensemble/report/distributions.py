@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,8 @@ class Bins:
         """The bin of each value."""
         stretched = np.arcsinh(self.scale * values.astype(np.float32))
         place = ((stretched + self.end) * (self.number / (2 * self.end))).astype(np.intp)
-        return np.clip(place, 0, self.number - 1)
+        clipped: NDArray[np.intp] = np.clip(place, 0, self.number - 1)
+        return clipped
 
     def axis(self, title: str, ticks: tuple[float, ...]) -> dict[str, object]:
         """A plotly axis on the stretched scale that names values on the plain one."""
@@ -125,9 +127,7 @@ class Distributions:
 
     def sections(self) -> list[Section]:
         """Predicted against true, and the residuals."""
-        planes = [
-            _plane(kind, counts) for kind, counts in zip(self.kinds, self.plane, strict=True)
-        ]
+        planes = [_plane(kind, counts) for kind, counts in zip(self.kinds, self.plane, strict=True)]
         lead = (
             "Every modelled target in its own standard deviations, by kind; all held-out rows, by"
             " models that never saw them. Axes are even near 0 and logarithmic further out."
@@ -174,7 +174,8 @@ class Distributions:
         )
 
     def _quantiles(self) -> Table:
-        edges, rows = LINE.edges, []
+        edges = LINE.edges
+        rows: list[list[Cell]] = []
         for kind, counts in zip(self.kinds, self.residual, strict=True):
             cumulated = np.concatenate([[0.0], np.cumsum(counts) / max(counts.sum(), 1)])
             found = np.interp(QUANTILES, cumulated, edges).tolist()
@@ -191,7 +192,7 @@ def _plane(kind: str, counts: NDArray[np.int64]) -> Figure:
     show = slice(max(used[0] - 1, 0), used[-1] + 2) if len(used) else slice(None)
     middles, edges = PLANE.middles, PLANE.edges
     powers = range(int(np.log10(max(counts.max(), 1))) + 1)
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "type": "heatmap",
             "x": middles[show],

@@ -23,7 +23,7 @@ class Extremes:
         self._column = run.store.column
         n_columns = int(self._column.max()) + 1 if len(self._column) else 0
         self.n, self.error = np.zeros((2, n_columns))
-        self.rows: list[tuple[float, list[Cell]]] = []
+        self.rows: list[tuple[float, int, list[Cell]]] = []  # error, row, what is shown
 
     def add(self, block: Block) -> None:
         """Look at a block's rows."""
@@ -39,7 +39,8 @@ class Extremes:
         found = [i for i in np.argsort(-error, kind="stable")[:WORST] if error[i] > lowest]
         for i in found:
             target = int(squared[i].argmax())
-            self.rows.append((float(error[i]), self._row(block, int(i), target, error, squared)))
+            row = self._row(block, int(i), target, error, squared)
+            self.rows.append((float(error[i]), int(block.rows[i]), row))
         self.rows = sorted(self.rows, key=lambda each: -each[0])[:WORST]
 
     def section(self) -> Section:
@@ -51,7 +52,7 @@ class Extremes:
             "sample", "row", "timestep", "grid column", "fold", "mean squared error / variance",
             "its worst target", "that target's share", "true", "predicted",
         ]  # fmt: skip
-        rows: list[list[Cell]] = [[str(ids[row[0]]), *row] for _, row in self.rows]
+        rows: list[list[Cell]] = [[str(ids[place]), *row] for _, place, row in self.rows]
         table = Table(head, rows, f"The {len(rows)} rows with the largest error")
         parts: list[str | Table | Figure] = [worst_targets(self.run, scores), table]
         parts.append(self._columns() if len(self.n) else "Left out: the grid columns are unknown.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ensemble.report.finished import Array, Block, Finished
@@ -47,14 +49,14 @@ class Latitudes:
         """A picture for each profile, and one for all scalars."""
         r2, schema = self.r2, self.run.schema
         bands = [f"{BAND * i - 90:.0f} to {BAND * (i + 1) - 90:.0f}" for i in range(N_BANDS)]
-        middle = BAND * np.arange(N_BANDS) - 90 + BAND / 2
+        middle: Array = BAND * np.arange(N_BANDS, dtype=np.float64) - 90 + BAND / 2
         height, axis = self.run.level_axis
         figures = []
         for variable in [v for v in schema.targets if v.n_levels > 1]:
             here = schema.slice_of(variable.name)
             values = np.where(schema.weights[here] > 0, r2[:, here], np.nan).T
             figures.append(
-                _figure(variable.name, middle, height, values, axis, np.arange(len(height)), bands)
+                _figure(variable.name, middle, height, values, axis, range(len(height)), bands)
             )
         scalars = [v for v in schema.targets if v.n_levels == 1]
         if scalars:
@@ -71,10 +73,10 @@ class Latitudes:
 def _figure(
     title: str,
     x: Array,
-    y: object,
+    y: Array | list[str],
     values: Array,
     axis: dict[str, object],
-    names: object,
+    names: Sequence[str | int],
     bands: list[str],
 ) -> Figure:
     heat = {
@@ -88,8 +90,8 @@ def _figure(
         "colorbar": {"title": {"text": "R2"}},
     }
     rows: list[list[Cell]] = [
-        [name if isinstance(name, str) else int(name), *own.tolist()]
-        for name, own in zip(names, values, strict=True)  # type: ignore[call-overload]
+        [name, *own.tolist()]
+        for name, own in zip(names, values, strict=True)
         if np.isfinite(own).any()
     ]
     return Figure(

@@ -178,9 +178,7 @@ def time_section(run: Finished) -> Section:
         return Section(name, title, ["Left out: no modelled target varies."])
     expected = scores.rows[:, None] * scores.variance[modelled]
     models = list(dict.fromkeys([run.chosen["model"], *run.members]))
-    errors = {
-        model: scores.of[model].squared_error[:, modelled] / expected for model in models
-    }
+    errors = {model: scores.of[model].squared_error[:, modelled] / expected for model in models}
     kinds = np.array(kind_of(run.schema))[modelled]
     chosen = errors[run.chosen["model"]]
     by_kind = {kind: chosen[:, kinds == kind].mean(1) for kind in dict.fromkeys(kinds.tolist())}
@@ -240,7 +238,9 @@ def worst_targets(run: Finished, scores: Scores) -> Table:
 
 
 def _board_row(row: Row) -> list[Cell]:
-    gain = [f"{row[key]:+.4f}" if row["blend"] else None for key in ("gain", "gain_low", "gain_high")]
+    gain = [
+        f"{row[key]:+.4f}" if row["blend"] else None for key in ("gain", "gain_low", "gain_high")
+    ]
     numbers = [f"{row[key]:.4f}" for key in ("score", "ci_low", "ci_high", "in_sample")]
     folds = [f"{score:.4f}" for score in row["score_per_fold"]]
     return [

@@ -175,7 +175,7 @@ def _study(model: str, study: dict[str, Any]) -> list[str | Table | Figure]:
     x = [trial["place"] for trial in complete]
     values = [trial["value"] for trial in complete]
     best = np.maximum.accumulate(values) if values else np.array([])
-    data = [
+    data: list[dict[str, Any]] = [
         {"type": "scatter", "mode": "markers", "name": "trial", "x": x, "y": values,
          "marker": {"size": 8, "color": PALETTE[0]}},
         {"type": "scatter", "mode": "lines", "name": "best so far", "x": x, "y": best,
