@@ -243,6 +243,22 @@ def leaderboard(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="By default report.html in the run.")
+    ] = None,
+) -> None:
+    """Write a finished run's report: one HTML file that needs nothing else.
+
+    Example: climstack report runs/demo --out demo.html
+    """
+    from ensemble.report import write_report
+
+    console.out.print(f"{write_report(run, out)} written", soft_wrap=True)
+
+
+@app.command()
 def submit(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="FILE.parquet or FILE.csv")],

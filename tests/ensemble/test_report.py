@@ -1,0 +1,251 @@
+"""The report of a tiny run: what stands in it, what is left out, what a browser sees."""
+
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ensemble import open_run
+from ensemble.cli import main
+from ensemble.experiment import experiment_from_table
+from ensemble.report import write_report
+from ensemble.report.budget import TERMS, WATER, terms
+from ensemble.report.distributions import LINE, PLANE, Distributions, Standard
+from ensemble.report.extremes import Extremes
+from ensemble.report.finished import Finished
+from ensemble.report.latitudes import Latitudes
+from features import ClimstackError, Store, r2_score
+from features.files import write_json
+from features.physics import LATENT_HEAT_VAPOUR, layer_mass
+from models import cross_validate
+from models.importance import importance
+
+NETWORK = {"preset": "tiny", "epochs": 2, "patience": 2, "device": "cpu"}
+STUDY = {
+    "trials": [
+        {"place": 0, "state": "complete", "value": 0.30, "change": None, "seconds": 2.0,
+         "params": {"num_leaves": 31}},
+        {"place": 1, "state": "pruned", "value": None, "change": None, "seconds": 1.0,
+         "params": {"num_leaves": 4}},
+        {"place": 2, "state": "complete", "value": 0.34, "change": 0.04, "seconds": 2.0,
+         "params": {"num_leaves": 15}},
+    ],
+    "claim": {"defaults": 0.30, "tuned": 0.34}, "unseen": {"defaults": 0.31, "tuned": 0.33},
+    "minutes": 0.1, "kept": "tuned", "importances": {"num_leaves": 1.0},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def folder(store, cells, members, some_targets, tmp_path_factory):
+    """A finished run of three members on some of the targets; the trees' cells are shared."""
+    path = tmp_path_factory.mktemp("runs") / "tiny <run>"
+    path.mkdir()
+    (path / "cells").symlink_to(cells.path)
+    table = {
+        "name": "tiny",
+        "data": {"train": str(store.path)},
+        "folds": {"n_folds": 3, "embargo": 1},
+        "models": [
+            {"name": "linear", "family": "ridge"},
+            {"name": "trees", "family": "lightgbm", "params": members[1].spec.params},
+            {"name": "network", "family": "convnext1d", "params": NETWORK},
+        ],
+    }
+    with open_run(experiment_from_table(table, path), path) as run:
+        plan = run.plan(store)
+        fitted = [
+            cross_validate(store, plan, spec, run.cells, targets=some_targets, n_jobs=1)
+            for spec in run.experiment.models
+        ]
+        (path / "importance").mkdir()
+        importance(fitted[1], store.schema).write_parquet(path / "importance" / "trees.parquet")
+        run.stack(store, plan, fitted)
+    assert [member.computed for member in fitted[:2]] == [0, 0]
+    write_json(path / "tuning" / "trees" / "study.json", STUDY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def page(folder):
+    return write_report(folder)
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """The run without its cells, to be changed."""
+    return shutil.copytree(folder, tmp_path / "copy", ignore=lambda *_: ["cells", ".lock"])
+
+
+def honest(folder) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and stored honest outputs of all held-out rows."""
+    run = Finished(folder)
+    blocks = list(run.blocks())
+    return np.concatenate([b.truth for b in blocks]), np.concatenate([b.predicted for b in blocks])
+
+
+def words(page) -> str:
+    return re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+
+
+def section(text: str, name: str) -> str:
+    return text.split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_browser_draws_it(page, open_page, width):
+    visit = open_page(page, width)
+    assert visit.complaints == []
+    assert visit.n_figures == visit.n_drawn > 30
+    assert visit.overflow <= 0
+    assert visit.load_seconds < 3
+    assert page.stat().st_size < 8e6
+
+
+def test_only_what_a_run_lacks_is_left_out(page):
+    text = words(page)
+    left_out = re.findall(r"<p>(Left out: [^<]*)</p>", text)
+    assert sorted(left_out) == [
+        "Left out: the run has no errors.parquet.",
+        "Left out: the run has no stack/uncertainty.parquet.",
+        "Left out: the store has no grid, so latitudes are unknown.",
+    ]
+    assert text.count("<figure") == text.count("<summary>Numbers</summary>")
+    assert "keeps no learning curve" in section(text, "learning")
+
+
+def test_the_same_run_gives_the_same_file(folder, page, tmp_path):
+    again = write_report(folder, tmp_path / "again.html")
+    assert again.read_bytes() == page.read_bytes()
+
+
+def test_the_leaderboard_is_the_runs(folder, page):
+    board = json.loads((folder / "leaderboard.json").read_text())
+    text = section(words(page), "leaderboard")
+    for row in board:
+        assert f"<td>{row['model']}</td>" in text
+        assert f'<td class="n">{row["score"]:.4f}</td>' in text
+
+
+def test_scores_come_back_as_the_leaderboard_has_them(folder):
+    run = Finished(folder)
+    for row in run.board:
+        assert run.scores.r2(row["model"]).mean() == pytest.approx(row["score"], abs=1e-12)
+
+
+def test_counts_are_those_of_all_values(folder):
+    run = Finished(folder)
+    standard = Standard.of(run)
+    counted = Distributions(standard)
+    for block in run.blocks():
+        counted.add(block)
+    truth, predicted = honest(folder)
+    y, p = standard(truth), standard(predicted)
+    np.testing.assert_allclose(y.std(0), 1.0, rtol=0.05)
+    assert counted.plane.sum() == counted.residual.sum() == y.size
+    kind = np.array(standard.kind)
+    for place, name in enumerate(counted.kinds):
+        own = (y[:, kind == name].ravel(), p[:, kind == name].ravel())
+        plain = np.histogram2d(*own, bins=[PLANE.edges, PLANE.edges])[0]
+        assert np.abs(counted.plane[place] - plain).sum() <= 0.002 * own[0].size  # on an edge
+        quantile = np.quantile(own[1] - own[0], 0.9)
+        share = np.concatenate([[0], np.cumsum(counted.residual[place])]) / own[0].size
+        found = np.interp(0.9, share, LINE.edges)
+        assert found == pytest.approx(quantile, abs=0.02 + 0.1 * abs(quantile))
+
+
+def test_the_worst_rows_are_the_worst(folder):
+    run = Finished(folder)
+    standard = Standard.of(run)
+    extremes = Extremes(run, standard)
+    for block in run.blocks():
+        extremes.add(block)
+    truth, predicted = honest(folder)
+    error = ((standard(predicted) - standard(truth)) ** 2).mean(1)
+    expected = np.sort(error)[::-1][: len(extremes.rows)]
+    np.testing.assert_allclose([row[0] for row in extremes.rows], expected)
+    assert extremes.error.sum() == pytest.approx(error.sum())
+
+
+def test_r2_inside_a_band_of_latitude(folder, store, monkeypatch):
+    latitude = np.linspace(-88, 88, store.n_grid_columns)
+    monkeypatch.setattr(Store, "grid", SimpleNamespace(lat=latitude), raising=False)
+    monkeypatch.setattr(Finished, "levels", None)
+    run = Finished(folder)
+    places = Latitudes(run, run.latitude)
+    for block in run.blocks():
+        places.add(block)
+    rows = np.concatenate([block.rows for block in run.blocks()])
+    band = np.floor((latitude[store.column[rows]] + 90) / 10).astype(int)
+    truth, predicted = honest(folder)
+    target = run.graph.targets
+    here = band == 8
+    expected = r2_score(truth[here], predicted[here])[target]
+    np.testing.assert_allclose(places.r2[8, target], expected, rtol=1e-6, atol=1e-6)
+    assert len(places.section().parts) == 1 + 6 + 1
+
+
+def test_budget_terms_by_hand(store):
+    inputs, truth = store.inputs[slice(0, 50)], store.targets[slice(0, 50)]
+    schema = store.schema
+    found = dict(zip(TERMS, terms(schema, inputs, truth, None), strict=True))
+    mass = layer_mass(inputs[:, schema.column_index("state_ps")])
+    water = sum(truth[:, schema.slice_of(f"ptend_q000{k}")] for k in (1, 2, 3))
+    rain = 1000.0 * truth[:, schema.column_index("cam_out_PRECC")]
+    expected = LATENT_HEAT_VAPOUR * ((water * mass).sum(1) + rain)
+    np.testing.assert_allclose(found[WATER], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_run_without_scores_and_outputs_says_so(copy):
+    (copy / "stack" / "scores.parquet").unlink()
+    shutil.rmtree(copy / "stack" / "oof")
+    text = words(write_report(copy))
+    for name in ("levels", "gain", "time"):
+        assert "no stack/scores.parquet" in section(text, name)
+    for name in ("predicted", "residuals", "worst", "budget", "data"):
+        assert "no stack/oof" in section(text, name)
+    assert "lacks" in section(text, "learning")  # its cells are gone
+
+
+def test_tables_of_regimes_and_intervals_are_shown(copy, schema, some_targets):
+    names = [schema.target_columns[target] for target in some_targets]
+    groups = [schema.target_groups[target] for target in some_targets]
+    n = len(names)
+    regimes = [("all", "all"), ("sun", "day")]
+    pl.concat(
+        pl.DataFrame({"model": "blend", "target": names, "group": groups, "kind": kind,
+                      "regime": regime, "rows": 9, "r2": np.linspace(-5, 1, n)})
+        for kind, regime in regimes
+    ).write_parquet(copy / "errors.parquet")  # fmt: skip
+    pl.DataFrame(
+        {"target": names, "group": groups, "level": 0.9, "coverage_later": np.linspace(0.8, 1, n)}
+    ).write_parquet(copy / "stack" / "uncertainty.parquet")
+    text = words(write_report(copy))
+    assert "R2 of blend by regime" in section(text, "regimes")
+    near = (np.abs(np.linspace(0.8, 1, n) - 0.9) <= 0.03).sum()
+    assert f"{near} of {n} modelled targets" in section(text, "intervals")
+
+
+def test_the_command_writes_the_file(folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "there.html"
+    monkeypatch.setattr("sys.argv", ["climstack", "report", str(folder), "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert out.is_file()
+    assert str(out) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ClimstackError, match=r"no leaderboard\.json"):
+        write_report(tmp_path)
+
+
+def test_outputs_of_other_rows_are_refused(copy):
+    np.save(copy / "stack" / "oof" / "fold-1.npy", np.zeros((3, 368)))
+    with pytest.raises(ClimstackError, match=r"fold-1\.npy does not hold"):
+        write_report(copy)
