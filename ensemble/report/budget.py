@@ -35,8 +35,8 @@ TERMS = {
     LIQUID: "Lv times the cloud liquid tendency",
     ICE: "Lv times the cloud ice tendency",
     PRECIPITATION: f"Lv times {RAIN}",
-    WATER: "sum of the four above: what rains must have left the air",
-    ENERGY: "cp T + Lv vapour - Lf ice: what radiation and the ground must have given",
+    WATER: "sum of the four above: 0 where what falls is what the air has lost",
+    ENERGY: "cp T + Lv vapour - Lf ice: no change of phase can change it",
     MOTION: "wind times its tendency",
 }
 BINS = Bins(121, 0.1, 5000.0)  # W/m2: even steps up to 10, ratios further out

@@ -20,7 +20,7 @@ class Extremes:
 
     def __init__(self, run: Finished, standard: Standard) -> None:
         self.run, self.standard = run, standard
-        self._column = run.store.column
+        self._time, self._column = run.store.time, run.store.column
         n_columns = int(self._column.max()) + 1 if len(self._column) else 0
         self.n, self.error = np.zeros((2, n_columns))
         self.rows: list[tuple[float, int, list[Cell]]] = []  # error, row, what is shown
@@ -93,7 +93,7 @@ class Extremes:
         row = int(block.rows[i])
         return [
             row,
-            int(self.run.store.time[row]),
+            int(self._time[row]),
             int(self._column[row]),
             block.fold,
             float(error[i]),

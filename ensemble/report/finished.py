@@ -183,21 +183,24 @@ class Finished:
         """Levels of the targets' profiles; 1 when all targets are scalars."""
         return max(variable.n_levels for variable in self.schema.targets)
 
-    @property
-    def level_axis(self) -> tuple[Array, dict[str, Any]]:
-        """Where levels are drawn, (n_levels,), and a vertical axis from the top of the air down."""
-        levels = self.levels
-        if levels is None:
-            axis = {"title": {"text": "level"}, "autorange": "reversed"}
-            return np.arange(self.n_levels, dtype=np.float64), axis
-        hectopascal: Array = (levels.hyam + levels.hybm) * REFERENCE_PRESSURE / 100
-        ticks = [0.1, 1, 10, 100, 1000]
-        return hectopascal, {
-            "title": {"text": "pressure, hPa"},
-            "type": "log",
-            "range": [np.log10(hectopascal[-1] * 1.1), np.log10(hectopascal[0] * 0.9)],
+    def pressure(self, level: int) -> float | None:
+        """Of a level over a surface of 1000 hPa, hPa; None for a scalar or where unknown."""
+        if self.levels is None or level < 0:
+            return None
+        return float(self.levels.hyam[level] + self.levels.hybm[level]) * REFERENCE_PRESSURE / 100
+
+    def level_axis(self, first: int = 0) -> dict[str, Any]:
+        """A vertical axis of level numbers, from the level ``first`` down, named by pressure."""
+        ticks = np.unique(np.linspace(first, self.n_levels - 1, 10).astype(int)).tolist()
+        names = [self.pressure(level) for level in ticks]
+        known = None not in names
+        return {
+            "title": {"text": "pressure, hPa" if known else "level"},
+            "range": [self.n_levels - 0.5, first - 0.5],
             "tickvals": ticks,
-            "ticktext": [f"{tick:g}" for tick in ticks],
+            "ticktext": [
+                f"{name:.3g}" if name else str(t) for name, t in zip(names, ticks, strict=True)
+            ],
         }
 
     @property

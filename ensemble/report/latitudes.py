@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ensemble.report.finished import Array, Block, Finished
+from ensemble.report.finished import SURFACE, Array, Block, Finished
 from features.metrics import r2_from_sums
 from features.page import SEQUENTIAL, Cell, Figure, Section, Table
 
@@ -20,7 +20,8 @@ class Latitudes:
 
     def __init__(self, run: Finished, latitude: Array) -> None:
         self.run = run
-        self._band = np.clip(((latitude + 90) / BAND).astype(np.intp), 0, N_BANDS - 1)
+        band_of_column = np.clip(((latitude + 90) / BAND).astype(np.intp), 0, N_BANDS - 1)
+        self._band = band_of_column[run.store.column]
         n_targets = len(run.schema.target_columns)
         self._centre = np.zeros(n_targets)  # near the mean, so that squares don't cancel
         self._centre[run.graph.targets] = run.graph.mean
@@ -29,8 +30,9 @@ class Latitudes:
 
     def add(self, block: Block) -> None:
         """Add a block's rows."""
-        band = self._band[self.run.store.column[block.rows]]
-        member = (band == np.arange(N_BANDS)[:, None]).astype(np.float64)  # (bands, n)
+        member = (self._band[block.rows] == np.arange(N_BANDS)[:, None]).astype(
+            np.float64
+        )  # (bands, n)
         away = block.truth - self._centre
         self.rows += member.sum(1)
         self.squared_error += member @ (block.predicted - block.truth) ** 2
@@ -50,19 +52,18 @@ class Latitudes:
         r2, schema = self.r2, self.run.schema
         bands = [f"{BAND * i - 90:.0f} to {BAND * (i + 1) - 90:.0f}" for i in range(N_BANDS)]
         middle: Array = BAND * np.arange(N_BANDS, dtype=np.float64) - 90 + BAND / 2
-        height, axis = self.run.level_axis
         figures = []
-        for variable in [v for v in schema.targets if v.n_levels > 1]:
+        for variable in [v for v in schema.targets if v.n_levels > max(v.unscored_levels, 1)]:
             here = schema.slice_of(variable.name)
             values = np.where(schema.weights[here] > 0, r2[:, here], np.nan).T
-            figures.append(
-                _figure(variable.name, middle, height, values, axis, range(len(height)), bands)
-            )
+            levels = range(variable.n_levels)
+            axis = self.run.level_axis(variable.unscored_levels)
+            figures.append(_figure(variable.name, middle, levels, values, axis, bands))
         scalars = [v for v in schema.targets if v.n_levels == 1]
         if scalars:
             names = [v.name for v in scalars]
             values = r2[:, [schema.column_index(name) for name in names]].T
-            figures.append(_figure("scalars", middle, names, values, {}, names, bands))
+            figures.append(_figure(SURFACE, middle, names, values, {}, bands))
         lead = (
             "R2 of what the submission uses, against the mean of each band of latitude, so that"
             " knowing the climate alone scores 0. Values below 0 have the colour of 0."
@@ -73,16 +74,15 @@ class Latitudes:
 def _figure(
     title: str,
     x: Array,
-    y: Array | list[str],
+    y: Sequence[str | int],
     values: Array,
     axis: dict[str, object],
-    names: Sequence[str | int],
     bands: list[str],
 ) -> Figure:
     heat = {
         "type": "heatmap",
         "x": x,
-        "y": y,
+        "y": list(y),
         "z": values,
         "zmin": 0,
         "zmax": 1,
@@ -90,9 +90,7 @@ def _figure(
         "colorbar": {"title": {"text": "R2"}},
     }
     rows: list[list[Cell]] = [
-        [name, *own.tolist()]
-        for name, own in zip(names, values, strict=True)
-        if np.isfinite(own).any()
+        [name, *own.tolist()] for name, own in zip(y, values, strict=True) if np.isfinite(own).any()
     ]
     return Figure(
         title,

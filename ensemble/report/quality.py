@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class Quality:
             ["targets", len(store.schema.target_columns)],
             ["targets that need a model", len(store.schema.modelled_targets)],
             ["schema", store.schema.name],
-            ["sources", ", ".join(str(source) for source in store.manifest["sources"])],
+            ["sources", "; ".join(_source(source) for source in store.manifest["sources"])],
             ["data hash", store.data_hash],
         ]
         names = [np.array(store.schema.input_columns), np.array(store.schema.target_columns)]
@@ -93,3 +93,7 @@ class Quality:
             share(self.zeros[i]),
             share(self.lost[i]),
         ]
+
+
+def _source(source: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in source.items())

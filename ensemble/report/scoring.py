@@ -20,7 +20,7 @@ WORST = 25
 def leaderboard_section(run: Finished) -> Section:
     """All contenders, best honest score first, as a table and with their intervals."""
     rows, chosen = run.board, run.chosen
-    groups = list(rows[0]["score_per_group"])
+    groups = [variable.name for variable in run.schema.targets]
     names = [row["model"] for row in rows]
     lead = (
         f"The submission uses {chosen['model']}. Its honest score is {chosen['score']:.4f}"
@@ -31,7 +31,7 @@ def leaderboard_section(run: Finished) -> Section:
     fold_names = [f"fold {fold}" for fold in range(len(rows[0]["score_per_fold"]))]
     head = [
         "model", "used", "honest", "low", "high", "in-sample", "gain", "gain low", "gain high",
-        *fold_names, "targets on a constant", "CPU s",
+        *fold_names, "targets not blended", "CPU s",
     ]  # fmt: skip
     board = Table(head, [_board_row(row) for row in rows], "Sort by a click on a column's head.")
     marks = {
@@ -62,7 +62,7 @@ def leaderboard_section(run: Finished) -> Section:
             [[row["model"], row["score"], row["ci_low"], row["ci_high"]] for row in rows],
         ),
         {"yaxis": {"autorange": "reversed"}, "xaxis": {"title": {"text": "score"}}},
-        height=120 + 26 * len(rows),
+        height=220 + 26 * len(rows),
         wide=False,
     )
     by_group = np.array([[row["score_per_group"][group] for group in groups] for row in rows])
@@ -91,23 +91,21 @@ def levels_section(run: Finished) -> Section:
     lines = [*run.members]
     if run.chosen["model"] not in lines:
         lines.append(run.chosen["model"])
-    height, axis = run.level_axis
     scored = run.schema.weights > 0
     figures = []
     for variable in profiles:
         here = run.schema.slice_of(variable.name)
         r2 = np.array([np.where(scored, scores.r2(line), np.nan)[here] for line in lines])
-        there = np.isfinite(r2).any(0)
+        there = np.flatnonzero(np.isfinite(r2).any(0))
+        if not len(there):
+            continue
         data = [
-            _line(place, line, np.clip(own, -0.2, None), height, line == run.chosen["model"])
+            _line(place, line, np.clip(own, -0.2, None), line == run.chosen["model"])
             for place, (line, own) in enumerate(zip(lines, r2, strict=True))
         ]
         table = Table(
             ["level", "pressure, hPa", *lines],
-            [
-                [int(k), float(height[k]) if run.levels else None, *r2[:, k].tolist()]
-                for k in np.flatnonzero(there)
-            ],
+            [[k, run.pressure(k), *r2[:, k].tolist()] for k in there.tolist()],
         )
         figures.append(
             Figure(
@@ -116,14 +114,17 @@ def levels_section(run: Finished) -> Section:
                 " is better. Levels of weight 0 are left out.",
                 data,
                 table,
-                {"yaxis": axis, "xaxis": {"title": {"text": "R2"}, "range": [-0.25, 1.05]}},
+                {
+                    "yaxis": run.level_axis(int(there[0])),
+                    "xaxis": {"title": {"text": "R2"}, "range": [-0.25, 1.05]},
+                },
                 height=460,
                 wide=False,
             )
         )
     lead = (
         "The thick line is what the submission uses. R2 below -0.2 is drawn at -0.2; the tables"
-        " have the values."
+        " have the values. Levels stand at even steps, so pressures do not."
     )
     return Section(name, title, [lead, *figures])
 
@@ -209,7 +210,7 @@ def worst_targets(run: Finished, scores: Scores) -> Table:
     """The modelled targets with the lowest honest R2."""
     targets = run.graph.targets
     action = dict(zip(targets.tolist(), run.graph.action, strict=True))
-    r2, height = scores.r2(run.chosen["model"]), run.level_axis[0]
+    r2 = scores.r2(run.chosen["model"])
     in_sample = r2_from_sums(
         scores.of[run.chosen["model"]].in_sample.sum(0), scores.deviation.sum(0)
     )
@@ -221,7 +222,7 @@ def worst_targets(run: Finished, scores: Scores) -> Table:
         rows.append(
             [
                 run.schema.target_columns[target],
-                float(height[level]) if run.levels and level >= 0 else None,
+                run.pressure(level),
                 float(r2[target]),
                 float(in_sample[target]),
                 best,
@@ -239,7 +240,8 @@ def worst_targets(run: Finished, scores: Scores) -> Table:
 
 def _board_row(row: Row) -> list[Cell]:
     gain = [
-        f"{row[key]:+.4f}" if row["blend"] else None for key in ("gain", "gain_low", "gain_high")
+        f"{round(row[key], 4) + 0.0:+.4f}" if row["blend"] else None  # + 0.0: no "-0.0000"
+        for key in ("gain", "gain_low", "gain_high")
     ]
     numbers = [f"{row[key]:.4f}" for key in ("score", "ci_low", "ci_high", "in_sample")]
     folds = [f"{score:.4f}" for score in row["score_per_fold"]]
@@ -249,13 +251,13 @@ def _board_row(row: Row) -> list[Cell]:
     ]  # fmt: skip
 
 
-def _line(place: int, name: str, x: Array, y: Array, strong: bool) -> dict[str, Any]:
+def _line(place: int, name: str, x: Array, strong: bool) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
         "name": name,
         "x": x,
-        "y": y,
+        "y": np.arange(len(x)),
         "line": {
             "color": PALETTE[6] if strong else PALETTE[place % 6],
             "dash": "solid" if strong else DASHES[place // 6 % len(DASHES)],

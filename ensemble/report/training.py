@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from ensemble.report.finished import Finished
+from ensemble.report.finished import SURFACE, Finished, kind_of
 from features.errors import ClimstackError
 from features.files import read_json
 from features.page import DIVERGING, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
+from features.schema import Schema
 from models.member import read_member
 from models.oof import CellStore
 
@@ -24,17 +26,34 @@ def weights_section(run: Finished) -> Section:
     if table is None:
         return Section(name, title, ["Left out: the run has no stack/weights.parquet."])
     wide = table.pivot("member", index=["target", "action"], values="weight", maintain_order=True)
+    kind_of_target = dict(zip(run.schema.target_columns, kind_of(run.schema), strict=True))
+    kinds = np.array([kind_of_target[target] for target in wide["target"]])
+    figures = [
+        _weights(f"{run.chosen['model']}: {what}", wide.filter(here), kinds[here])
+        for what, here in (("profiles", kinds != SURFACE), (SURFACE, kinds == SURFACE))
+        if here.any()
+    ]
+    counts = Table.of(wide["action"].value_counts(sort=True, name="targets"))
+    lead = (
+        "A target is given the blend; the best member, where the blend is honestly no better; or a"
+        " safe constant, the mean or zero, where no member predicts it."
+    )
+    return Section(name, title, [lead, counts, *figures])
+
+
+def _weights(title: str, wide: pl.DataFrame, kinds: NDArray[np.str_]) -> Figure:
+    """``wide`` holds target, action and a column of weights for each member."""
     members = wide.columns[2:]
     weights = wide.select(members).to_numpy().T
-    trusted = wide["action"].is_in(["mean", "zero"]).not_().to_numpy()
-    position = {column: i for i, column in enumerate(run.schema.target_columns)}
-    group = [run.schema.target_groups[position[target]] for target in wide["target"]]
-    starts = [i for i in range(len(group)) if i == 0 or group[i] != group[i - 1]]
-    middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], len(group)], strict=True)]
+    trusted = ~wide["action"].is_in(["mean", "zero"]).to_numpy()
     bound = float(max(np.abs(weights).max(), 1e-9))
+    n = len(wide)
+    starts = [i for i in range(n) if i == 0 or kinds[i] != kinds[i - 1]]
+    middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], n], strict=True)]
+    scalars = bool((kinds == SURFACE).all())
     heat = {
         "type": "heatmap",
-        "x": np.arange(len(group)),
+        "x": np.arange(n),
         "y": members,
         "z": np.where(trusted, weights, np.nan),
         "text": [wide["target"].to_list()] * len(members),
@@ -49,35 +68,36 @@ def weights_section(run: Finished) -> Section:
          "y1": 1, "line": {"width": 1, "color": "#57606a"}}
         for at in starts[1:]
     ]  # fmt: skip
-    figure = Figure(
-        f"Weights of {run.chosen['model']}",
-        "Blue adds, brown subtracts, white has no say; targets run from left to right, by variable"
-        " and from the top of the air down. Gaps are targets that get a safe constant instead.",
+    axis = {
+        "tickvals": np.arange(n) if scalars else middles,
+        "ticktext": wide["target"].to_list() if scalars else [str(kinds[i]) for i in starts],
+        "tickangle": -45,
+        "showgrid": False,
+    }
+    return Figure(
+        title,
+        "Blue adds, brown subtracts, white has no say. Targets run from left to right, by variable"
+        " and from the top of the air down; gaps are targets that get a safe constant instead.",
         [heat],
         Table.of(wide),
-        {
-            "xaxis": {"tickvals": middles, "ticktext": [group[i] for i in starts],
-                      "tickangle": -45, "ticks": "", "showgrid": False},
-            "yaxis": {"autorange": "reversed"},
-            "shapes": lines,
-        },
+        {"xaxis": axis, "yaxis": {"autorange": "reversed"}, "shapes": lines},
         height=200 + 34 * len(members),
-    )  # fmt: skip
-    counts = wide["action"].value_counts(sort=True)
-    return Section(name, title, [figure, Table.of(counts, "What the targets are given")])
+    )
 
 
 def learning_section(run: Finished) -> Section:
     """Loss and inner score of every network, epoch by epoch."""
     name, title = "learning", "Learning curves"
-    figures, silent = [], []
+    figures: list[Figure] = []
+    reasons: list[str] = []
+    silent: list[str] = []
     for spec in run.experiment.models:
         try:
             member = read_member(
                 run.store, run.plan, spec, CellStore(run.path / "cells"), run.graph.targets
             )
         except ClimstackError as error:
-            silent.append(f"{spec.name}: {error}.")
+            reasons.append(f"{spec.name}: {error}.")
             continue
         curves = [
             (fold, read_json(cell.path / "model" / "learning.json"))
@@ -88,8 +108,10 @@ def learning_section(run: Finished) -> Section:
         if curves:
             figures += _curves(spec.name, curves)
         else:
-            silent.append(f"{spec.name} ({spec.family}) keeps no learning curve.")
-    return Section(name, title, [*silent, *figures])
+            silent.append(spec.name)
+    if silent:
+        reasons.append(f"No learning curve is kept of {', '.join(silent)}: only networks have one.")
+    return Section(name, title, [*reasons, *figures])
 
 
 def tuning_section(run: Finished) -> Section:
@@ -108,7 +130,7 @@ def importance_section(run: Finished) -> Section:
     name, title = "importance", "Importances"
     parts: list[str | Table | Figure] = []
     for file in sorted(run.path.glob("importance/*.parquet")):
-        parts.append(_importance(file.stem, pl.read_parquet(file)))
+        parts.append(_importance(file.stem, pl.read_parquet(file), run.schema))
     if not parts:
         parts = ["Left out: no member of this run has importances; trees have them."]
     return Section(name, title, parts)
@@ -117,7 +139,11 @@ def importance_section(run: Finished) -> Section:
 def _curves(model: str, curves: list[tuple[int, list[dict[str, Any]]]]) -> list[Figure]:
     figures = []
     for value, what, reading in (
-        ("loss", "training loss", "Falls while the network learns."),
+        (
+            "loss",
+            "training loss",
+            "Falls while the network learns, and steps where training changes to its final loss.",
+        ),
         ("inner_r2", "R2 on inner blocks", "Rises while it learns something that holds."),
     ):
         data, rows = [], []
@@ -215,14 +241,14 @@ def _study(model: str, study: dict[str, Any]) -> list[str | Table | Figure]:
     return parts
 
 
-def _importance(model: str, table: pl.DataFrame) -> Figure:
+def _importance(model: str, table: pl.DataFrame, schema: Schema) -> Figure:
     shares = (
         table.group_by("variable", "group")
         .agg(pl.col("share").sum())
         .pivot("group", index="variable", values="share")
         .fill_null(0.0)
     )
-    groups = [g for g in table["group"].unique(maintain_order=True) if g in shares.columns]
+    groups = [variable.name for variable in schema.targets if variable.name in shares.columns]
     shares = shares.with_columns(mean=pl.mean_horizontal(groups)).sort(
         "mean", "variable", descending=[True, False]
     )
