@@ -20,6 +20,7 @@ from ensemble.correction import (
 )
 from ensemble.graph import BLEND, MEMBER, Graph, fit_graph
 from ensemble.moments import Array, Moments
+from ensemble.out_of_fold import time_blocks
 from features.folds import FoldPlan
 from features.store import BLOCK_ROWS, Store
 from features.tabular import TabularView
@@ -112,18 +113,31 @@ def _wins(
     learned: Correction,
     fold: int,
 ) -> NDArray[np.bool_]:
-    """Where the corrected blend has a smaller error on a fold that neither has seen."""
-    rows, n = plan.valid_rows(fold), len(graph.targets)
-    whole = [
-        (fold, slice(i, i + BLOCK_ROWS), rows[i : i + BLOCK_ROWS])
-        for i in range(0, len(rows), BLOCK_ROWS)
+    """Where the corrected blend is better on a fold that neither has seen.
+
+    By more than the difference's standard error over blocks of time, and by more than MARGIN.
+    """
+    rows, block_of_row = plan.valid_rows(fold), time_blocks(plan)
+    blocks = block_of_row[rows]
+    parts = [
+        (fold, at[i : i + BLOCK_ROWS], rows[at[i : i + BLOCK_ROWS]])
+        for at in (np.flatnonzero(blocks == block) for block in np.unique(blocks))
+        for i in range(0, len(at), BLOCK_ROWS)
     ]
-    before, after = np.zeros((2, n))
-    for predictions, blend, x, y in _blended(store, members, graph, whole):
-        before += (((y - blend) / learned.scaler.std) ** 2).sum(0)
+    n_blocks = int(block_of_row.max()) + 1
+    before, after = np.zeros((2, n_blocks, len(graph.targets)))
+    blended = _blended(store, members, graph, parts)
+    for (_, _, here), (predictions, blend, x, y) in zip(parts, blended, strict=True):
         corrected = learned.apply(blend, predictions, x)
-        after += (((y - corrected) / learned.scaler.std) ** 2).sum(0)
-    return after < (1 - MARGIN) * before
+        block = block_of_row[here[0]]
+        before[block] += (((y - blend) / learned.scaler.std) ** 2).sum(0)
+        after[block] += (((y - corrected) / learned.scaler.std) ** 2).sum(0)
+    gain = (before - after)[np.unique(blocks)]
+    total = gain.sum(0)
+    wins: NDArray[np.bool_] = (total > np.sqrt(len(gain)) * gain.std(0)) & (
+        total > MARGIN * before.sum(0)
+    )
+    return wins
 
 
 def _blended(

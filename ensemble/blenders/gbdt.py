@@ -54,7 +54,8 @@ class Boosters:
 
         def one(seen: list[int], text: str) -> NDArray[np.float64]:
             booster = lightgbm.Booster(model_str=text)
-            return np.asarray(booster.predict(features[:, seen], num_threads=1))
+            own = np.array(features[:, seen], order="C")
+            return np.asarray(booster.predict(own, num_threads=1))
 
         jobs = (delayed(one)(seen, text) for _, seen, text in self.models)
         found = Parallel(cpu_count(), prefer="threads")(jobs)
@@ -92,7 +93,9 @@ def _fit(rows: StackRows, target: int, seed: int) -> tuple[int, list[int], str]:
     import lightgbm
 
     seen = _features_of(rows, target)
-    data = lightgbm.Dataset(rows.features[:, seen], label=rows.residual[:, target])
+    data = lightgbm.Dataset(
+        np.array(rows.features[:, seen], order="C"), label=rows.residual[:, target]
+    )
     params = PARAMS | {"seed": seed}
     return target, seen, lightgbm.train(params, data, N_ROUNDS).model_to_string()
 
