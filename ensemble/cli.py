@@ -255,7 +255,9 @@ def report(
     """
     from ensemble.report import write_report
 
-    console.out.print(f"{write_report(run, out)} written", soft_wrap=True)
+    with console.progress() as shown:
+        file = write_report(run, out, shown)
+    console.out.print(f"{file} written", soft_wrap=True)
 
 
 @app.command()

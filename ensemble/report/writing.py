@@ -26,6 +26,7 @@ from ensemble.report.training import (
     weights_section,
 )
 from features.page import Section, write_page
+from models.cross_validation import Progress
 
 NO_OUTPUTS = (
     "Left out: the run has no stack/oof, the blend's honest outputs. 'climstack stack' on its"
@@ -48,7 +49,9 @@ class Collector(Protocol):
         """Take a block into account."""
 
 
-def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
+def write_report(
+    folder: str | Path, out: str | Path | None = None, progress: Progress | None = None
+) -> Path:
     """Write a finished run's report, a self-contained HTML page.
 
     Reads the held-out rows once, by blocks; memory does not grow with their number. A section whose
@@ -57,6 +60,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     Args:
         folder: the run's folder.
         out: the file; None takes ``report.html`` in the folder.
+        progress: called with (what, rows done, rows in all).
 
     Returns:
         The file.
@@ -73,7 +77,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         f" {run.plan.n_folds} folds of schema {run.schema.name}; {len(run.members)} members,"
         f" {minutes:.0f} minutes in all, climstack {facts['versions']['climstack']}."
     )
-    rows = {section.id: section for section in _from_rows(run)}
+    rows = {section.id: section for section in _from_rows(run, progress)}
     sections = [
         leaderboard_section(run),
         levels_section(run),
@@ -97,7 +101,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     return write_page(Path(out or run.path / "report.html"), title, lead, sections)
 
 
-def _from_rows(run: Finished) -> list[Section]:
+def _from_rows(run: Finished, progress: Progress | None) -> list[Section]:
     """Sections that need the rows themselves, all from one pass."""
     if not run.has_outputs:
         return [Section(name, title, [NO_OUTPUTS]) for name, title in FROM_ROWS]
@@ -120,9 +124,13 @@ def _from_rows(run: Finished) -> list[Section]:
     quality = Quality(run)
     collectors: list[Collector | None] = [distributions, extremes, places, water, quality]
     used = [collector for collector in collectors if collector is not None]
+    done, total = 0, int((run.plan.fold >= 0).sum())
     for block in run.blocks():
         for collector in used:
             collector.add(block)
+        done += len(block.rows)
+        if progress is not None:
+            progress("report", done, total)
     sections = [Section(name, t, [left_out[name]]) for name, t in FROM_ROWS if name in left_out]
     sections.append(quality.section())
     if distributions is not None:

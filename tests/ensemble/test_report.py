@@ -257,7 +257,9 @@ def test_the_command_writes_the_file(folder, tmp_path, monkeypatch, capsys):
         main()
     assert ended.value.code == 0
     assert out.is_file()
-    assert str(out) in capsys.readouterr().out.replace("\n", "")
+    said = capsys.readouterr()
+    assert f"{out} written" in said.out
+    assert "report: 384/384" in said.err
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
