@@ -240,17 +240,16 @@ def _accumulate(blocks: Iterable[Block], n_old: int) -> dict[tuple[int, int], _S
             left = slice(n_old, len(predictions) if n_old else None)
             n_samples, n_targets = truth.shape
             values = np.empty((n_targets, len(predictions) + 1, n_samples))
+            shift = np.empty((n_targets, len(predictions) + 1))
             for place, each in enumerate((*predictions, truth)):
-                values[:, place] = each.T
+                # Less the first row, while it is copied: near enough to the mean for a stable sum
+                # of squares, and a constant becomes zeros to the bit.
+                shift[:, place] = each[0]
+                np.subtract(each.T, each[0][:, None], out=values[:, place])
             mean = values.mean(-1)
-            values -= mean[..., None]
-            here = _Sums(
-                float(n_samples),
-                mean,
-                values[:, left] @ np.swapaxes(values, 1, 2),
-                truth.min(0),
-                truth.max(0),
-            )
+            products = values[:, left] @ np.swapaxes(values, 1, 2)
+            products -= n_samples * mean[:, left, None] * mean[:, None, :]
+            here = _Sums(float(n_samples), shift + mean, products, truth.min(0), truth.max(0))
             if (fold, block) in found:
                 found[fold, block].merge(here, left)
             else:

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Any
 
 from ensemble.experiment import Experiment, load_experiment
 from ensemble.graph import Graph
-from ensemble.leaderboard import Row, leaderboard, load_leaderboard, save_leaderboard
+from ensemble.interval_file import interval_file
+from ensemble.intervals import Intervals
+from ensemble.leaderboard import Row, compared, leaderboard, load_leaderboard, save_leaderboard
 from ensemble.out_of_fold import collect_moments
 from ensemble.planner import plan_run
-from ensemble.predict import predict
+from ensemble.predict import predict_blocks
 from ensemble.stack import (
     choose,
     evaluate,
@@ -192,6 +194,7 @@ class Run:
             chosen = choose(contenders, errors)
             rows = leaderboard(store.schema, members, contenders, errors, chosen)
             save_stack(self.path / "stack", store, plan, chosen, members, errors)
+            rows = compared(rows, store.data_hash, self.experiment.stack.compare)
             save_leaderboard(self.path, rows)
         if graph.read_bytes() != before:
             (self.path / "submission.parquet").unlink(missing_ok=True)
@@ -203,17 +206,31 @@ class Run:
         out: Path,
         source: str | Path | None = None,
         sample_submission: str | Path | None = None,
+        intervals: Path | None = None,
     ) -> Path:
-        """Predict the test rows with the stored graph and write the submission."""
+        """Predict the test rows with the stored graph; write the submission, and intervals."""
         with self.stage("submit"):
             test = self.test_store(source)
             graph = Graph.load(self.path / "stack" / "graph.json")
             own = self.experiment.data.sample_submission if source is None else None
             n_jobs = min(self.workers.values(), default=None)
-            blocks = predict(
-                graph, members, test, scratch=self.path, n_jobs=n_jobs, progress=self.progress
+            sample = sample_submission or own
+            learned = None if intervals is None else Intervals.load(self.path / "stack")
+            blocks = predict_blocks(
+                graph,
+                members,
+                test,
+                scratch=self.path,
+                heads=learned.heads if learned else (),
+                n_jobs=n_jobs,
+                progress=self.progress,
             )
-            write_submission(out, test.schema, test.sample_ids, blocks, sample_submission or own)
+            with (
+                interval_file(intervals, learned, graph, test, blocks, sample)
+                if intervals is not None and learned is not None
+                else nullcontext(block.outputs for block in blocks)
+            ) as outputs:
+                write_submission(out, test.schema, test.sample_ids, outputs, sample)
         return out
 
     @contextmanager
@@ -349,6 +366,7 @@ def submit_run(
     test: str | Path | None = None,
     sample_submission: str | Path | None = None,
     progress: Progress | None = None,
+    intervals: str | Path | None = None,
 ) -> Path:
     """Write a finished run's submission for its test data, or for other rows of its schema.
 
@@ -359,6 +377,7 @@ def submit_run(
         sample_submission: file whose ids and row order to take; None takes the experiment's for
             its own test data, and the rows' own order for other data.
         progress: called with (what, done, total).
+        intervals: ``.parquet`` file for the ends of each row's and target's interval, if wanted.
 
     Raises:
         ClimstackError: the run has no leaderboard, cells are missing or other than the blend's, or
@@ -371,7 +390,8 @@ def submit_run(
         store = run.train_store()
         plan = run.plan(store)
         members = [read_member(store, plan, spec, run.cells) for spec in experiment.models]
-        return run.submit(members, Path(out), test, sample_submission)
+        ends = None if intervals is None else Path(intervals)
+        return run.submit(members, Path(out), test, sample_submission, ends)
 
 
 def _circumstances() -> dict[str, Any]:

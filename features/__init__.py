@@ -15,8 +15,9 @@ if TYPE_CHECKING:
         random_rows,
         time_blocks,
     )
-    from features.metrics import bias, leap_score, mae, r2_score, rmse
+    from features.metrics import bias, crps, leap_score, mae, r2_score, rmse
     from features.readers import convert
+    from features.regimes import regime_masks
     from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
     from features.store import Store
     from features.tabular import TabularView
@@ -38,6 +39,7 @@ __all__ = [
     "check_file",
     "column_blocks",
     "convert",
+    "crps",
     "forward_chaining",
     "groups",
     "leap_score",
@@ -45,6 +47,7 @@ __all__ = [
     "mae",
     "r2_score",
     "random_rows",
+    "regime_masks",
     "rmse",
     "time_blocks",
 ]
