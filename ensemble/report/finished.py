@@ -111,7 +111,7 @@ class Finished:
 
     @cached_property
     def board(self) -> list[Row]:
-        """The leaderboard, best honest score first."""
+        """The leaderboard, best honest score first; rows of other runs have a ``run``."""
         return load_leaderboard(self.path)
 
     @cached_property
@@ -125,13 +125,17 @@ class Finished:
     @property
     def members(self) -> list[str]:
         """Names of the base learners, best first."""
-        return [row["model"] for row in self.board if not row["blend"]]
+        return [row["model"] for row in self._own if not row["blend"]]
 
     @cached_property
     def best_blend(self) -> Row | None:
         """The chosen row if it blends several members, else the best that does."""
-        blends = [row for row in self.board if row["blend"]]
+        blends = [row for row in self._own if row["blend"]]
         return self.chosen if self.chosen["blend"] else next(iter(blends), None)
+
+    @property
+    def _own(self) -> list[Row]:
+        return [row for row in self.board if "run" not in row]
 
     @cached_property
     def store(self) -> Store:

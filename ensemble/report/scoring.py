@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,9 @@ def leaderboard_section(run: Finished) -> Section:
         " Honest means that no row helped to choose the weights that scored it. The in-sample"
         " score, with weights learned from all rows, is optimistic and never stands alone."
     )
-    fold_names = [f"fold {fold}" for fold in range(len(rows[0]["score_per_fold"]))]
-    head = [
-        "model", "used", "honest", "low", "high", "in-sample", "gain", "gain low", "gain high",
-        *fold_names, "targets not blended", "CPU s",
-    ]  # fmt: skip
-    board = Table(head, [_board_row(row) for row in rows], "Sort by a click on a column's head.")
+    board = Table(
+        *_board(rows), f"Sort by a click on a column's head; intervals are those of {LEVEL:.0%}."
+    )
     marks = {
         "type": "scatter",
         "mode": "markers",
@@ -238,17 +236,45 @@ def worst_targets(run: Finished, scores: Scores) -> Table:
     return Table(head, rows, f"The {len(rows)} modelled targets with the lowest honest R2")
 
 
-def _board_row(row: Row) -> list[Cell]:
-    gain = [
-        f"{round(row[key], 4) + 0.0:+.4f}" if row["blend"] else None  # + 0.0: no "-0.0000"
-        for key in ("gain", "gain_low", "gain_high")
-    ]
-    numbers = [f"{row[key]:.4f}" for key in ("score", "ci_low", "ci_high", "in_sample")]
-    folds = [f"{score:.4f}" for score in row["score_per_fold"]]
-    return [
-        row["model"], bool(row["chosen"]), *numbers, *gain, *folds, row["targets_fallen_back"],
-        f"{row['seconds']:.0f}",
+def _board(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell]]]:
+    """Head and rows of the leaderboard's table."""
+    n_folds = max(len(row["score_per_fold"]) for row in rows)
+    head = [
+        "model", "used", "honest", "interval", "in-sample", "gain on best member", "its interval",
+        "gain on plain mean", *(f"fold {fold}" for fold in range(n_folds)), "targets on a constant",
+        "targets of one member", "CPU s", "peak MB",
     ]  # fmt: skip
+    table: list[list[Cell]] = []
+    for row in rows:
+        folds = [f"{score:.4f}" for score in row["score_per_fold"]]
+        blend = row["blend"]
+        table.append(
+            [
+                row["model"],
+                bool(row["chosen"]),
+                f"{row['score']:.4f}",
+                _range(f"{row['ci_low']:.4f}", f"{row['ci_high']:.4f}"),
+                f"{row['in_sample']:.4f}",
+                _signed(row["gain"]) if blend else None,
+                _range(_signed(row["gain_low"]), _signed(row["gain_high"])) if blend else None,
+                _signed(row["mean_gain"]) if "mean_gain" in row else None,
+                *folds,
+                *[None] * (n_folds - len(folds)),
+                row["targets_fallen_back"],
+                row["targets_of_member"],
+                f"{row['seconds']:.0f}",
+                row["peak_memory_mb"],
+            ]
+        )
+    return head, table
+
+
+def _range(low: str, high: str) -> str:
+    return f"{low} to {high}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 4) + 0.0:+.4f}"  # + 0.0: no "-0.0000"
 
 
 def _line(place: int, name: str, x: Array, strong: bool) -> dict[str, Any]:
