@@ -122,8 +122,8 @@ def levels_section(run: Finished) -> Section:
         )
     lead = (
         "The thick line is what the submission uses. R2 below -0.2 is drawn at -0.2; the tables"
-        " have the values. Levels stand at even steps, so pressures do not."
-    )
+        " have the values."
+    ) + (" Levels stand at even steps, so pressures do not." if run.levels else "")
     return Section(name, title, [lead, *figures])
 
 

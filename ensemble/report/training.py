@@ -38,6 +38,8 @@ def weights_section(run: Finished) -> Section:
         "A target is given the blend; the best member, where the blend is honestly no better; or a"
         " safe constant, the mean or zero, where no member predicts it."
     )
+    if run.graph.correction is not None:
+        lead += f" A second stage, {run.graph.correction.blender}, then corrects the weighted sum."
     return Section(name, title, [lead, counts, *figures])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble import open_run
+from ensemble import open_run, run_experiment
 from ensemble.cli import main
 from ensemble.experiment import experiment_from_table
 from ensemble.held_out import HeldOut
@@ -21,9 +21,10 @@ from ensemble.report.extremes import Extremes
 from ensemble.report.finished import Finished
 from ensemble.report.latitudes import Latitudes
 from ensemble.uncertainty import fit_uncertainty
-from features import ClimstackError, Store, r2_score
+from features import ClimstackError, Store, load_schema, r2_score, schemas
 from features.files import write_json
 from features.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
+from features.store import StoreWriter
 from models import CellStore, cross_validate
 from models.importance import importance
 from models.member import read_member
@@ -41,6 +42,21 @@ STUDY = {
     "claim": {"defaults": 0.30, "tuned": 0.34}, "unseen": {"defaults": 0.31, "tuned": 0.33},
     "minutes": 0.1, "kept": "tuned", "importances": {"num_leaves": 1.0},
 }  # fmt: skip
+
+TOY = """
+from features.schema import Schema, Variable
+
+SCHEMA = Schema(
+    "toy",
+    (
+        Variable("state", "K", "input", 3),
+        Variable("sun", "W/m2", "input"),
+        Variable("warmth", "K/s", "target", 3, unscored_levels=1),
+        Variable("flux", "W/m2", "target"),
+    ),
+    4,
+)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -254,6 +270,29 @@ def test_nothing_is_left_out_where_a_run_has_everything(full_page):
     assert "-10 to 0" in section(text, "latitude")
     assert "other: best" in section(text, "leaderboard")
     assert "other: best" not in section(text, "levels")
+
+
+def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.setattr(schemas, "__path__", [*schemas.__path__, str(tmp_path)])
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 4))
+    y = np.stack([0 * x[:, 0], 2 * x[:, 1] + 0.1, x[:, 2] - x[:, 3], x[:, 3]], axis=1)
+    with StoreWriter(tmp_path / "rows", load_schema("toy"), True, 4) as writer:
+        writer.append([f"row_{i}" for i in range(len(x))], x, y)
+        writer.close([])
+    table = {
+        "name": "toy",
+        "data": {"train": str(tmp_path / "rows"), "schema": "toy"},
+        "folds": {"n_folds": 3},
+        "models": [{"family": "ridge"}],
+    }
+    run_experiment(experiment_from_table(table, tmp_path), tmp_path / "runs")
+    text = words(write_report(tmp_path / "runs" / "toy"))
+    assert "the schema toy lacks state_ps" in section(text, "budget")
+    assert "the run has one member" in section(text, "gain")
+    assert "<h3>warmth</h3>" in section(text, "levels")
+    assert "pressures" not in section(text, "levels")
 
 
 def test_the_command_writes_the_file(folder, tmp_path, monkeypatch, capsys):
