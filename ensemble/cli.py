@@ -248,6 +248,24 @@ def leaderboard(
 
 
 @app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="By default report.html in the run.")
+    ] = None,
+) -> None:
+    """Write a finished run's report: one HTML file that needs nothing else.
+
+    Example: climstack report runs/demo --out demo.html
+    """
+    from ensemble.report import write_report
+
+    with console.progress() as shown:
+        file = write_report(run, out, shown)
+    console.out.print(f"{file} written", soft_wrap=True)
+
+
+@app.command()
 def submit(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="FILE.parquet or FILE.csv")],
