@@ -70,7 +70,7 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
             f" ({chosen['best_member']})."
         )
     console.out.print(f"Score of the submission on the generated test set: {result.test_score:.4f}")
-    for name in ("submission.parquet", "leaderboard.json", "stack/graph.json", "run.json"):
+    for name in ("report.html", "submission.parquet", "leaderboard.json", "stack/graph.json"):
         console.out.print(f"  {result.folder / name}", soft_wrap=True)
 
 
@@ -138,7 +138,7 @@ def run(
     ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Folds, all models, stack, leaderboard, submission; a rerun resumes.
+    """Folds, all models, stack, leaderboard, report, submission; a rerun resumes.
 
     Example: climstack run configs/leap_real.toml --dry-run
     """
