@@ -12,6 +12,8 @@ cross-fitted; a quarter, a half and all of the rows show that the cost is a stra
 import argparse
 import contextlib
 import io
+import multiprocessing
+import os
 import resource
 import shutil
 import tempfile
@@ -46,18 +48,29 @@ def write_members(folder, n_rows, n_targets, n_members, seed=0):
             maps[i][here] = 0.9 * truth + 0.3 * shared + skill[i] * own
     for each in maps:
         each.flush()
+    del maps
+    os.sync()
     return [folder / f"{name}.npy" for name in names]
 
 
-def stream(files, n_rows):
-    """Blocks of rows from disk, each in one fold and one block of time."""
-    *members, truth = (np.load(file, mmap_mode="r") for file in files)
+def stream(files, n_rows, n_targets):
+    """Blocks of rows read from disk, each in one fold and one block of time."""
     edges = np.linspace(0, n_rows, N_BLOCKS + 1).astype(int)
-    for block in range(N_BLOCKS):
-        for start in range(edges[block], edges[block + 1], BLOCK_ROWS):
-            here = slice(start, min(start + BLOCK_ROWS, edges[block + 1]))
-            fold = block * N_FOLDS // N_BLOCKS
-            yield fold, block, [member[here] for member in members], truth[here]
+    with contextlib.ExitStack() as opened:
+        handles = [opened.enter_context(file.open("rb")) for file in files]
+        for handle in handles:  # the pages that writing left in memory are dropped
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            version = np.lib.format.read_magic(handle)
+            assert version == (1, 0)
+            np.lib.format.read_array_header_1_0(handle)
+        for block in range(N_BLOCKS):
+            for start in range(edges[block], edges[block + 1], BLOCK_ROWS):
+                n = min(BLOCK_ROWS, edges[block + 1] - start)
+                read = [
+                    np.fromfile(handle, np.float64, n * n_targets).reshape(n, n_targets)
+                    for handle in handles
+                ]
+                yield block * N_FOLDS // N_BLOCKS, block, read[:-1], read[-1]
 
 
 def cross_fitted(moments, candidate, groups):
@@ -73,13 +86,19 @@ def cross_fitted(moments, candidate, groups):
 def scale(n_rows, n_targets=40, n_members=12):
     folder = Path(tempfile.mkdtemp(prefix="bench_stack."))
     try:
-        files = write_members(folder, n_rows, n_targets, n_members)
+        # In a process of its own, so that what it maps does not count.
+        writer = multiprocessing.Process(
+            target=write_members, args=(folder, n_rows, n_targets, n_members)
+        )
+        writer.start()
+        writer.join()
+        files = [*(folder / f"member-{i}.npy" for i in range(n_members)), folder / "truth.npy"]
         size = sum(file.stat().st_size for file in files) / 1e9
         print(f"{n_rows} rows x {n_targets} targets x {n_members} members, {size:.1f} GB on disk")
         points = []
         for share in (0.125, 0.25, 0.5, 0.75, 1.0):
             some, start = int(share * n_rows), time.perf_counter()
-            moments = Moments.of_blocks(stream(files, some))
+            moments = Moments.of_blocks(stream(files, some, n_targets))
             points.append((some, time.perf_counter() - start))
             print(f"pass over {some} rows: {points[-1][1]:.1f} s", flush=True)
         slope = np.array([seconds / rows for rows, seconds in points]) * 1e6
@@ -93,13 +112,12 @@ def scale(n_rows, n_targets=40, n_members=12):
             seconds = time.perf_counter() - before
             print(f"  {candidate.name:<26} honest R2 {1 - error:.4f}  {seconds:.2f} s")
         print(f"all linear blends, cross-fitted: {time.perf_counter() - start:.1f} s")
-        start = time.perf_counter()
         grown = Moments.of_blocks(
-            (f, b, p[:-1], t) for f, b, p, t in stream(files, n_rows // 4)
-        ).grown(stream(files, n_rows // 4))
+            (f, b, p[:-1], t) for f, b, p, t in stream(files, n_rows // 4, n_targets)
+        ).grown(stream(files, n_rows // 4, n_targets))
         assert grown.n_members == n_members
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"peak memory {peak:.0f} MB (mapped pages of the files count)")
+        print(f"peak memory {peak:.0f} MB")
         plot(points)
     finally:
         shutil.rmtree(folder)
@@ -126,49 +144,33 @@ def mean_squared_error(y_true, y_pred):
     return float(((y_true - y_pred) ** 2).mean())
 
 
-def peers(n_rows=100_000, n_targets=8, n_members=12):
+def r2_of(weights, members, truth):
+    """Mean R2 over targets of the blends, offset left out."""
+    found = []
+    for target in range(truth.shape[1]):
+        rows = np.stack([member[:, target] for member in members], axis=1)
+        residual = truth[:, target] - rows @ weights[:, target]
+        found.append(1 - residual.var() / truth[:, target].var())
+    return float(np.mean(found))
+
+
+def nnls_on_rows(members, truth):
+    """The obvious loop."""
+    found = []
+    for target in range(truth.shape[1]):
+        rows = np.stack([member[:, target] for member in members], axis=1)
+        y = truth[:, target]
+        found.append(nnls(rows - rows.mean(0), y - y.mean())[0])
+    return np.stack(found, axis=1)
+
+
+def climb(members, truth):
+    """Mean R2 of the blends of hillclimbers, with its own settings and negative weights."""
     import pandas
     from hillclimbers import climb_hill
 
-    folder = Path(tempfile.mkdtemp(prefix="bench_stack."))
-    try:
-        files = write_members(folder, n_rows, n_targets, n_members)
-        *members, truth = (np.load(file) for file in files)
-    finally:
-        shutil.rmtree(folder)
-
-    def blocks():
-        for start in range(0, n_rows, BLOCK_ROWS):
-            here = slice(start, start + BLOCK_ROWS)
-            yield 0, 0, [member[here] for member in members], truth[here]
-
-    groups = [str(target) for target in range(n_targets)]
-    seconds: dict[str, list[float]] = {}
-    scores: dict[str, float] = {}
-
-    def timed(name, function):
-        start = time.perf_counter()
-        result = function()
-        seconds.setdefault(name, []).append(time.perf_counter() - start)
-        return result
-
-    def r2(weights):
-        found = []
-        for target in range(n_targets):
-            rows = np.stack([member[:, target] for member in members], axis=1)
-            residual = truth[:, target] - rows @ weights[:, target]
-            found.append(1 - residual.var() / truth[:, target].var())
-        return float(np.mean(found))
-
-    def nnls_loop():
-        found = []
-        for target in range(n_targets):
-            rows = np.stack([member[:, target] for member in members], axis=1)
-            y = truth[:, target]
-            found.append(nnls(rows - rows.mean(0), y - y.mean())[0])
-        return np.stack(found, axis=1)
-
-    def hill(target):
+    found = []
+    for target in range(truth.shape[1]):
         table = pandas.DataFrame({str(i): m[:, target] for i, m in enumerate(members)})
         with contextlib.redirect_stdout(io.StringIO()):
             _, blend = climb_hill(
@@ -182,20 +184,46 @@ def peers(n_rows=100_000, n_targets=8, n_members=12):
                 plot_hill=False,
                 return_oof_preds=True,
             )
-        return 1 - ((truth[:, target] - blend) ** 2).mean() / truth[:, target].var()
+        error = ((truth[:, target] - blend) ** 2).mean()
+        found.append(1 - error / truth[:, target].var())
+    return float(np.mean(found))
 
-    for _ in range(3):
-        moments = timed("pass", lambda: Moments.of_blocks(blocks()))
+
+def timed(seconds, name, function, *arguments):
+    start = time.perf_counter()
+    result = function(*arguments)
+    seconds.setdefault(name, []).append(time.perf_counter() - start)
+    return result
+
+
+def peers(n_rows=100_000, n_targets=8, n_members=12, rounds=5):
+    folder = Path(tempfile.mkdtemp(prefix="bench_stack."))
+    try:
+        files = write_members(folder, n_rows, n_targets, n_members)
+        *members, truth = (np.load(file) for file in files)
+    finally:
+        shutil.rmtree(folder)
+
+    def one_pass():
+        return Moments.of_blocks(
+            (0, 0, [member[i : i + BLOCK_ROWS] for member in members], truth[i : i + BLOCK_ROWS])
+            for i in range(0, n_rows, BLOCK_ROWS)
+        )
+
+    groups = [str(target) for target in range(n_targets)]
+    seconds, scores = {}, {}
+    for _ in range(rounds):
+        moments = timed(seconds, "pass", one_pass)
         for name in ("nnls", "hill_climb_signed"):
             solve = Candidate(name, "target").weights
-            scores[name] = r2(timed(name, lambda solve=solve: solve(moments, groups))[0])
-        scores["scipy nnls on rows"] = r2(timed("scipy nnls on rows", nnls_loop))
-    scores["hillclimbers"] = float(
-        np.mean([timed("hillclimbers", lambda t=t: hill(t)) for t in range(n_targets)])
-    )
-    seconds["hillclimbers"] = [sum(seconds["hillclimbers"])]
+            weights, _ = timed(seconds, name, solve, moments, groups)
+            scores[name] = r2_of(weights, members, truth)
+        weights = timed(seconds, "scipy nnls on rows", nnls_on_rows, members, truth)
+        scores["scipy nnls on rows"] = r2_of(weights, members, truth)
+    scores["hillclimbers"] = timed(seconds, "hillclimbers", climb, members, truth)
     middle = {name: float(np.median(values)) for name, values in seconds.items()}
-    print(f"{n_rows} rows x {n_targets} targets x {n_members} members, medians of 3 (climbers: 1)")
+    print(f"{n_rows} rows x {n_targets} targets x {n_members} members")
+    print(f"medians of {rounds} rounds, hillclimbers once")
     for name, value in middle.items():
         score = f"  R2 {scores[name]:.5f}" if name in scores else ""
         print(f"  {name:<20} {value:9.4f} s{score}")

@@ -13,10 +13,11 @@ from ensemble.held_out import HeldOut
 from ensemble.intervals import Intervals
 from ensemble.leaderboard import leaderboard, load_leaderboard
 from ensemble.out_of_fold import collect_moments
-from ensemble.pipeline import Run, open_run, run_experiment, submit_run
+from ensemble.pipeline import open_run, run_experiment, submit_run
 from ensemble.planner import plan_run
 from ensemble.predict import predict
 from ensemble.regime_errors import write_errors
+from ensemble.run import Run
 from ensemble.stack import choose, evaluate, fit_contenders
 from ensemble.submission import read_weights, score_files, write_submission
 from ensemble.tune import tune_model

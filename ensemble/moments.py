@@ -249,7 +249,8 @@ def _accumulate(blocks: Iterable[Block], n_old: int) -> dict[tuple[int, int], _S
             mean = values.mean(-1)
             products = values[:, left] @ np.swapaxes(values, 1, 2)
             products -= n_samples * mean[:, left, None] * mean[:, None, :]
-            here = _Sums(float(n_samples), shift + mean, products, truth.min(0), truth.max(0))
+            columns = np.ascontiguousarray(truth.T)  # along which the extremes are found faster
+            here = _Sums(float(n_samples), shift + mean, products, columns.min(-1), columns.max(-1))
             if (fold, block) in found:
                 found[fold, block].merge(here, left)
             else:

@@ -1,4 +1,4 @@
-"""Test predictions: the mean over a member's fold models, streamed through scratch files."""
+"""Test predictions: the mean over a member's fold models, or a refit, through scratch files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -65,6 +66,7 @@ def predict_blocks(
     *,
     scratch: Path,
     heads: Sequence[str] = (),
+    refits: Mapping[str, Member] = MappingProxyType({}),
     n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Predicted]:
@@ -78,6 +80,7 @@ def predict_blocks(
         store: inputs to predict.
         scratch: folder for temporary files; they are gone at the end.
         heads: members whose confidence heads are asked for expected errors.
+        refits: members with one fit on all rows, which predict in place of their folds' models.
         n_jobs: worker processes of per-target families; None takes one per core.
         progress: called with (what, done, total) after each member's fold.
 
@@ -90,7 +93,6 @@ def predict_blocks(
     """
     by_name = _checked(graph, members, store)
     used = members_used(graph)
-    needed = _with_bases(used, by_name)
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
     try:
@@ -98,18 +100,22 @@ def predict_blocks(
         means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
         errors = {name: scratch_array(folder / f"error-{name}.npy", "<f8", shape) for name in heads}
         n_folds = len(members[0].cells)
-        for fold in range(n_folds):
-            done: dict[str, Path] = {}
-            for name in needed:
-                done[name] = _predict_fold(
-                    by_name[name], fold, store, folder, done, n_jobs or cpu_count(), name in errors
-                )
-                if name in means:
-                    means[name] += np.load(done[name], mmap_mode="r") / n_folds
+        by_folds = _with_bases([name for name in used if name not in refits], by_name)
+        jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
+        jobs += [(refits[name], 0, 1) for name in used if name in refits]
+        done: dict[str, Path] = {}
+        for member, fold, n_models in jobs:
+            name = member.spec.name
+            done[name] = _predict_fold(
+                member, fold, store, folder, done, n_jobs or cpu_count(), name in errors
+            )
+            # A refitted member that others build on stands among the folds, too, for them alone.
+            if name in means and (name not in refits or n_models == 1):
+                means[name] += np.load(done[name], mmap_mode="r") / n_models
                 if name in errors:
-                    errors[name] += np.load(_head_file(done[name]), mmap_mode="r") / n_folds
-                if progress is not None:
-                    progress(f"predict {name}", fold + 1, n_folds)
+                    errors[name] += np.load(_head_file(done[name]), mmap_mode="r") / n_models
+            if progress is not None:
+                progress(f"predict {name}", fold + 1, n_models)
         for start in range(0, len(store), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
