@@ -230,16 +230,21 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
 
 
 @app.command()
-def leaderboard(run: RunFolder, as_json: AsJson = False) -> None:
+def leaderboard(
+    run: RunFolder,
+    sort: Annotated[str, typer.Option(help="Column to sort by.")] = "honest",
+    by: Annotated[str, typer.Option(help="fold or group: their scores instead.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Show a run's leaderboard.
 
-    Example: climstack leaderboard runs/demo --json
+    Example: climstack leaderboard runs/demo --by group --sort model
     """
     rows = load_leaderboard(run)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
-        console.show_leaderboard(rows)
+        console.show_leaderboard(rows, sort, by)
 
 
 @app.command()
