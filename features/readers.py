@@ -23,7 +23,7 @@ from features.errors import ClimstackError, closest
 from features.ids import shown
 from features.schema import Schema
 
-CSV_BLOCK_BYTES = 1 << 25
+CSV_BLOCK_BYTES = 1 << 24
 PARQUET_BLOCK_ROWS = 8192
 SUFFIXES = (".csv", ".gz", ".zip", ".parquet")
 CUT = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
