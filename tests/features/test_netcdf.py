@@ -245,6 +245,32 @@ def test_broken_pairs_are_refused_or_skipped(name, broken, schema, tmp_path):
     assert made.sources[0]["skipped"][0].startswith(str(broken))
 
 
+def test_the_command_names_what_it_left_out(broken, tmp_path, monkeypatch, capsys):
+    from ensemble import cli
+
+    cut(broken / f"E3SM-MMF.mli.{STAMPS[2]}.nc", -8)
+
+    def command(*more: str) -> int:
+        words = ["data", "convert", str(broken), "--out", str(tmp_path / "store"), *more]
+        monkeypatch.setattr("sys.argv", ["climstack", *words, "--grid-columns", str(N_GRID)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return int(caught.value.code or 0)
+
+    assert command("--schema", "v2_rh_mc") == 1
+    assert "is cut off" in capsys.readouterr().err
+    assert command("--broken", "sometimes") == 1
+    assert "give refuse or skip, not 'sometimes'" in capsys.readouterr().err
+    assert command("--schema", "v2_rh_mc", "--broken", "skip", "--memory-limit", "400MB") == 0
+    printed = capsys.readouterr()
+    assert "store: 80 rows, data hash" in printed.out
+    assert "imputed: 60 values in cam_in_SNOWHICE" in printed.out
+    lines = printed.err.splitlines()
+    assert lines[0].startswith("convert: 0.00/0.00 GB, ")
+    assert lines[-1].startswith("warning: left out: ")
+    assert f"mli.{STAMPS[2]}.nc is cut off" in lines[-1]
+
+
 def test_a_bad_value_is_named_with_its_file_row_and_column(broken, schema, tmp_path):
     path = broken / f"E3SM-MMF.mli.{STAMPS[2]}.nc"
     with netCDF4.Dataset(path, "a") as data:
