@@ -8,7 +8,6 @@ Usage: python benchmarks/bench_data.py [--gigabytes 4] [--folder /tmp]
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -66,16 +65,37 @@ print(rows / (time.perf_counter() - start))
 """
 
 
-def apart(code: str, *arguments: object) -> tuple[float, int, str]:
-    """Wall seconds, peak memory in MB and output of a piece of code in a process of its own."""
+FIT = """
+import sys, time
+from pathlib import Path
+from features import Store, time_blocks
+from models import CellStore, ModelSpec, cross_validate
+store, folder = Store(sys.argv[1]), Path(sys.argv[2])
+params = {
+    "ridge": {},
+    "lightgbm": {"n_rounds": 20, "early_stopping_rounds": 0},
+    "convnext1d": {"preset": "tiny", "epochs": 1},
+}[sys.argv[3]]
+plan = time_blocks(store.time, 5, 1)
+targets = store.schema.modelled_targets[:: 146 if sys.argv[3] == "lightgbm" else 1]
+spec, start = ModelSpec("m", sys.argv[3], params), time.perf_counter()
+cross_validate(store, plan, spec, CellStore(folder), targets=targets, folds=[0], n_jobs=1)
+print(len(plan.train_rows(0)) / (time.perf_counter() - start))
+"""
+PEAK = """
+with open("/proc/self/status") as status:
+    print(next(line for line in status if line.startswith("VmHWM")).split()[1])
+"""
+
+
+def apart(code: str, *arguments: object) -> tuple[float, int, float]:
+    """Wall seconds, peak memory in MB, and the number that the code prints, of a process."""
     start = time.perf_counter()
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"a measured process failed with status {status}")
-    return time.perf_counter() - start, usage.ru_maxrss // 1024, said
+    command = [sys.executable, "-c", code + PEAK, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    *said, peak = done.stdout.split()
+    number = float(said[-1]) if said else float("nan")
+    return time.perf_counter() - start, int(peak) // 1024, number
 
 
 class Rows:
@@ -136,13 +156,16 @@ def main() -> None:
         print(f"  ratio {ours / polars:.2f} (median of {ROUNDS}, alternating)")
         print(f"  182 GB would take {182 / size * ours / 60:.0f} minutes", flush=True)
         remove(csv)
-        plain = statistics.median(float(apart(SEQUENTIAL, store)[2]) for _ in range(ROUNDS))
+        plain = statistics.median(apart(SEQUENTIAL, store)[2] for _ in range(ROUNDS))
         print(f"plain sequential read of the store's files: {plain:.0f} rows/s")
         for name in ("blocks", "shuffled", "random"):
             found = [apart(READ, store, name) for _ in range(ROUNDS)]
-            speed = statistics.median(float(said) for _, _, said in found)
+            speed = statistics.median(number for _, _, number in found)
             peak = max(memory for _, memory, _ in found)
             print(f"{name}: {speed:.0f} rows/s, {speed / plain:.2f} of that, peak {peak} MB")
+        for name in ("ridge", "lightgbm", "convnext1d"):
+            seconds, peak, speed = apart(FIT, store, folder / name, name)
+            print(f"a fold of {name}: {seconds:.0f} s, {speed:.0f} rows/s, peak {peak} MB")
 
 
 if __name__ == "__main__":
