@@ -169,7 +169,7 @@ class TableFile:
 
     def _parse(self, block: bytes, types: dict[str, Any], first_row: int) -> pl.DataFrame:
         try:
-            # In one chunk: whatever is done to hundreds of columns in many takes several times as long.
+            # In one chunk: turning hundreds of columns in many takes several times as long.
             return pl.read_csv(block, has_header=False, schema=types).rechunk()
         except (Exception, pl.exceptions.PanicException) as error:
             raise ClimstackError(
