@@ -17,7 +17,8 @@ if TYPE_CHECKING:
         time_blocks,
     )
     from features.grid import Grid
-    from features.metrics import bias, leap_score, mae, r2_score, rmse
+    from features.metrics import bias, crps, leap_score, mae, r2_score, rmse
+    from features.regimes import regime_masks
     from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
     from features.store import Store
     from features.tabular import TabularView
@@ -40,6 +41,7 @@ __all__ = [
     "check_file",
     "column_blocks",
     "convert",
+    "crps",
     "forward_chaining",
     "groups",
     "leap_score",
@@ -47,6 +49,7 @@ __all__ = [
     "mae",
     "r2_score",
     "random_rows",
+    "regime_masks",
     "rmse",
     "time_blocks",
 ]
