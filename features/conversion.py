@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from features.errors import ClimstackError
-from features.files import exclusive_lock, read_json, write_json
+from features.files import content_hash, exclusive_lock, read_json, write_json
 from features.grid import Grid
 from features.ids import IdCheck, check_unique
 from features.missing import Repair
@@ -95,10 +95,11 @@ def convert(
         except ClimstackError:
             work.keep_whole_sources()
             raise
-        # From here on the folder is a whole store, under another name.
-        for leftover in (*partial.glob(f"*/{RECORD}"), partial / PLAN, partial / LOCK):
+        # From here on the folder is a whole store under another name; the plan stays to the end.
+        for leftover in (*partial.glob(f"*/{RECORD}"), partial / LOCK):
             leftover.unlink()
         partial.rename(out)
+        (out / PLAN).unlink()
     return Store(out)
 
 
@@ -137,10 +138,16 @@ class _Conversion:
     def run(self, grid: Grid | None) -> None:
         """Fill the folder and seal it."""
         has_targets = self.sources[0].has_targets
-        same = self._same_sources(has_targets)
+        plan = {
+            "schema": self.schema.name, "has_targets": has_targets, "grid_columns": self.width,
+            "broken": self.broken, "grid": None if grid is None else content_hash(grid.to_table()),
+            "sources": [source.facts for source in self.sources],
+        }  # fmt: skip
+        same = self._same_sources(plan)
         if same == len(self.sources) and is_sealed(_read(self.folder / "manifest.json")):
             return  # it was killed between sealing and renaming
         parts = self._parts_to_keep(same)
+        write_json(self.folder / PLAN, seal(plan))  # only now: no part of another plan is left
         with StoreWriter(self.folder, self.schema, has_targets, self.width) as writer:
             for record in parts:
                 index = pl.read_parquet(self.folder / record["name"] / "index.parquet")
@@ -177,18 +184,13 @@ class _Conversion:
         if not kept:
             shutil.rmtree(self.folder)
 
-    def _same_sources(self, has_targets: bool) -> int:
+    def _same_sources(self, plan: dict[str, Any]) -> int:
         """So many leading sources are what they were when the folder was begun."""
-        plan = {
-            "schema": self.schema.name, "has_targets": has_targets, "grid_columns": self.width,
-            "broken": self.broken, "sources": [source.facts for source in self.sources],
-        }  # fmt: skip
         before, same = _read(self.folder / PLAN), 0
-        if is_sealed(before) and all(before[k] == v for k, v in plan.items() if k != "sources"):
-            old, new = before["sources"], [source.facts for source in self.sources]
+        if is_sealed(before) and all(before.get(k) == v for k, v in plan.items() if k != "sources"):
+            old, new = before["sources"], plan["sources"]
             if len(old) == len(new):
                 same = next((i for i in range(len(new)) if old[i] != new[i]), len(new))
-        write_json(self.folder / PLAN, seal(plan))
         return same
 
     def _parts_to_keep(self, same: int) -> list[dict[str, Any]]:
