@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from features import FoldPlan, Schema, Store, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
+
+if TYPE_CHECKING:
+    from tests.browser import OpenPage
 
 N_TIMESTEPS, N_COLUMNS = 24, 16
 
@@ -52,3 +57,12 @@ def real_folder() -> Path:
     if "CLIMSTACK_REAL_DATA" not in os.environ:
         pytest.skip("CLIMSTACK_REAL_DATA is not set")
     return Path(os.environ["CLIMSTACK_REAL_DATA"])
+
+
+@pytest.fixture(scope="session")
+def open_page() -> Iterator[OpenPage]:
+    """Opens a page in headless Chromium; tests that use it carry the marker ``browser``."""
+    from tests.browser import chromium
+
+    with chromium() as opened:
+        yield opened
