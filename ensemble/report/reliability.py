@@ -14,9 +14,9 @@ LOWEST = -1.0  # of a target's R2 in a mean: one hopeless target must not hide t
 def regimes_section(run: Finished) -> Section:
     """R2 of each kind of target in each regime, the chosen blend and its best member."""
     name, title = "regimes", "Errors by regime"
-    table = run.table("errors.parquet")
+    table = run.table("stack/errors.parquet")
     if table is None:
-        return Section(name, title, ["Left out: the run has no errors.parquet."])
+        return Section(name, title, ["Left out: the run has no stack/errors.parquet."])
     shown = [model for model in ("blend", *run.members[:1]) if (table["model"] == model).any()]
     means = table.group_by("model", "group", "kind", "regime", maintain_order=True).agg(
         targets=pl.len(),
@@ -25,8 +25,8 @@ def regimes_section(run: Finished) -> Section:
     )
     lead = (
         "Mean R2 of each variable's targets against the truth's mean inside the regime; an R2 below"
-        f" {LOWEST:g} counts as {LOWEST:g}. errors.parquet holds every target with RMSE, MAE and"
-        " bias."
+        f" {LOWEST:g} counts as {LOWEST:g}. stack/errors.parquet holds every target with RMSE, MAE"
+        " and bias."
     )
     return Section(name, title, [lead, *(_regimes(model, means) for model in shown)])
 

@@ -105,7 +105,7 @@ def full_page(folder, some_targets, store, tmp_path_factory):
         for spec in run.experiment.models
     ]
     held_out = HeldOut.read(store, run.plan, fitted, path / "stack")
-    write_errors(held_out, path / "errors.parquet", grid_of(store).lat)
+    write_errors(held_out, path / "stack" / "errors.parquet", grid_of(store).lat)
     fit_uncertainty(held_out, run.graph, path / "stack")
     board = json.loads((path / "leaderboard.json").read_text())
     other = board[0] | {"model": "other: best", "chosen": False, "run": "runs/other"}
@@ -160,7 +160,7 @@ def test_only_what_a_run_lacks_is_left_out(page):
     text = words(page)
     left_out = re.findall(r"<p>(Left out: [^<]*)</p>", text)
     assert sorted(left_out) == [
-        "Left out: the run has no errors.parquet.",
+        "Left out: the run has no stack/errors.parquet.",
         "Left out: the run has no stack/uncertainty.parquet.",
         "Left out: the store has no grid, so latitudes are unknown.",
     ]

@@ -88,7 +88,7 @@ def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_pat
     score = {row["model"]: row["score"] for row in rows}
     assert score["trees"] == score["small: trees"]
     stages = [stage["stage"] for stage in json.loads((again / "run.json").read_text())["stages"]]
-    assert stages[-2:] == ["refit trees", "submit"]
+    assert stages[-3:] == ["refit trees", "submit", "report"]
     before, after = (pl.read_parquet(f / "submission.parquet") for f in (run, again))
     assert not before.equals(after)
     # what was refitted is read again
@@ -112,13 +112,14 @@ def test_a_runs_folder_holds_what_it_should(finished, generated, schema):
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert names == {
         "experiment.toml", "folds.parquet", "run.json", "cells", "stack", "store",
-        "leaderboard.json", "submission.parquet", "importance",
+        "leaderboard.json", "submission.parquet", "importance", "report.html",
     }  # fmt: skip
     assert len(cells_of(run)) == 3 * (1 + 292)
     facts = json.loads((run / "run.json").read_text())
     stages = {stage["stage"]: stage for stage in facts["stages"]}
     assert list(stages) == [
-        "convert train", "convert test", "fit linear", "fit trees", "stack", "errors", "submit"
+        "convert train", "convert test", "fit linear", "fit trees", "stack", "errors", "submit",
+        "report",
     ]  # fmt: skip
     assert stages["fit trees"]["cells_computed"] == 876
     assert facts["versions"]["lightgbm"]
@@ -273,6 +274,12 @@ def test_commands_on_a_finished_run(finished, generated, tmp_path, monkeypatch, 
     code, out, _ = call(monkeypatch, capsys, "stack", file, "--runs", runs)
     assert code == 0
     assert "Leaderboard" in out
+    code, out, _ = call(monkeypatch, capsys, "leaderboard", run, "--by", "group", "--sort", "u")
+    assert code == 0
+    assert "FLWDS" in out
+    code, _, err = call(monkeypatch, capsys, "leaderboard", run, "--sort", "onest")
+    assert code == 1
+    assert "did you mean 'honest'" in err
     code, out, _ = call(monkeypatch, capsys, "leaderboard", run, "--json")
     assert json.loads(out)[0]["model"]
     submission = tmp_path / "again.csv"

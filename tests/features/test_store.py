@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import ClimstackError, Store, convert
+from features.files import release, scratch_array
 from features.store import Matrix, StoreWriter
 
 
@@ -84,3 +85,16 @@ def test_opening_reads_no_values(store, monkeypatch):
     again = Store(store.path)
     assert len(again) == len(store)
     assert not [path for path in opened if str(path).endswith(".parquet")]
+
+
+def test_released_pages_come_back_as_they_were(tmp_path):
+    array = scratch_array(tmp_path / "a.npy", "<f8", (500, 300))
+    expected = np.arange(150_000.0).reshape(500, 300)
+    array[:] = expected
+    release(array)
+    np.testing.assert_array_equal(array, expected)
+    array[7] = -1.0
+    release(array)
+    assert (np.load(tmp_path / "a.npy", mmap_mode="r")[7] == -1).all()
+    release(expected)  # no map: left alone
+    assert expected[499, 299] == 149_999
