@@ -20,7 +20,6 @@ from ensemble.report.distributions import LINE, PLANE, Distributions, Standard
 from ensemble.report.extremes import Extremes
 from ensemble.report.finished import Finished
 from ensemble.report.latitudes import Latitudes
-from ensemble.uncertainty import fit_uncertainty
 from features import ClimstackError, Store, load_schema, r2_score, schemas
 from features.files import write_json
 from features.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
@@ -106,7 +105,6 @@ def full_page(folder, some_targets, store, tmp_path_factory):
     ]
     held_out = HeldOut.read(store, run.plan, fitted, path / "stack")
     write_errors(held_out, path / "stack" / "errors.parquet", grid_of(store).lat)
-    fit_uncertainty(held_out, run.graph, path / "stack")
     board = json.loads((path / "leaderboard.json").read_text())
     other = board[0] | {"model": "other: best", "chosen": False, "run": "runs/other"}
     write_json(path / "leaderboard.json", [*board, other | {"score_per_fold": [0.5]}])
@@ -159,11 +157,7 @@ def test_a_browser_draws_it(full_page, open_page, width):
 def test_only_what_a_run_lacks_is_left_out(page):
     text = words(page)
     left_out = re.findall(r"<p>(Left out: [^<]*)</p>", text)
-    assert sorted(left_out) == [
-        "Left out: the run has no stack/errors.parquet.",
-        "Left out: the run has no stack/uncertainty.parquet.",
-        "Left out: the store has no grid, so latitudes are unknown.",
-    ]
+    assert left_out == ["Left out: the store has no grid, so latitudes are unknown."]
     assert text.count("<figure") == text.count("<summary>Numbers</summary>")
     assert "No learning curve is kept of linear, trees" in section(text, "learning")
 
@@ -250,13 +244,16 @@ def test_budget_terms_by_hand(store):
 
 
 def test_a_run_without_scores_and_outputs_says_so(copy):
-    (copy / "stack" / "scores.parquet").unlink()
+    for name in ("scores", "errors", "uncertainty"):
+        (copy / "stack" / f"{name}.parquet").unlink()
     shutil.rmtree(copy / "stack" / "oof")
     text = words(write_report(copy))
     for name in ("levels", "gain", "time"):
         assert "no stack/scores.parquet" in section(text, name)
     for name in ("predicted", "residuals", "worst", "budget", "data"):
         assert "no stack/oof" in section(text, name)
+    assert "no stack/errors.parquet" in section(text, "regimes")
+    assert "no stack/uncertainty.parquet" in section(text, "intervals")
     assert "lacks" in section(text, "learning")  # its cells are gone
 
 
@@ -293,6 +290,7 @@ def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
     assert "the run has one member" in section(text, "gain")
     assert "<h3>warmth</h3>" in section(text, "levels")
     assert "pressures" not in section(text, "levels")
+    assert ">day<" not in section(text, "regimes")  # nothing tells day from night
 
 
 def test_the_command_writes_the_file(folder, tmp_path, monkeypatch, capsys):
