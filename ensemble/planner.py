@@ -17,10 +17,11 @@ import polars as pl
 from joblib import cpu_count
 
 from ensemble.experiment import Experiment
+from features.conversion import convert
 from features.errors import ClimstackError
 from features.files import atomic_path
 from features.folds import FoldPlan, make_plan, time_blocks
-from features.readers import TableFile, convert, find_columns
+from features.readers import TableFile, find_columns
 from features.schema import Schema, load_schema
 from features.store import Store
 from models.member import cell_keys, target_sets
@@ -257,13 +258,13 @@ def _count_rows(path: Path, schema: Schema) -> int:
     file = TableFile.open(path)
     if path.suffix == ".parquet":
         return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    _, frame = next(iter(file.frames([schema.id_column])), (0, pl.DataFrame()))
-    if not len(frame):
+    block = next(iter(file.blocks([schema.id_column])), None)
+    if block is None or not len(block.frame):
         raise ClimstackError(f"{path} has no rows")
-    with path.open("rb") as lines:
-        header = len(lines.readline())
-        block = sum(len(line) for line, _ in zip(lines, range(len(frame)), strict=False))
-    return round((path.stat().st_size - header) / (block / len(frame)))
+    size, n_rows = path.stat().st_size, len(block.frame)
+    if path.suffix == ".csv":
+        return round((size - block.offset) * n_rows / len(block.text))
+    return round(size * n_rows / block.bytes_read)  # packed: as densely as its beginning
 
 
 def _is_store(path: Path) -> bool:

@@ -23,7 +23,7 @@ from ensemble.report.latitudes import Latitudes
 from features import ClimstackError, Store, load_schema, r2_score, schemas
 from features.files import write_json
 from features.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
-from features.store import StoreWriter
+from features.store_writer import StoreWriter
 from models import CellStore, cross_validate
 from models.importance import importance
 from models.member import read_member
@@ -276,7 +276,8 @@ def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
     x = rng.normal(size=(120, 4))
     y = np.stack([0 * x[:, 0], 2 * x[:, 1] + 0.1, x[:, 2] - x[:, 3], x[:, 3]], axis=1)
     with StoreWriter(tmp_path / "rows", load_schema("toy"), True, 4) as writer:
-        writer.append([f"row_{i}" for i in range(len(x))], x, y)
+        row = np.arange(len(x))
+        writer.append([f"row_{i}" for i in row], x, y, row // 4, row % 4, source=0)
         writer.close([])
     table = {
         "name": "toy",
