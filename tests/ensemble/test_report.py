@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -22,6 +21,7 @@ from ensemble.report.finished import Finished
 from ensemble.report.latitudes import Latitudes
 from features import ClimstackError, Store, load_schema, r2_score, schemas
 from features.files import write_json
+from features.grid import Grid
 from features.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
 from features.store_writer import StoreWriter
 from models import CellStore, cross_validate
@@ -109,7 +109,7 @@ def full_page(folder, some_targets, store, tmp_path_factory):
     other = board[0] | {"model": "other: best", "chosen": False, "run": "runs/other"}
     write_json(path / "leaderboard.json", [*board, other | {"score_per_fold": [0.5]}])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "grid", grid_of(store), raising=False)
+        patch.setattr(Store, "grid", grid_of(store))
         return write_report(path)
 
 
@@ -123,9 +123,9 @@ def copied(folder, to):
     return shutil.copytree(folder, to / "copy", ignore=lambda *_: ["cells", ".lock"])
 
 
-def grid_of(store) -> SimpleNamespace:
-    latitude = np.linspace(-88, 88, store.n_grid_columns)
-    return SimpleNamespace(lat=latitude, levels=hybrid_levels())
+def grid_of(store) -> Grid:
+    n = store.n_grid_columns
+    return Grid(np.linspace(-88, 88, n), np.linspace(0, 350, n), np.ones(n), hybrid_levels())
 
 
 def honest(folder) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +216,7 @@ def test_the_worst_rows_are_the_worst(folder):
 
 
 def test_r2_inside_a_band_of_latitude(folder, store, monkeypatch):
-    monkeypatch.setattr(Store, "grid", grid_of(store), raising=False)
+    monkeypatch.setattr(Store, "grid", grid_of(store))
     run = Finished(folder)
     latitude = run.latitude
     places = Latitudes(run, latitude)
