@@ -34,6 +34,8 @@ KINDS = {
     "cloud": ("cloudy", "clear"),
     "latitude": ("tropics", "extratropics"),
 }
+FRACTIONS = ("cam_in_LANDFRAC", "cam_in_OCNFRAC", "cam_in_ICEFRAC")  # in the order of "surface"
+CONDENSATE = ("state_q0002", "state_q0003")
 KIND_OF = {regime: kind for kind, regimes in KINDS.items() for regime in regimes}
 
 
@@ -46,30 +48,25 @@ def regime_masks(schema: Schema, inputs: Array, latitude: Array | None = None) -
         latitude: of each row, degrees north, (n_samples,); None leaves the latitude out.
 
     Returns:
-        By the regime's name a mask, (n_samples,).
-
-    Raises:
-        ClimstackError: the schema lacks a variable that a regime is told by.
+        By the regime's name a mask, (n_samples,). Kinds that the schema lacks a variable for are
+        left out.
     """
 
     def of(name: str) -> Array:
         values: Array = inputs[:, schema.slice_of(name)]
         return values
 
-    day = of("pbuf_COSZRS")[:, 0] > 0
-    names = ("cam_in_LANDFRAC", "cam_in_OCNFRAC", "cam_in_ICEFRAC")
-    surface = np.concatenate([of(name) for name in names], axis=1).argmax(axis=1)
-    cloudy = cloud_water_path(schema, inputs) > CLOUDY
-    found = {
-        "all": np.ones(len(inputs), dtype=bool),
-        "day": day,
-        "night": ~day,
-        "land": surface == 0,
-        "ocean": surface == 1,
-        "ice": surface == 2,
-        "cloudy": cloudy,
-        "clear": ~cloudy,
-    }
+    n_levels = {variable.name: variable.n_levels for variable in schema.inputs}
+    found = {"all": np.ones(len(inputs), dtype=bool)}
+    if "pbuf_COSZRS" in n_levels:
+        day = of("pbuf_COSZRS")[:, 0] > 0
+        found |= {"day": day, "night": ~day}
+    if set(FRACTIONS) <= set(n_levels):
+        surface = np.concatenate([of(name) for name in FRACTIONS], axis=1).argmax(axis=1)
+        found |= {name: surface == place for place, name in enumerate(KINDS["surface"])}
+    if "state_ps" in n_levels and all(n_levels.get(x) == physics.N_LEVELS for x in CONDENSATE):
+        cloudy = cloud_water_path(schema, inputs) > CLOUDY
+        found |= {"cloudy": cloudy, "clear": ~cloudy}
     if latitude is not None:
         tropics = np.abs(latitude) < TROPICS
         found |= {"tropics": tropics, "extratropics": ~tropics}
@@ -78,9 +75,9 @@ def regime_masks(schema: Schema, inputs: Array, latitude: Array | None = None) -
 
 def cloud_water_path(schema: Schema, inputs: Array) -> Array:
     """Liquid and ice in the column, kg/m2, (n_samples,), from (n_samples, n_inputs)."""
-    water = inputs[:, schema.slice_of("state_q0002")] + inputs[:, schema.slice_of("state_q0003")]
+    liquid, ice = (inputs[:, schema.slice_of(name)] for name in CONDENSATE)
     surface_pressure = inputs[:, schema.slice_of("state_ps")][:, 0]
-    return physics.column_integral(water, physics.layer_mass(surface_pressure))
+    return physics.column_integral(liquid + ice, physics.layer_mass(surface_pressure))
 
 
 def latitude_of_rows(store: Store, latitude: Array) -> Array:

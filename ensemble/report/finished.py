@@ -172,14 +172,13 @@ class Finished:
     @cached_property
     def latitude(self) -> Array | None:
         """Degrees north of each grid column, (n_grid_columns,); None where unknown."""
-        grid = getattr(self.store, "grid", None)
-        return None if grid is None else np.asarray(grid.lat, dtype=np.float64)
+        return None if self.store.grid is None else self.store.grid.lat
 
     @cached_property
     def levels(self) -> HybridLevels | None:
         """The store's hybrid levels, else those of ClimSim; None for another number of levels."""
-        grid = getattr(self.store, "grid", None)
-        found: HybridLevels = hybrid_levels() if grid is None else grid.levels
+        grid = self.store.grid
+        found = hybrid_levels() if grid is None else grid.levels
         return found if len(found.hyam) == self.n_levels else None
 
     @property

@@ -49,7 +49,7 @@ class Quality:
             ["targets", len(store.schema.target_columns)],
             ["targets that need a model", len(store.schema.modelled_targets)],
             ["schema", store.schema.name],
-            ["sources", "; ".join(_source(source) for source in store.manifest["sources"])],
+            ["sources", "; ".join(_source(source) for source in store.sources)],
             ["data hash", store.data_hash],
         ]
         names = [np.array(store.schema.input_columns), np.array(store.schema.target_columns)]

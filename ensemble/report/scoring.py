@@ -237,7 +237,7 @@ def worst_targets(run: Finished, scores: Scores) -> Table:
 
 
 def _board(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell]]]:
-    """Head and rows of the leaderboard's table."""
+    """Head and rows of the leaderboard's table; older runs lack some figures."""
     n_folds = max(len(row["score_per_fold"]) for row in rows)
     head = [
         "model", "used", "honest", "interval", "in-sample", "gain on best member", "its interval",
@@ -261,9 +261,9 @@ def _board(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell]]]:
                 *folds,
                 *[None] * (n_folds - len(folds)),
                 row["targets_fallen_back"],
-                row["targets_of_member"],
+                row.get("targets_of_member"),
                 f"{row['seconds']:.0f}",
-                row["peak_memory_mb"],
+                row.get("peak_memory_mb"),
             ]
         )
     return head, table

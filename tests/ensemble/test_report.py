@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -20,9 +19,9 @@ from ensemble.report.distributions import LINE, PLANE, Distributions, Standard
 from ensemble.report.extremes import Extremes
 from ensemble.report.finished import Finished
 from ensemble.report.latitudes import Latitudes
-from ensemble.uncertainty import fit_uncertainty
 from features import ClimstackError, Store, load_schema, r2_score, schemas
 from features.files import write_json
+from features.grid import Grid
 from features.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
 from features.store_writer import StoreWriter
 from models import CellStore, cross_validate
@@ -106,12 +105,11 @@ def full_page(folder, some_targets, store, tmp_path_factory):
     ]
     held_out = HeldOut.read(store, run.plan, fitted, path / "stack")
     write_errors(held_out, path / "stack" / "errors.parquet", grid_of(store).lat)
-    fit_uncertainty(held_out, run.graph, path / "stack")
     board = json.loads((path / "leaderboard.json").read_text())
     other = board[0] | {"model": "other: best", "chosen": False, "run": "runs/other"}
     write_json(path / "leaderboard.json", [*board, other | {"score_per_fold": [0.5]}])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "grid", grid_of(store), raising=False)
+        patch.setattr(Store, "grid", grid_of(store))
         return write_report(path)
 
 
@@ -125,9 +123,9 @@ def copied(folder, to):
     return shutil.copytree(folder, to / "copy", ignore=lambda *_: ["cells", ".lock"])
 
 
-def grid_of(store) -> SimpleNamespace:
-    latitude = np.linspace(-88, 88, store.n_grid_columns)
-    return SimpleNamespace(lat=latitude, levels=hybrid_levels())
+def grid_of(store) -> Grid:
+    n = store.n_grid_columns
+    return Grid(np.linspace(-88, 88, n), np.linspace(0, 350, n), np.ones(n), hybrid_levels())
 
 
 def honest(folder) -> tuple[np.ndarray, np.ndarray]:
@@ -159,11 +157,7 @@ def test_a_browser_draws_it(full_page, open_page, width):
 def test_only_what_a_run_lacks_is_left_out(page):
     text = words(page)
     left_out = re.findall(r"<p>(Left out: [^<]*)</p>", text)
-    assert sorted(left_out) == [
-        "Left out: the run has no stack/errors.parquet.",
-        "Left out: the run has no stack/uncertainty.parquet.",
-        "Left out: the store has no grid, so latitudes are unknown.",
-    ]
+    assert left_out == ["Left out: the store has no grid, so latitudes are unknown."]
     assert text.count("<figure") == text.count("<summary>Numbers</summary>")
     assert "No learning curve is kept of linear, trees" in section(text, "learning")
 
@@ -222,7 +216,7 @@ def test_the_worst_rows_are_the_worst(folder):
 
 
 def test_r2_inside_a_band_of_latitude(folder, store, monkeypatch):
-    monkeypatch.setattr(Store, "grid", grid_of(store), raising=False)
+    monkeypatch.setattr(Store, "grid", grid_of(store))
     run = Finished(folder)
     latitude = run.latitude
     places = Latitudes(run, latitude)
@@ -250,13 +244,16 @@ def test_budget_terms_by_hand(store):
 
 
 def test_a_run_without_scores_and_outputs_says_so(copy):
-    (copy / "stack" / "scores.parquet").unlink()
+    for name in ("scores", "errors", "uncertainty"):
+        (copy / "stack" / f"{name}.parquet").unlink()
     shutil.rmtree(copy / "stack" / "oof")
     text = words(write_report(copy))
     for name in ("levels", "gain", "time"):
         assert "no stack/scores.parquet" in section(text, name)
     for name in ("predicted", "residuals", "worst", "budget", "data"):
         assert "no stack/oof" in section(text, name)
+    assert "no stack/errors.parquet" in section(text, "regimes")
+    assert "no stack/uncertainty.parquet" in section(text, "intervals")
     assert "lacks" in section(text, "learning")  # its cells are gone
 
 
@@ -294,6 +291,7 @@ def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
     assert "the run has one member" in section(text, "gain")
     assert "<h3>warmth</h3>" in section(text, "levels")
     assert "pressures" not in section(text, "levels")
+    assert ">day<" not in section(text, "regimes")  # nothing tells day from night
 
 
 def test_the_command_writes_the_file(folder, tmp_path, monkeypatch, capsys):
