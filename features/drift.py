@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from features.sample import Sample
 
 N_BLOCKS = 5  # as many as the default folds
+SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 POINTS = 256  # quantiles at which distributions are compared
 
 Array = NDArray[np.float64]
@@ -29,6 +32,20 @@ def kolmogorov_smirnov(a: Array, b: Array, points: Array) -> float:
     """
     below = [np.searchsorted(x, points, side="right") / len(x) for x in (a, b)]
     return float(np.abs(below[0] - below[1]).max())
+
+
+def auc(a: Array, b: Array) -> float:
+    """Chance that a value of b exceeds one of a, ties counting half: area under the ROC curve.
+
+    Args:
+        a: sorted values, (n_a,).
+        b: values, (n_b,).
+
+    >>> auc(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+    0.875
+    """
+    beaten = sum(np.searchsorted(a, b, side=side).mean() for side in SIDES)
+    return float(beaten / (2 * len(a)))
 
 
 def cut_time(time: NDArray[np.int64], n_blocks: int = N_BLOCKS) -> NDArray[np.int64]:
@@ -72,8 +89,9 @@ def sample_drift(train: Sample, test: Sample) -> pl.DataFrame:
     """Each column that two samples share.
 
     Returns:
-        ``name``, ``ks``, ``shift`` (mean of test less that of train, in standard deviations of
-        train), ``outside`` (share of test values below train's smallest or above its largest),
+        ``name``, ``ks``, ``auc`` (how well this column alone tells one set from the other, 0.5 to
+        1), ``shift`` (mean of test less that of train, in standard deviations of train),
+        ``outside`` (share of test values below train's smallest or above its largest),
         ``train_mean`` and ``test_mean``.
     """
     places = {name: place for place, name in enumerate(train.names)}
@@ -84,12 +102,14 @@ def sample_drift(train: Sample, test: Sample) -> pl.DataFrame:
         here = train.values[:, places[name]]
         a, b = here[np.isfinite(here)], values[np.isfinite(values)]
         ks, shift = _compare(a, b, a)
-        outside, means = np.nan, (np.nan, np.nan)
+        alone, outside, means = np.nan, np.nan, (np.nan, np.nan)
         if len(a) and len(b):
+            chance = auc(np.sort(a), b)
+            alone = max(chance, 1 - chance)
             outside = float(((b < a.min()) | (b > a.max())).mean())
             means = (float(a.mean()), float(b.mean()))
-        rows.append((name, ks, shift, outside, *means))
-    numbers = ("ks", "shift", "outside", "train_mean", "test_mean")
+        rows.append((name, ks, alone, shift, outside, *means))
+    numbers = ("ks", "auc", "shift", "outside", "train_mean", "test_mean")
     return pl.DataFrame(
         rows, schema={"name": pl.String} | dict.fromkeys(numbers, pl.Float64), orient="row"
     )

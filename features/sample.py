@@ -38,6 +38,17 @@ class Sample:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def take(self, places: Rows) -> Sample:
+        """Some of its rows, by their place in it."""
+        return Sample(
+            self.rows[places],
+            self.time[places],
+            self.column[places],
+            np.asfortranarray(self.values[places]),
+            self.names,
+            everything=False,
+        )
+
 
 def draw(store: Store, n_rows: int = SAMPLE_ROWS, seed: int = 0) -> Sample:
     """Draw about ``n_rows`` rows: whole timesteps where time is known, else single rows.
@@ -81,22 +92,24 @@ def _timesteps(
     return np.flatnonzero(drawn)
 
 
-def read(store: Store, rows: Rows) -> Sample:
+def read(store: Store, rows: Rows, *, targets: bool = True) -> Sample:
     """Read rows of a store, in blocks.
 
     Args:
         store: where from.
         rows: their numbers, ascending.
+        targets: also the targets, if the store has any.
     """
     names = list(store.schema.input_columns)
     n_inputs = len(names)
-    if store.targets is not None:
+    targets = targets and store.targets is not None
+    if targets:
         names += store.schema.target_columns
     values = np.empty((len(rows), len(names)), order="F")
     for start in range(0, len(rows), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         values[block, :n_inputs] = store.inputs[rows[block]]
-        if store.targets is not None:
-            values[block, n_inputs:] = store.targets[rows[block]]
+        if targets:
+            values[block, n_inputs:] = store.require_targets()[rows[block]]
     everything = len(rows) == len(store)
     return Sample(rows, store.time[rows], store.column[rows], values, names, everything)
