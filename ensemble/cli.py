@@ -20,9 +20,10 @@ from ensemble.planner import parse_memory, plan_run
 from ensemble.submission import score_files
 from ensemble.tune import tune_model
 from features.check import check_file
+from features.conversion import convert
 from features.errors import ClimstackError
-from features.readers import convert
 from features.schema import load_schema
+from features.sources import parse_broken
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,17 +97,36 @@ def generate(
 
 @data.command("convert")
 def convert_command(
-    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", show_default=False)],
     out: Annotated[Path, typer.Option(help="The store's folder.")],
     schema: SchemaName = "leap",
     grid_columns: Grid = None,
+    memory_limit: Annotated[
+        str, typer.Option(help="Memory that converting may take, as 2GB or 800MB.")
+    ] = "2GB",
+    broken: Annotated[
+        str, typer.Option(help="NetCDF pairs that can't be read: refuse or skip.")
+    ] = "refuse",
+    grid: Annotated[
+        Path | None, typer.Option(help="NetCDF grid file to keep with the store.")
+    ] = None,
 ) -> None:
-    """Turn a CSV or Parquet file into a store.
+    """Turn CSV, Parquet and folders of NetCDF pairs into a store; a rerun goes on.
 
-    Example: climstack data convert train.csv --out stores/train
+    Example: climstack data convert train.csv.gz --out stores/train --memory-limit 2GB
     """
-    store = convert(source, out, load_schema(schema), grid_columns)
-    console.out.print(f"{out}: {len(store)} rows, data hash {store.data_hash[:12]}", soft_wrap=True)
+    with console.byte_progress() as report:
+        store = convert(
+            sources,
+            out,
+            load_schema(schema),
+            grid_columns,
+            memory_limit_mb=parse_memory(memory_limit),
+            broken=parse_broken(broken),
+            grid=grid,
+            progress=report,
+        )
+    console.show_converted(store)
 
 
 @data.command("check")

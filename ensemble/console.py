@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 
 from ensemble.leaderboard import Row
 from ensemble.planner import RunPlan
-from features.check import Finding
+from features.check import Finding, compress
+from features.store import Store
 from models.cross_validation import Progress as Report
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 SHOWN_TRIALS = 5
+SECONDS_A_LINE = 10.0
 LEVEL_STYLE = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -58,6 +63,52 @@ def progress() -> Iterator[Report]:
             bars.update(tasks[what], completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def byte_progress() -> Iterator[Report]:
+    """As :func:`progress` for bytes: with speed and the time left."""
+    if not err.is_terminal:
+        yield _plain_bytes()
+        return
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bars:
+        task = bars.add_task("", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            bars.update(task, description=what, completed=done, total=total)
+
+        yield report
+
+
+def _plain_bytes() -> Report:
+    """A line every ten seconds, and one at the end."""
+    began: list[tuple[float, int]] = []
+    shown: list[float] = []
+
+    def report(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not began:
+            began.append((now, done))
+            shown.append(now)
+        new, seconds = done - began[0][1], now - began[0][0]
+        if not new or (done < total and now - shown[-1] < SECONDS_A_LINE):
+            return
+        shown.append(now)
+        left = (total - done) * seconds / new
+        sys.stderr.write(
+            f"{what}: {done / 1e9:.2f}/{total / 1e9:.2f} GB, {new / seconds / 1e9:.2f} GB/s,"
+            f" {left:.0f} s left\n"
+        )
+        sys.stderr.flush()
+
+    return report
 
 
 @contextmanager
@@ -90,6 +141,18 @@ def _plain_lines() -> Report:
             sys.stderr.flush()
 
     return report
+
+
+def show_converted(store: Store) -> None:
+    """What a new store holds, what was repaired in it and what was left out."""
+    short = store.data_hash[:12]
+    out.print(f"{store.path}: {len(store)} rows, data hash {short}", soft_wrap=True)
+    for what, counts in store.repaired.items():
+        names = compress(counts)
+        out.print(f"{what}: {sum(counts.values())} values in {names}", soft_wrap=True)
+    for source in store.sources:
+        for sentence in source.get("skipped", []):
+            warn(f"left out: {sentence}")
 
 
 def show_leaderboard(rows: Sequence[Row]) -> None:

@@ -27,6 +27,7 @@ from ensemble.stack import (
     save_stack,
 )
 from ensemble.submission import check_ids, write_submission
+from features.conversion import convert
 from features.errors import ClimstackError
 from features.files import (
     atomic_path,
@@ -38,7 +39,6 @@ from features.files import (
     write_text,
 )
 from features.folds import FoldPlan, make_plan
-from features.readers import convert
 from features.schema import Schema, load_schema
 from features.store import Store
 from models.cross_validation import Progress, cross_validate
@@ -244,9 +244,8 @@ class Run:
             return store
         report = self.progress or (lambda *_: None)
         data = self.experiment.data
-        for old in place.parent.glob(f"{name}.*.new"):
-            shutil.rmtree(old, ignore_errors=True)
-        fresh = place.with_name(f"{name}.{os.getpid()}.new")
+        fresh = place.with_name(f"{name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
         with self.stage(f"convert {name}"):
             report(f"convert {name}", 0, 1)
             # A process of its own: what reading a table leaves in memory would stay for all fits.

@@ -17,10 +17,11 @@ import polars as pl
 from joblib import cpu_count
 
 from ensemble.experiment import Experiment
+from features.conversion import convert
 from features.errors import ClimstackError
 from features.files import atomic_path
 from features.folds import FoldPlan, make_plan, time_blocks
-from features.readers import TableFile, convert, find_columns
+from features.readers import TableFile, find_columns
 from features.schema import Schema, load_schema
 from features.store import Store
 from models.member import cell_keys, target_sets

@@ -13,8 +13,9 @@ from polars.io.plugins import register_io_source
 from ensemble.moments import Array
 from features.errors import ClimstackError
 from features.files import atomic_path, scratch_array
+from features.ids import IdCheck
 from features.metrics import r2_score
-from features.readers import IdCheck, TableFile, first_bad_value
+from features.readers import TableFile, first_bad_value
 from features.schema import Schema
 from features.store import BLOCK_ROWS
 

@@ -6,6 +6,7 @@ from features.lazy import attach
 
 if TYPE_CHECKING:
     from features.check import Finding, check_file
+    from features.conversion import convert
     from features.errors import ClimstackError, LeakageWarning
     from features.folds import (
         FoldPlan,
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
         random_rows,
         time_blocks,
     )
+    from features.grid import Grid
     from features.metrics import bias, leap_score, mae, r2_score, rmse
-    from features.readers import convert
     from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
     from features.store import Store
     from features.tabular import TabularView
@@ -26,6 +27,7 @@ __all__ = [
     "ClimstackError",
     "Finding",
     "FoldPlan",
+    "Grid",
     "LeakageWarning",
     "Proportion",
     "Scaler",

@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError
-from features.readers import IdCheck, TableFile, first_bad_value, header_faults
+from features.ids import IdCheck
+from features.readers import TableFile, first_bad_value, header_faults
 from features.schema import Schema
 
 UNIQUE_ROWS = 65_536  # distinct values are counted in so many first rows, to bound memory

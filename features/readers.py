@@ -1,4 +1,4 @@
-"""Read the competition's CSV and Parquet files in bounded memory, and say exactly what is wrong.
+"""Read CSV (plain, gzip, zip) and Parquet files in bounded memory, and say exactly what is wrong.
 
 Rows are counted from 0 without the header. Columns are found by name, so their order in the file
 does not matter; everything else that is wrong raises with file, column and row.
@@ -7,27 +7,57 @@ does not matter; everything else that is wrong raises with file, column and row.
 from __future__ import annotations
 
 import csv
+import gzip
+import zipfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from features.errors import ClimstackError, closest
-from features.files import atomic_path
+from features.ids import shown
 from features.schema import Schema
-from features.store import Store, StoreWriter
 
 CSV_BLOCK_BYTES = 1 << 25
 PARQUET_BLOCK_ROWS = 8192
+SUFFIXES = (".csv", ".gz", ".zip", ".parquet")
+CUT = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a file.
+
+    Attributes:
+        frame: the rows.
+        first_row: number of the first.
+        bytes_read: how much of the file was read up to here, of its size.
+        offset: where the first row begins, in bytes of text; 0 in a Parquet file.
+        text: the rows as they stand in a CSV file.
+    """
+
+    frame: pl.DataFrame
+    first_row: int
+    bytes_read: int
+    offset: int = 0
+    text: bytes = b""
+
+    def offset_after(self, n_rows: int) -> int:
+        """Where the row after the first ``n_rows`` of this block begins, in bytes of text."""
+        if n_rows == len(self.frame):
+            return self.offset + len(self.text)
+        ends = np.flatnonzero(np.frombuffer(self.text, dtype=np.uint8) == ord("\n"))
+        return self.offset + (int(ends[n_rows - 1]) + 1 if n_rows and len(ends) else 0)
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A CSV or Parquet file with a header.
+    """A CSV or Parquet file with a header; a CSV file may be compressed by gzip or zip.
 
     Attributes:
         path: where it is.
@@ -48,69 +78,94 @@ class TableFile:
         if not path.is_file():
             what = f"{path} is a folder" if path.is_dir() else f"no file {path}"
             raise ClimstackError(f"{what}: give a .csv or .parquet file")
-        if path.suffix == ".parquet":
-            try:
-                columns = pl.read_parquet_schema(path)
-            except (Exception, pl.exceptions.PanicException) as error:
-                raise ClimstackError(
-                    f"{path} is not a readable Parquet file: {_first(error)}"
-                ) from None
-            return cls(path, list(columns))
-        if path.suffix != ".csv":
+        if path.suffix not in SUFFIXES:
             raise ClimstackError(
-                f"{path} ends in '{path.suffix}', which is unknown: give a .csv or .parquet file"
+                f"{path} ends in '{path.suffix}', which is unknown: give a .csv or .parquet file,"
+                " or a CSV file packed as .gz or .zip"
             )
-        with path.open("rb") as file:
-            line = file.readline()
-        try:
-            header = line.decode("utf-8-sig").strip()
-        except UnicodeDecodeError:
-            header = "\0"
-        if "\0" in header:
-            raise ClimstackError(
-                f"{path} is not UTF-8 text: is it compressed, or written in another encoding?"
-            )
-        if not header:
-            what = "starts with an empty line" if line else "is empty"
-            raise ClimstackError(f"{path} {what}: expected a header line with column names")
-        columns_in_file = [name.strip().strip('"') for name in header.split(",")]
-        if len(columns_in_file) == 1 and any(mark in header for mark in ";\t|"):
-            raise ClimstackError(
-                f"{path} is not separated by commas: its header has one field, write it with commas"
-            )
-        twice = [name for name in columns_in_file if columns_in_file.count(name) > 1]
+        columns = _parquet_header(path) if path.suffix == ".parquet" else _csv_header(path)
+        twice = [name for name in columns if columns.count(name) > 1]
         if twice:
             raise ClimstackError(f"{path} has the column '{twice[0]}' twice: remove one")
-        return cls(path, columns_in_file)
+        return cls(path, columns)
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether it is text, packed or not."""
+        return self.path.suffix != ".parquet"
 
     def frames(self, columns: list[str]) -> Iterator[tuple[int, pl.DataFrame]]:
-        """Blocks of rows with their first row's number.
+        """Blocks of rows with their first row's number: see :meth:`blocks`."""
+        for block in self.blocks(columns):
+            yield block.first_row, block.frame
+
+    def blocks(
+        self,
+        columns: list[str],
+        first_row: int = 0,
+        offset: int = 0,
+        block_bytes: int | None = None,
+    ) -> Iterator[Block]:
+        """The rows, block by block.
 
         Args:
             columns: the id column first (text), then numeric columns, read as float64.
+            first_row: row to begin with.
+            offset: where that row begins, by :meth:`Block.offset_after`; what stands before it in
+                a CSV file is not read, or in a packed one only unpacked.
+            block_bytes: bytes of text in a block; None takes ``CSV_BLOCK_BYTES``.
 
         Raises:
             ClimstackError: a value is not a number, or a row has too many fields.
         """
-        frames = self._csv_frames if self.path.suffix == ".csv" else self._parquet_frames
-        yield from frames(columns)
+        size = min(block_bytes or CSV_BLOCK_BYTES, CSV_BLOCK_BYTES)
+        if self.is_csv:
+            yield from self._csv_blocks(columns, first_row, offset, size)
+        else:
+            n_rows = max(1, PARQUET_BLOCK_ROWS * size // CSV_BLOCK_BYTES)
+            yield from self._parquet_blocks(columns, first_row, n_rows)
 
-    def _csv_frames(self, columns: list[str]) -> Iterator[tuple[int, pl.DataFrame]]:
+    def check_types(self, columns: list[str]) -> None:
+        """See that columns of a Parquet file are numbers; those of a CSV file are seen when read.
+
+        Raises:
+            ClimstackError: one is not.
+        """
+        found = pl.read_parquet_schema(self.path) if not self.is_csv else {}
+        for column in columns:
+            if column in found and not found[column].is_numeric():
+                raise ClimstackError(
+                    f"{self.path}: column '{column}' has type {found[column]}, expected Float64:"
+                    " write it as numbers"
+                )
+
+    def _csv_blocks(
+        self, columns: list[str], first_row: int, offset: int, size: int
+    ) -> Iterator[Block]:
         wanted = set(columns[1:])
         types = {c: pl.Float64() if c in wanted else pl.String() for c in self.columns}
-        first_row, rest = 0, b""
-        with self.path.open("rb") as file:
-            file.readline()
-            while block := file.read(CSV_BLOCK_BYTES):
-                block = rest + block
-                cut = block.rfind(b"\n") + 1
-                block, rest = block[:cut], block[cut:]
-                if block:
-                    frame = self._parse(block, types, first_row).select(columns)
-                    yield first_row, frame
-                    first_row += len(frame)
-        if rest.strip():
-            yield first_row, self._parse(rest, types, first_row).select(columns)
+        rest, more = b"", True
+        with _text(self.path) as (file, raw):
+            try:
+                if offset:
+                    file.seek(offset)
+                else:
+                    offset = len(file.readline())
+                while more:
+                    read = file.read(size)
+                    more = bool(read)
+                    text = rest + read
+                    cut = text.rfind(b"\n") + 1 if more else len(text)
+                    text, rest = text[:cut], text[cut:]
+                    if text.strip() or (text and more):
+                        frame = self._parse(text, types, first_row).select(columns)
+                        yield Block(frame, first_row, raw.tell(), offset, text)
+                        first_row += len(frame)
+                        offset += len(text)
+            except CUT as error:
+                raise ClimstackError(
+                    f"{self.path} is damaged or cut off after row {first_row}: {_first(error)}"
+                ) from None
 
     def _parse(self, block: bytes, types: dict[str, Any], first_row: int) -> pl.DataFrame:
         try:
@@ -121,23 +176,73 @@ class TableFile:
                 or f"{self.path} is not readable from row {first_row} on: {_first(error)}"
             ) from None
 
-    def _parquet_frames(self, columns: list[str]) -> Iterator[tuple[int, pl.DataFrame]]:
-        found = pl.read_parquet_schema(self.path)
-        for column in columns[1:]:
-            if not found[column].is_numeric():
-                raise ClimstackError(
-                    f"{self.path}: column '{column}' has type {found[column]}, expected Float64:"
-                    " write it as numbers"
-                )
+    def _parquet_blocks(self, columns: list[str], first_row: int, size: int) -> Iterator[Block]:
+        self.check_types(columns[1:])
         lazy = pl.scan_parquet(self.path).select(
             pl.col(columns[0]).cast(pl.String), pl.col(columns[1:]).cast(pl.Float64)
         )
+        n_bytes = self.path.stat().st_size
         try:
             n_rows = lazy.select(pl.len()).collect().item()
-            for first_row in range(0, n_rows, PARQUET_BLOCK_ROWS):
-                yield first_row, lazy.slice(first_row, PARQUET_BLOCK_ROWS).collect()
+            for start in range(first_row, n_rows, size):
+                frame = lazy.slice(start, size).collect()
+                yield Block(frame, start, n_bytes * (start + len(frame)) // n_rows)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise ClimstackError(f"{self.path} is not readable: {_first(error)}") from None
+
+
+def _parquet_header(path: Path) -> list[str]:
+    try:
+        return list(pl.read_parquet_schema(path))
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise ClimstackError(f"{path} is not a readable Parquet file: {_first(error)}") from None
+
+
+def _csv_header(path: Path) -> list[str]:
+    try:
+        with _text(path) as (file, _):
+            line = file.readline()
+    except CUT as error:
+        raise ClimstackError(f"{path} is not readable as {path.suffix}: {_first(error)}") from None
+    try:
+        header = line.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        header = "\0"
+    if "\0" in header:
+        raise ClimstackError(
+            f"{path} is not UTF-8 text: is it compressed, or written in another encoding?"
+        )
+    if not header:
+        what = "starts with an empty line" if line else "is empty"
+        raise ClimstackError(f"{path} {what}: expected a header line with column names")
+    columns = [name.strip().strip('"') for name in header.split(",")]
+    if len(columns) == 1 and any(mark in header for mark in ";\t|"):
+        raise ClimstackError(
+            f"{path} is not separated by commas: its header has one field, write it with commas"
+        )
+    return columns
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """A CSV file's text, unpacked, and the file on disk whose position tells how far it is."""
+    with path.open("rb") as raw:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=raw) as file:
+                yield file, raw  # type: ignore[misc]  # reads like any binary file
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(raw) as archive:
+                names = [
+                    n for n in archive.namelist() if n.endswith(".csv") and "__MACOSX" not in n
+                ]
+                if len(names) != 1:
+                    raise ClimstackError(
+                        f"{path} holds {len(names)} .csv files, expected one: unpack it"
+                    )
+                with archive.open(names[0]) as file:
+                    yield file, raw
+        else:
+            yield raw, raw
 
 
 def find_columns(file: TableFile, schema: Schema) -> bool:
@@ -175,7 +280,7 @@ def header_faults(file: TableFile, schema: Schema, has_targets: bool) -> list[st
         near = closest(extra[0], missing or expected)
         hint = near if len(extra) == 1 else f"{len(extra)} such columns"
         sentences.append(
-            f"{file.path} has a column {_shown(extra[0])} that schema {schema.name} does not know:"
+            f"{file.path} has a column {shown(extra[0])} that schema {schema.name} does not know:"
             f" remove it ({hint})"
         )
     return sentences
@@ -193,109 +298,9 @@ def first_bad_value(frame: pl.DataFrame, path: Path, first_row: int) -> str | No
     is_empty = frame[column][row] is None
     found = "no value" if is_empty else str(values[row, position])
     hint = "fill it or drop the row"
-    if is_empty and path.suffix == ".csv":
+    if is_empty and path.suffix != ".parquet":
         hint = "fill it, or is the row empty or cut short?"
     return f"{path}: column '{column}' has {found} in row {first_row + row}: {hint}"
-
-
-@dataclass
-class IdCheck:
-    """Sees every sample_id once and finds malformed and repeated ones."""
-
-    path: Path
-    _prefix: str | None = None
-    _numbers: list[NDArray[np.int64]] = field(default_factory=list)
-
-    def add(self, ids: pl.Series, first_row: int) -> None:
-        """Look at the next ids.
-
-        Raises:
-            ClimstackError: an id is missing, malformed, or of another prefix than the first.
-        """
-        parts = ids.str.extract_groups(r"^([A-Za-z_]+)_(\d{1,18})$").struct.unnest()
-        prefixes, numbers = parts.to_series(0), parts.to_series(1)
-        if self._prefix is None and len(ids):
-            self._prefix = prefixes[0]
-        known = self._prefix is not None
-        wrong = (prefixes != self._prefix).fill_null(True) if known else prefixes.is_null()
-        if wrong.any():
-            row = int(wrong.arg_true()[0])
-            found, where = ids[row], f"in row {first_row + row}"
-            what = (
-                f"{where} is missing" if found is None else f"{_shown(found)} {where} is malformed"
-            )
-            raise ClimstackError(
-                f"{self.path}: sample_id {what}: expected {self._prefix or 'train'}_ and a number"
-            )
-        self._numbers.append(numbers.cast(pl.Int64).to_numpy())
-
-    def close(self) -> None:
-        """Look for repeated ids.
-
-        Raises:
-            ClimstackError: an id stands twice.
-        """
-        if not self._numbers:
-            return
-        numbers = np.concatenate(self._numbers)
-        order = np.argsort(numbers, kind="stable")
-        same = np.flatnonzero(np.diff(numbers[order]) == 0)
-        if len(same):
-            first, again = (int(order[same[0] + i]) for i in (0, 1))
-            raise ClimstackError(
-                f"{self.path}: sample_id '{self._prefix}_{numbers[first]}' in row {again} stands"
-                f" already in row {first}: ids must be unique"
-            )
-
-
-def convert(
-    source: str | Path, out: str | Path, schema: Schema, n_grid_columns: int | None = None
-) -> Store:
-    """Turn a CSV or Parquet file into a store, streaming.
-
-    Args:
-        source: file of ids and inputs, with targets (training) or without (test).
-        out: the store's folder; must not exist. Nothing is left there when converting fails.
-        schema: what the columns mean.
-        n_grid_columns: rows per timestep of a time-major training file; None takes the schema's.
-
-    Raises:
-        ClimstackError: the first thing that is wrong, with file, column and row.
-    """
-    out = Path(out)
-    if out.exists():
-        raise ClimstackError(f"{out} exists: choose another place or delete it first")
-    file = TableFile.open(source)
-    n_grid_columns = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
-    if n_grid_columns < 1:
-        raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
-    has_targets = find_columns(file, schema)
-    columns = [schema.id_column, *schema.input_columns]
-    columns += schema.target_columns if has_targets else []
-    n_inputs, n_rows = len(schema.input_columns), 0
-    ids = IdCheck(file.path)
-    with (
-        atomic_path(out) as folder,
-        StoreWriter(folder, schema, has_targets, n_grid_columns) as writer,
-    ):
-        for first_row, frame in file.frames(columns):
-            if (sentence := first_bad_value(frame, file.path, first_row)) is not None:
-                raise ClimstackError(sentence)
-            ids.add(frame[schema.id_column], first_row)
-            values = np.ascontiguousarray(frame.drop(schema.id_column).to_numpy())
-            targets = values[:, n_inputs:] if has_targets else None
-            writer.append(frame[schema.id_column].to_list(), values[:, :n_inputs], targets)
-            n_rows = first_row + len(frame)
-        ids.close()
-        if n_rows == 0:
-            raise ClimstackError(f"{file.path} has a header but no rows: nothing to convert")
-        if has_targets and n_rows % n_grid_columns:
-            raise ClimstackError(
-                f"{file.path} has {n_rows} rows, not a multiple of {n_grid_columns} grid columns:"
-                " the last timestep is cut, or give the grid's size"
-            )
-        writer.close([{"file": file.path.name, "rows": n_rows}])
-    return Store(out)
 
 
 def _explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int) -> str | None:
@@ -319,7 +324,7 @@ def _explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int
         for value, (column, dtype) in zip(fields, types.items(), strict=False):
             if dtype == pl.Float64 and value.strip() and not _is_number(value):
                 return (
-                    f"{path}: column '{column}' has {_shown(value)} in row {row}: expected a number"
+                    f"{path}: column '{column}' has {shown(value)} in row {row}: expected a number"
                 )
         if len(fields) < len(types):
             return (
@@ -335,11 +340,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return text.isascii() and "_" not in text
-
-
-def _shown(text: str) -> str:
-    """A value for a sentence: quoted, on one line, not longer than a reader wants."""
-    return repr(text if len(text) <= 40 else f"{text[:40]}...")
 
 
 def _first(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from features.errors import ClimstackError, closest
 
 Encoding = Literal["linear", "log"]
 Axis = Literal["eastward", "northward"]
+Policy = Literal["refuse", "clip", "impute"]
 AXES: tuple[Axis, ...] = ("eastward", "northward")
 
 
@@ -50,6 +51,9 @@ class Variable:
         unscored_levels: the first so many levels of a target have weight 0.
         exact: rule that gives the target exactly, on its levels.
         lower_bound: the target is never below this, on its levels.
+        limits: least and greatest value that can be true; None for any finite one.
+        policy: what is done with missing values and those beyond the limits: see
+            :mod:`features.missing`. A target is never imputed.
     """
 
     name: str
@@ -61,6 +65,18 @@ class Variable:
     unscored_levels: int = 0
     exact: Proportion | None = None
     lower_bound: Proportion | None = None
+    limits: tuple[float, float] | None = None
+    policy: Policy = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.policy == "impute" and self.role == "target":
+            raise ClimstackError(f"target '{self.name}' can't be imputed: refuse or clip it")
+        if self.policy == "clip" and self.limits is None:
+            raise ClimstackError(f"variable '{self.name}' has no limits to clip it to")
+        if self.limits is not None and not self.limits[0] < self.limits[1]:
+            raise ClimstackError(
+                f"variable '{self.name}': low < high must hold, but got limits {self.limits}"
+            )
 
     @property
     def columns(self) -> list[str]:
@@ -97,6 +113,13 @@ class Schema:
             position[variable.role] = start + variable.n_levels
             slices[variable.name] = slice(start, start + variable.n_levels)
         object.__setattr__(self, "_slices", slices)
+        for variable in self.variables:
+            for rule in filter(None, (variable.exact, variable.lower_bound)):
+                if self.variable(rule.source).policy == "impute":
+                    raise ClimstackError(
+                        f"schema {self.name}: '{rule.source}' gives '{variable.name}' by a rule, so"
+                        " it can't be imputed"
+                    )
 
     @cached_property
     def inputs(self) -> tuple[Variable, ...]:
@@ -185,6 +208,12 @@ class Schema:
     def target_groups(self) -> list[str]:
         """The variable each target column belongs to, length n_targets."""
         return [v.name for v in self.targets for _ in range(v.n_levels)]
+
+    @cached_property
+    def imputed_inputs(self) -> NDArray[np.intp]:
+        """Indices of the inputs that may be missing in a store (NaN), for models to fill."""
+        found = [v.policy == "impute" for v in self.inputs for _ in range(v.n_levels)]
+        return np.flatnonzero(found)
 
     def closed_form(
         self, kind: Literal["exact", "lower_bound"], inputs: NDArray[np.float64]

@@ -1,31 +1,31 @@
 """The data on disk: memory-mapped, row-major float64 matrices with a manifest.
 
-A store is a folder of parts. Each part holds ``inputs.f64`` and, for training data, ``targets.f64``
-(raw little-endian float64, row-major) and ``index.parquet`` (sample_id, time, column). The manifest
-names the parts with their SHA-256 and carries a checksum of itself. float64 keeps every value,
-also the 2.9e-58 that float32 would lose. Opening maps files and reads none of them.
+A store is a folder of parts of bounded size. Each part holds ``inputs.f64`` and, for training
+data, ``targets.f64`` (raw little-endian float64, row-major), the parities of their rows and
+columns (``.xor``) and ``index.parquet`` (sample_id, time, column, source). The manifest names the
+parts with their SHA-256 and carries a checksum of itself. float64 keeps every value, also the
+2.9e-58 that float32 would lose. Opening maps files and reads none of them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError
-from features.files import content_hash, file_hash, read_json, write_json
+from features.files import content_hash, file_hash, read_json
+from features.grid import Grid
 from features.schema import Schema, load_schema
 
 FORMAT = 1
 BLOCK_ROWS = 4096
-PART_ROWS = 65_536
 Rows = NDArray[np.intp]
 
 
@@ -93,7 +93,7 @@ class Store:
                 f" 'climstack data convert SRC --out {self.path}'"
             )
         self.manifest = read_json(self.path / "manifest.json")
-        if not _is_sealed(self.manifest):
+        if not is_sealed(self.manifest):
             raise ClimstackError(
                 f"{self.path / 'manifest.json'} was changed by hand (its checksum does not match):"
                 " convert the data again"
@@ -118,36 +118,55 @@ class Store:
 
     @cached_property
     def index(self) -> pl.DataFrame:
-        """One row per sample: sample_id, time (timestep number, -1 unknown), column.
+        """One row per sample: sample_id, time, column, source; see the properties of these names.
 
         Raises:
             ClimstackError: an index file is missing or damaged.
         """
-        frames = []
-        for part in self.manifest["parts"]:
-            file = self.path / part["name"] / "index.parquet"
-            try:
-                frames.append(pl.read_parquet(file))
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-                raise ClimstackError(
-                    f"{file} is missing or damaged: convert the data again"
-                ) from None
-        return pl.concat(frames)
+        return self._index()
 
-    @property
+    @cached_property
     def sample_ids(self) -> pl.Series:
         """The row ids, length n_samples."""
-        return self.index["sample_id"]
+        return self._index("sample_id").to_series()
 
-    @property
+    @cached_property
     def time(self) -> NDArray[np.int64]:
-        """Timestep number of each row, shape (n_samples,)."""
-        return self.index["time"].to_numpy()
+        """Timestep number of each row, -1 unknown, shape (n_samples,).
+
+        Rows of tables are numbered in their order, one number a stored timestep; those of NetCDF
+        pairs by the model's clock, one number every 20 minutes.
+        """
+        return self._index("time").to_series().to_numpy()
+
+    @cached_property
+    def column(self) -> NDArray[np.int64]:
+        """Grid column of each row, -1 unknown, shape (n_samples,)."""
+        return self._index("column").to_series().to_numpy()
+
+    @cached_property
+    def source(self) -> NDArray[np.int64]:
+        """Which of :attr:`sources` each row came from, shape (n_samples,)."""
+        return self._index("source").to_series().to_numpy()
 
     @property
-    def column(self) -> NDArray[np.int64]:
-        """Grid column of each row, shape (n_samples,)."""
-        return self.index["column"].to_numpy()
+    def sources(self) -> list[dict[str, Any]]:
+        """What was converted: name and rows of each source, and what was skipped of it."""
+        found: list[dict[str, Any]] = self.manifest["sources"]
+        return found
+
+    @property
+    def repaired(self) -> dict[str, dict[str, int]]:
+        """How many values of which columns were clipped, and left out to be imputed."""
+        found: dict[str, dict[str, int]] = self.manifest.get("repaired", {})
+        return found
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Where the columns lie and the pressure of the levels, if a grid file was given."""
+        if self.manifest.get("grid") is None:
+            return None
+        return Grid.from_table(read_json(self.path / "grid.json"))
 
     def require_targets(self) -> Matrix:
         """The target matrix.
@@ -163,18 +182,43 @@ class Store:
         """Read every part and compare it with its SHA-256.
 
         Raises:
-            ClimstackError: a part's file is missing, or its bytes have changed.
+            ClimstackError: a part's file is missing, or its bytes have changed: names the first row
+                and column of a changed value.
         """
+        if self.manifest.get("grid") is not None:
+            self._compare(self.path / "grid.json", self.manifest["grid"], None)
+        first_row = 0
         for part in self.manifest["parts"]:
             for name, expected in part["sha256"].items():
-                file = self.path / part["name"] / name
-                if not file.is_file():
-                    raise ClimstackError(f"{file} is missing: convert the data again")
-                if file_hash(file) != expected:
-                    raise ClimstackError(
-                        f"{file} is damaged (its SHA-256 differs from the manifest):"
-                        " convert the data again"
-                    )
+                self._compare(self.path / part["name"] / name, expected, first_row)
+            first_row += part["rows"]
+
+    def _compare(self, file: Path, expected: str, first_row: int | None) -> None:
+        if not file.is_file():
+            raise ClimstackError(f"{file} is missing: convert the data again")
+        if file_hash(file) == expected:
+            return
+        where = ""
+        names = {"inputs": self.schema.input_columns, "targets": self.schema.target_columns}
+        parity = file.with_suffix(".xor")
+        if first_row is not None and file.suffix == ".f64" and parity.is_file():
+            where = _changed_value(file, parity, names[file.stem], first_row)
+        raise ClimstackError(
+            f"{file} is damaged (its SHA-256 differs from the manifest){where}:"
+            " convert the data again"
+        )
+
+    def _index(self, *columns: str) -> pl.DataFrame:
+        frames = []
+        for part in self.manifest["parts"]:
+            file = self.path / part["name"] / "index.parquet"
+            try:
+                frames.append(pl.read_parquet(file, columns=list(columns) or None))
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+                raise ClimstackError(
+                    f"{file} is missing or damaged: convert the data again"
+                ) from None
+        return pl.concat(frames)
 
     def _matrix(self, name: str, n_columns: int) -> Matrix:
         arrays = []
@@ -190,108 +234,39 @@ class Store:
         return Matrix(arrays, n_columns)
 
 
-class StoreWriter:
-    """Fill a new store's folder block by block; ``close`` seals it with the manifest.
-
-    The folder should be a temporary one (see :func:`features.files.atomic_path`): it counts as a
-    store only once it is sealed.
-    """
-
-    def __init__(self, path: Path, schema: Schema, has_targets: bool, n_grid_columns: int) -> None:
-        path.mkdir(parents=True)
-        self._path, self._schema, self._has_targets = path, schema, has_targets
-        self._n_grid_columns = n_grid_columns
-        self._parts: list[dict[str, Any]] = []
-        self._ids: list[str] = []
-        self._files: dict[str, Any] = {}
-        self._hashes: dict[str, Any] = {}
-        self._data_hash = hashlib.sha256()
-        self._first_row = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():  # open only when something failed before ``close``
-            file.close()
-
-    def append(
-        self,
-        sample_ids: Sequence[str],
-        inputs: NDArray[np.float64],
-        targets: NDArray[np.float64] | None,
-    ) -> None:
-        """Add rows: inputs (n, n_inputs) and, for training data, targets (n, n_targets)."""
-        start = 0
-        while start < len(sample_ids):
-            if not self._files:
-                self._open_part()
-            stop = min(len(sample_ids), start + PART_ROWS - len(self._ids))
-            rows = slice(start, stop)
-            self._ids.extend(sample_ids[rows])
-            self._put("inputs.f64", inputs[rows])
-            if targets is not None:
-                self._put("targets.f64", targets[rows])
-            if len(self._ids) == PART_ROWS:
-                self._close_part()
-            start = stop
-
-    def close(self, sources: list[dict[str, Any]]) -> Self:
-        """Seal the store; ``sources`` says where the rows came from."""
-        if self._files:
-            self._close_part()
-        manifest = {
-            "format": FORMAT,
-            "schema": self._schema.name,
-            "n_rows": self._first_row,
-            "n_grid_columns": self._n_grid_columns,
-            "has_targets": self._has_targets,
-            "parts": self._parts,
-            "sources": sources,
-            "data_hash": self._data_hash.hexdigest(),
-        }
-        write_json(self._path / "manifest.json", manifest | {"checksum": _checksum(manifest)})
-        return self
-
-    def _open_part(self) -> None:
-        folder = self._path / f"part-{len(self._parts):05d}"
-        folder.mkdir()
-        names = ["inputs.f64", *(["targets.f64"] if self._has_targets else [])]
-        self._files = {name: (folder / name).open("wb") for name in names}
-        self._hashes = {name: hashlib.sha256() for name in names}
-
-    def _put(self, name: str, values: NDArray[np.float64]) -> None:
-        data = np.ascontiguousarray(values, dtype="<f8").data
-        self._files[name].write(data)
-        self._hashes[name].update(data)
-
-    def _close_part(self) -> None:
-        for file in self._files.values():
-            file.close()
-        folder = self._path / f"part-{len(self._parts):05d}"
-        n_rows = len(self._ids)
-        row = np.arange(self._first_row, self._first_row + n_rows)
-        # Only training files are known to be time-major; test rows come shuffled.
-        known = self._has_targets
-        time = row // self._n_grid_columns if known else np.full(n_rows, -1)
-        column = row % self._n_grid_columns if known else np.full(n_rows, -1)
-        index = {"sample_id": self._ids, "time": time, "column": column}
-        pl.DataFrame(index).write_parquet(folder / "index.parquet")
-        hashes = {name: digest.hexdigest() for name, digest in sorted(self._hashes.items())}
-        self._data_hash.update(f"{self._n_grid_columns} {sorted(hashes.items())}".encode())
-        self._data_hash.update("\n".join(self._ids).encode())
-        hashes["index.parquet"] = file_hash(folder / "index.parquet")
-        self._parts.append({"name": folder.name, "rows": n_rows, "sha256": hashes})
-        self._first_row += n_rows
-        self._ids, self._files = [], {}
+def parities(values: NDArray[np.float64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Exclusive or of the bits of each row and of each column, (n_rows,) and (n_columns,)."""
+    bits = np.ascontiguousarray(values, dtype="<f8").view("<u8")
+    return np.bitwise_xor.reduce(bits, axis=1), np.bitwise_xor.reduce(bits, axis=0)
 
 
-def _is_sealed(manifest: Any) -> bool:
+def seal(table: dict[str, Any]) -> dict[str, Any]:
+    """A table with a checksum of itself."""
+    return table | {"checksum": _checksum(table)}
+
+
+def is_sealed(table: Any) -> bool:
+    """Whether a table is as :func:`seal` left it."""
     try:
-        return isinstance(manifest, dict) and manifest.get("checksum") == _checksum(manifest)
-    except ValueError:  # NaN, which StoreWriter never writes
+        return isinstance(table, dict) and table.get("checksum") == _checksum(table)
+    except ValueError:  # NaN, which is never written
         return False
 
 
-def _checksum(manifest: dict[str, Any]) -> str:
-    return content_hash({key: value for key, value in manifest.items() if key != "checksum"})
+def _checksum(table: dict[str, Any]) -> str:
+    return content_hash({key: value for key, value in table.items() if key != "checksum"})
+
+
+def _changed_value(file: Path, parity: Path, columns: Sequence[str], first_row: int) -> str:
+    """Where the first changed value of a matrix stands, by the parities of rows and columns."""
+    held = np.fromfile(parity, dtype="<u8")
+    n_rows = len(held) - len(columns)
+    if n_rows < 1 or file.stat().st_size != n_rows * len(columns) * 8:
+        return ""
+    values = np.memmap(file, dtype="<f8", mode="r", shape=(n_rows, len(columns)))
+    of_rows, of_columns = parities(values)
+    rows = np.flatnonzero(of_rows != held[:n_rows])
+    changed = np.flatnonzero(of_columns != held[n_rows:])
+    if not len(rows) or not len(changed):
+        return ""
+    return f" in row {first_row + rows[0]}, column '{columns[changed[0]]}'"

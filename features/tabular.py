@@ -22,6 +22,42 @@ LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarith
 
 
 @dataclass(frozen=True)
+class Fill:
+    """Puts the training fold's mean where an input is missing (NaN), level by level.
+
+    Only inputs whose policy is ``impute`` can be missing: see :mod:`features.missing`.
+
+    Attributes:
+        columns: indices of those inputs, (n,).
+        mean: of the training rows that are there, 0 where none is, (n,).
+    """
+
+    columns: NDArray[np.intp]
+    mean: Array
+
+    @classmethod
+    def fit(cls, schema: Schema, blocks: Iterable[Array]) -> Fill:
+        """Learn the means from blocks of training inputs, each (n, n_inputs)."""
+        columns = schema.imputed_inputs
+        total, count = np.zeros(len(columns)), np.zeros(len(columns))
+        for block in blocks if len(columns) else ():
+            values = block[:, columns]
+            there = ~np.isnan(values)
+            total += np.where(there, values, 0.0).sum(axis=0)
+            count += there.sum(axis=0)
+        return cls(columns, total / np.maximum(count, 1.0))
+
+    def apply(self, inputs: Array) -> Array:
+        """Inputs without gaps, (n, n_inputs); the same array where nothing can be missing."""
+        if not len(self.columns):
+            return inputs
+        values = inputs[:, self.columns]
+        filled = inputs.copy()
+        filled[:, self.columns] = np.where(np.isnan(values), self.mean, values)
+        return filled
+
+
+@dataclass(frozen=True)
 class TabularView:
     """Encodes inputs as standardised float32 features; constant inputs are left out.
 
@@ -32,6 +68,7 @@ class TabularView:
     Attributes:
         schema: the inputs' schema.
         scaler: fitted on training rows.
+        fill: what missing inputs become, fitted on training rows.
         kind: made for ``"linear"`` models, for ``"trees"`` or for ``"networks"``.
         clip: standardised features are clipped to +-clip, so one extreme value can't blow up.
     """
@@ -39,13 +76,28 @@ class TabularView:
     schema: Schema
     scaler: Scaler
     kind: Kind
+    fill: Fill
     clip: float = 30.0
 
     @classmethod
-    def fit(cls, schema: Schema, blocks: Iterable[Array], kind: Kind = "trees") -> TabularView:
-        """Fit on blocks of training inputs, each (n, n_inputs) float64."""
-        parts = (part for block in blocks for part in _split(block))
-        return cls(schema, Scaler.fit(_encode(schema, part, kind) for part in parts), kind)
+    def fit(
+        cls,
+        schema: Schema,
+        blocks: Iterable[Array],
+        kind: Kind = "trees",
+        fill: Fill | None = None,
+    ) -> TabularView:
+        """Fit on blocks of training inputs, each (n, n_inputs) float64.
+
+        Args:
+            schema: the inputs' schema.
+            blocks: the training inputs.
+            kind: what it is made for.
+            fill: fitted on the same rows; None where nothing is missing.
+        """
+        fill = fill or Fill.fit(schema, ())
+        parts = (part for block in blocks for part in _split(fill.apply(block)))
+        return cls(schema, Scaler.fit(_encode(schema, part, kind) for part in parts), kind, fill)
 
     @cached_property
     def feature_names(self) -> list[str]:
@@ -78,6 +130,7 @@ class TabularView:
         Raises:
             ClimstackError: wrong width, or a value is not finite.
         """
+        inputs = self.fill.apply(inputs) if inputs.ndim == 2 else inputs
         check_inputs(self.schema, inputs)
         features = np.empty((len(inputs), len(self.feature_names)), dtype=np.float32)
         start = 0
@@ -96,6 +149,7 @@ class TabularView:
                 mean=self.scaler.mean,
                 std=self.scaler.std,
                 constant=self.scaler.constant,
+                fill=self.fill.mean,
                 kind=np.array(self.kind),
                 clip=np.array(self.clip),
                 schema=np.array(self.schema.name),
@@ -108,7 +162,9 @@ class TabularView:
             scaler = Scaler(held["mean"], held["std"], held["constant"])
             schema = load_schema(str(held["schema"]))
             kind: Kind = next(k for k in get_args(Kind) if k == str(held["kind"]))
-            return cls(schema, scaler, kind, float(held["clip"]))
+            mean = held["fill"] if "fill" in held else np.empty(0)  # views saved before had none
+            fill = Fill(schema.imputed_inputs, mean)
+            return cls(schema, scaler, kind, fill, float(held["clip"]))
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:

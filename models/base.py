@@ -32,7 +32,7 @@ from features.errors import ClimstackError
 from features.folds import FoldPlan, Rows
 from features.schema import Axis, Schema
 from features.store import Store
-from features.tabular import VIEW_ROWS, Kind, TabularView
+from features.tabular import VIEW_ROWS, Fill, Kind, TabularView
 from features.transforms import Scaler
 
 Float32 = NDArray[np.float32]
@@ -101,8 +101,11 @@ class FoldData:
     @cached_property
     def view(self) -> TabularView:
         """The tabular view, fitted on the training rows alone."""
-        blocks = self.store.inputs.blocks(self.train_rows)
-        return TabularView.fit(self.store.schema, blocks, self.kind)
+        schema, inputs = self.store.schema, self.store.inputs
+        fill = None
+        if len(schema.imputed_inputs):  # a pass of its own over the training rows
+            fill = Fill.fit(schema, inputs.blocks(self.train_rows))
+        return TabularView.fit(schema, inputs.blocks(self.train_rows), self.kind, fill)
 
     @cached_property
     def extra(self) -> Scaler | None:

@@ -16,7 +16,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 from features.folds import FoldPlan
 from features.store import Store
-from features.tabular import TabularView
+from features.tabular import Fill, TabularView
 from features.transforms import Array, Scaler
 
 MAX_ROWS = 8_192  # of the training rows, evenly spread: enough for a correlation
@@ -75,7 +75,7 @@ def describe(store: Store, plan: FoldPlan, targets: NDArray[np.intp], unseen: in
     rows = plan.train_rows(unseen)
     rows = rows[:: max(1, -(-len(rows) // MAX_ROWS))]
     inputs = store.inputs[rows]
-    view = TabularView.fit(store.schema, [inputs], "linear")
+    view = TabularView.fit(store.schema, [inputs], "linear", Fill.fit(store.schema, [inputs]))
     x = view.transform(inputs).astype(np.float64)
     values = store.require_targets()[rows][:, targets]
     z = Scaler.fit([values]).transform(values)

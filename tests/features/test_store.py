@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import ClimstackError, Store, convert
-from features.store import Matrix, StoreWriter
+from features.store import Matrix
+from features.store_writer import StoreWriter
 
 
 def test_store_holds_the_files_values(store, generated, schema):
@@ -59,14 +60,21 @@ def test_matrix_of_parts_reads_like_one_array(lengths, seed):
 
 
 def test_parts_are_cut_at_their_size(schema, tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store.PART_ROWS", 10)
+    monkeypatch.setattr("features.store_writer.PART_ROWS", 10)
     values = np.random.default_rng(0).normal(size=(25, 556 + 368))
-    writer = StoreWriter(tmp_path / "s", schema, has_targets=True, n_grid_columns=5)
-    for start in range(0, 25, 7):
-        block = values[start : start + 7]
-        ids = [f"train_{i}" for i in range(start, start + len(block))]
-        writer.append(ids, block[:, :556], block[:, 556:])
-    writer.close([])
+    row = np.arange(25)
+    with StoreWriter(tmp_path / "s", schema, has_targets=True, n_grid_columns=5) as writer:
+        start = 0
+        while start < 25:
+            stop = min(25, start + 7, start + writer.room)
+            block = values[start:stop]
+            ids = [f"train_{i}" for i in range(start, stop)]
+            here = row[start:stop]
+            writer.append(ids, block[:, :556], block[:, 556:], here // 5, here % 5, source=0)
+            if not writer.room:
+                writer.close_part({})
+            start = stop
+        writer.close([])
     store = Store(tmp_path / "s")
     assert [part["rows"] for part in store.manifest["parts"]] == [10, 10, 5]
     np.testing.assert_array_equal(store.inputs[:], values[:, :556])
