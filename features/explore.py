@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from features.check import Finding
 from features.column_facts import FAR, describe
 from features.drift import block_drift, cut_time, sample_drift
 from features.errors import ClimstackError
+from features.grid import Grid
 from features.relations import copies, group_correlations, normal_ranks
 from features.sample import SAMPLE_ROWS, Sample, draw
 from features.sample_check import check_sample
@@ -81,7 +83,7 @@ class Exploration:
 def explore_store(
     store: Store,
     test: Store | None = None,
-    grid: pl.DataFrame | None = None,
+    grid: Grid | None = None,
     *,
     n_rows: int = SAMPLE_ROWS,
     seed: int = 0,
@@ -92,8 +94,8 @@ def explore_store(
     Args:
         store: training or test data.
         test: another store of the same schema, to tell how far it lies from the first.
-        grid: ``lat``, ``lon`` (degrees) and ``area`` of each grid column, in their order: maps are
-            drawn by place, and global means weighted by area.
+        grid: of the store's columns: maps are drawn by place, and global means weighted by area.
+            None takes the store's own, if it has one.
         n_rows: rows read at most.
         seed: of the draw.
         progress: called with (what, done, total).
@@ -107,6 +109,7 @@ def explore_store(
             f"{test.path} has schema {test.schema.name}, but {store.path} has {schema.name}:"
             " compare stores of one schema"
         )
+    grid = store.grid if grid is None else grid
     if grid is not None and len(grid) != store.n_grid_columns:
         raise ClimstackError(
             f"the grid has {len(grid)} columns, but {store.path} has {store.n_grid_columns} rows"
@@ -123,6 +126,8 @@ def explore_store(
     correlations = group_correlations(schema, inputs, targets) if targets.size else None
     equal, almost = copies(sample, inputs)
     del ranks, inputs, targets
+    imputed = store.repaired.get("imputed", {})
+    findings = check_sample(store.path, sample, schema, columns, equal, almost, imputed)
     step()
     time_known, column_known = sample.time.min() >= 0, sample.column.min() >= 0
     by_column = _by_column(sample, schema, grid) if column_known else None
@@ -140,7 +145,7 @@ def explore_store(
         path=store.path,
         schema=schema,
         facts=_facts(store, sample),
-        findings=check_sample(store.path, sample, schema, columns, equal, almost),
+        findings=findings,
         everything=sample.everything,
         columns=columns,
         tails=tails,
@@ -185,17 +190,17 @@ class _Steps:
         self._progress("explore", self._done, self._total)
 
 
-def _by_column(sample: Sample, schema: Schema, grid: pl.DataFrame | None) -> pl.DataFrame:
+def _by_column(sample: Sample, schema: Schema, grid: Grid | None) -> pl.DataFrame:
     there, position = np.unique(sample.column, return_inverse=True)
-    place = {"column": there}
+    place: dict[str, NDArray[Any]] = {"column": there}
     if grid is not None:
-        place |= {name: grid[name].to_numpy()[there] for name in ("lat", "lon")}
+        place |= {"lat": grid.lat[there], "lon": grid.lon[there]}
     return pl.DataFrame(place | _means(sample, schema, position, np.ones(len(sample))))
 
 
-def _by_time(sample: Sample, schema: Schema, grid: pl.DataFrame | None) -> pl.DataFrame:
+def _by_time(sample: Sample, schema: Schema, grid: Grid | None) -> pl.DataFrame:
     there, position = np.unique(sample.time, return_inverse=True)
-    weights = np.ones(len(sample)) if grid is None else grid["area"].to_numpy()[sample.column]
+    weights = np.ones(len(sample)) if grid is None else grid.area[sample.column]
     return pl.DataFrame({"time": there} | _means(sample, schema, position, weights))
 
 
@@ -269,7 +274,7 @@ def _where(sample: Sample, rows: NDArray[np.intp], ids: pl.Series) -> pl.DataFra
 
 def _facts(store: Store, sample: Sample) -> list[tuple[str, str]]:
     n_times, n_columns = len(np.unique(sample.time)), len(np.unique(sample.column))
-    parts, sources = store.manifest["parts"], store.manifest["sources"]
+    repaired = [f"{sum(counts.values())} {what}" for what, counts in store.repaired.items()]
     width = len(sample.names)
     read = f"{len(sample)} rows"
     if sample.time.min() >= 0:
@@ -283,8 +288,9 @@ def _facts(store: Store, sample: Sample) -> list[tuple[str, str]]:
         ("rows per timestep", f"{store.n_grid_columns}" if times.min() >= 0 else "unknown"),
         ("inputs", f"{len(store.schema.input_columns)}"),
         ("targets", f"{width - len(store.schema.input_columns)}"),
-        ("size", f"{len(store) * width * 8 / 1e9:.2f} GB in {len(parts)} parts"),
-        ("sources", ", ".join(f"{each['file']} ({each['rows']} rows)" for each in sources)),
+        ("size", f"{len(store) * width * 8 / 1e9:.2f} GB in {len(store.manifest['parts'])} parts"),
+        ("sources", ", ".join(f"{each['file']} ({each['rows']} rows)" for each in store.sources)),
+        ("values repaired in converting", ", ".join(repaired) or "none"),
         ("data hash", store.data_hash[:12]),
         ("read for this page", ("all " if sample.everything else "a sample of ") + read),
     ]

@@ -13,6 +13,7 @@ from features.explore import Exploration
 from features.page import Figure, Section, Table, write_page
 
 N_DRIFTING = 40  # columns listed
+DRIFT_TOP = 0.5  # distances beyond are as bright
 
 Part = str | Table | Figure
 
@@ -205,21 +206,26 @@ def _blocks(e: Exploration) -> list[Part]:
     y = by_group["group"].unique(maintain_order=True).to_list()
     x = sorted(by_group["block"].unique().to_list())
     z = by_group["ks"].to_numpy().reshape(len(y), len(x))
-    worst = e.blocks.sort("ks", descending=True, nulls_last=True).head(N_DRIFTING)
+    worst = e.blocks.sort("ks", descending=True, nulls_last=True)
+    worst = worst.unique("name", keep="first", maintain_order=True).head(N_DRIFTING)
     return [
         figures.heat_map(
             "Distance of each block of time from the others",
             "Kolmogorov-Smirnov distance (0 the same distribution, 1 no overlap) of the rows of a"
-            " block against all others, averaged over levels. Blocks are contiguous, as the default"
-            " folds: a bright row is a variable that validation blocks do not share.",
+            " block against all others, averaged over levels; colours end at"
+            " 0.5. Blocks are contiguous, as the default folds: a bright cell is a variable that a"
+            " validation block does not share with its training rows.",
             [f"block {block}" for block in x],
             y,
             z,
             "",
-            1.0,
+            DRIFT_TOP,
             Table.of(by_group),
         ),
-        Table.of(worst, "Columns that drift most: shift is that of the mean, in sd of all rows"),
+        Table.of(
+            worst,
+            "Columns that drift most, with the block where they do; shift: of the mean, in sd",
+        ),
     ]
 
 
@@ -246,12 +252,12 @@ def _test(e: Exploration) -> list[Part]:
             figures.heat_map(
                 "Distance of the test set by level",
                 "Kolmogorov-Smirnov distance of the test set's values from the training values:"
-                " 0 the same distribution, 1 no overlap.",
+                " 0 the same distribution, 1 no overlap; colours end at 0.5.",
                 list(range(n_levels)),
                 [v.name for v in profiles],
                 z,
                 "level",
-                1.0,
+                DRIFT_TOP,
                 Table(("variable", *map(str, range(n_levels))), rows),
             )
         )

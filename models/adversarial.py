@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from numpy.typing import NDArray
 
 from features.drift import sample_drift
@@ -95,7 +96,8 @@ class Comparison:
     timed: bool
 
     def to_table(self) -> dict[str, Any]:
-        """All of it for JSON."""
+        """All of it for JSON; None where a number can't be had."""
+        finite = pl.when(cs.float().is_finite()).then(cs.float())
         return {
             "train": str(self.train),
             "other": str(self.other),
@@ -105,7 +107,7 @@ class Comparison:
             "usual_auc": self.usual_auc,
             "without": [asdict(step) for step in self.without],
             "variables": self.variables.to_dicts(),
-            "inputs": self.inputs.to_dicts(),
+            "inputs": self.inputs.with_columns(finite).to_dicts(),
             "time_known": self.timed,
         }
 
