@@ -11,7 +11,7 @@ from features.folds import Rows
 from features.store import BLOCK_ROWS, Store
 
 SAMPLE_ROWS = 49_152  # 128 timesteps of LEAP's grid: 364 MB with its targets
-MIN_TIMESTEPS = 64  # of a finer grid fewer columns are drawn, rather than fewer timesteps
+MIN_TIMESTEPS = 64  # or a quarter of them: of a finer grid fewer columns are drawn instead
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def draw(store: Store, n_rows: int = SAMPLE_ROWS, seed: int = 0) -> Sample:
 
     Args:
         store: training or test data.
-        n_rows: rows at most; a grid of more than ``n_rows / 64`` columns is thinned.
+        n_rows: rows at most; a grid so fine that these are fewer than 64 timesteps (and than a
+            quarter of them) is thinned.
         seed: of the draw.
     """
     rng = np.random.default_rng(seed)
@@ -83,7 +84,8 @@ def _timesteps(
     time: NDArray[np.int64], column: NDArray[np.int64], n_rows: int, rng: np.random.Generator
 ) -> Rows:
     times, columns = np.unique(time), np.unique(column)
-    n_columns = min(len(columns), max(1, n_rows // min(MIN_TIMESTEPS, len(times))))
+    least = min(MIN_TIMESTEPS, max(1, len(times) // 4))
+    n_columns = min(len(columns), max(1, n_rows // least))
     n_times = min(len(times), max(1, n_rows // n_columns))
     edges = np.linspace(0, len(times), n_times + 1).astype(np.int64)
     drawn = np.isin(time, times[rng.integers(edges[:-1], edges[1:])])
