@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from features.check import Finding, check_file
     from features.conversion import convert
     from features.errors import ClimstackError, LeakageWarning
+    from features.explore import Exploration, explore_store
+    from features.explore_page import write_exploration
     from features.folds import (
         FoldPlan,
         column_blocks,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClimstackError",
+    "Exploration",
     "Finding",
     "FoldPlan",
     "Grid",
@@ -40,6 +43,7 @@ __all__ = [
     "check_file",
     "column_blocks",
     "convert",
+    "explore_store",
     "forward_chaining",
     "groups",
     "leap_score",
@@ -49,6 +53,7 @@ __all__ = [
     "random_rows",
     "rmse",
     "time_blocks",
+    "write_exploration",
 ]
 
 __getattr__ = attach(__name__, __file__)
