@@ -278,13 +278,25 @@ def test_explore_command(store, tmp_path, monkeypatch, capsys):
     assert "page.html written" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def other_schema(generated, tmp_path_factory):
+    """The same rows with fewer variables, no grid and no test set."""
+    folder, small = tmp_path_factory.mktemp("v1"), load_schema("v1")
+    frame = pl.read_parquet(generated["train"])
+    frame = frame.select("sample_id", *small.input_columns, *small.target_columns)
+    frame.write_parquet(folder / "train.parquet")
+    return explore_store(convert(folder / "train.parquet", folder / "store", small, N_COLUMNS))
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1440, 390])
-def test_the_page_in_a_browser(explored, tmp_path, open_page, width):
-    path = write_exploration(explored, tmp_path / "page.html")
+@pytest.mark.parametrize(
+    ("which", "width", "n_figures"), [("explored", 1440, 46), ("other_schema", 390, 22)]
+)
+def test_the_page_in_a_browser(which, width, n_figures, tmp_path, open_page, request):
+    path = write_exploration(request.getfixturevalue(which), tmp_path / "page.html")
     assert path.stat().st_size < 8e6
     visit = open_page(path, width)
     assert visit.complaints == []
-    assert visit.n_drawn == visit.n_figures >= 40
+    assert visit.n_drawn == visit.n_figures >= n_figures
     assert visit.overflow == 0
     assert visit.load_seconds < 3
