@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from features import explore_figures as figures
+from features.check import compress
 from features.column_facts import FAR
 from features.explore import Exploration
 from features.page import Figure, Section, Table, write_page
@@ -127,14 +128,19 @@ def _repeats(e: Exploration) -> list[Part]:
     constant = e.columns.filter((pl.col("role") == "input") & (pl.col("distinct") == 1))
     parts: list[Part] = []
     if len(constant):
-        table = constant.select("name", "group", "level", value="mean")
-        parts.append(Table.of(table, "Inputs with one value in all rows read"))
+        still = [
+            (v.name, len(of), compress(of["name"]), *np.quantile(of["mean"].to_numpy(), (0, 1)))
+            for v in e.schema.inputs
+            if len(of := constant.filter(pl.col("group") == v.name))
+        ]
+        head = ("variable", "inputs", "names", "smallest value", "largest value")
+        parts.append(Table(head, still, "Inputs with one value in all rows read"))
     for groups, caption in (
         (e.equal, "Inputs equal in every row read"),
         (e.almost, "Inputs of a rank correlation of at least .9999 (up or down)"),
     ):
         if groups:
-            rows = [(group[0], len(group) - 1, ", ".join(group[1:])) for group in groups]
+            rows = [(group[0], len(group) - 1, compress(group[1:])) for group in groups]
             parts.append(Table(("input", "repeated by", "names"), rows, caption))
     return parts or ["No input is constant or repeats another one."]
 
