@@ -1,44 +1,171 @@
-"""Seconds to generate 20k rows, and to convert a CSV beside a bare Polars copy of it."""
+"""Converting a CSV file of 4 GB beside bare Polars, and reading the store in batches.
 
+Each measured step is a process of its own, so that its peak memory is its own. The CSV file holds
+simulated columns of air, repeated with other digits; 925 columns as in LEAP. Bare Polars writes
+Parquet, which holds the same values smaller but not mapped by row.
+
+Usage: python benchmarks/bench_data.py [--gigabytes 4] [--folder /tmp]
+"""
+
+import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import polars as pl
 
-from features import convert, load_schema
 from features.synthetic import write_dataset
 
 ROUNDS = 3
-N_TIMESTEPS, N_COLUMNS = 52, 384
+LIMIT_MB = 2048
+N_TIMESTEPS, N_COLUMNS = 16, 384
+
+OURS = """
+import sys
+from features import convert, load_schema
+convert(sys.argv[1], sys.argv[2], load_schema("leap"), memory_limit_mb=int(sys.argv[3]))
+"""
+BARE = """
+import sys
+import polars as pl
+columns = pl.scan_csv(sys.argv[1], n_rows=1).collect_schema().names()
+types = {name: pl.Float64() for name in columns} | {"sample_id": pl.String()}
+pl.scan_csv(sys.argv[1], schema=types).sink_parquet(sys.argv[2], row_group_size=4096)
+"""
+SEQUENTIAL = """
+import sys, time
+from features import Store
+store, buffer, start, size = Store(sys.argv[1]), bytearray(1 << 24), time.perf_counter(), 0
+for file in sorted(store.path.glob("part-*/*.f64")):
+    with open(file, "rb", buffering=0) as handle:
+        while read := handle.readinto(buffer):
+            size += read
+print(len(store) / (time.perf_counter() - start))
+"""
+READ = """
+import sys, time
+import numpy as np
+from features import Store
+store, start, rows = Store(sys.argv[1]), time.perf_counter(), 0
+if sys.argv[2] == "random":
+    rng = np.random.default_rng(0)
+    for _ in range(len(store) // 4096):
+        chosen = rng.integers(0, len(store), 4096)
+        rows += len(store.inputs[chosen]) + 0 * len(store.targets[chosen])
+elif sys.argv[2] == "shuffled":
+    for chosen, x, y in store.batches(4096, seed=0):
+        rows += len(x)
+else:
+    for x, y in zip(store.inputs.blocks(), store.targets.blocks()):
+        rows += len(x)
+print(rows / (time.perf_counter() - start))
+"""
 
 
-def seconds(call) -> float:
+FIT = """
+import sys, time
+from pathlib import Path
+from features import Store, time_blocks
+from models import CellStore, ModelSpec, cross_validate
+store, folder = Store(sys.argv[1]), Path(sys.argv[2])
+params = {
+    "ridge": {},
+    "lightgbm": {"n_rounds": 20, "early_stopping_rounds": 0},
+    "convnext1d": {"preset": "tiny", "epochs": 1},
+}[sys.argv[3]]
+plan = time_blocks(store.time, 5, 1)
+targets = store.schema.modelled_targets[:: 146 if sys.argv[3] == "lightgbm" else 1]
+spec, start = ModelSpec("m", sys.argv[3], params), time.perf_counter()
+cross_validate(store, plan, spec, CellStore(folder), targets=targets, folds=[0], n_jobs=1)
+print(len(plan.train_rows(0)) / (time.perf_counter() - start))
+"""
+PEAK = """
+with open("/proc/self/status") as status:
+    print(next(line for line in status if line.startswith("VmHWM")).split()[1])
+"""
+
+
+def apart(code: str, *arguments: object) -> tuple[float, int, float]:
+    """Wall seconds, peak memory in MB, and the number that the code prints, of a process."""
     start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    command = [sys.executable, "-c", code + PEAK, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    *said, peak = done.stdout.split()
+    number = float(said[-1]) if said else float("nan")
+    return time.perf_counter() - start, int(peak) // 1024, number
+
+
+class Rows:
+    """Appends simulated rows to a CSV file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.frame = pl.read_parquet(
+            write_dataset(folder / "base", N_TIMESTEPS, N_COLUMNS, seed=0)["train"]
+        )
+        self.n_rows = 0
+
+    def grow(self, path: Path, size: float) -> None:
+        """Add whole timesteps until the file is so many bytes long."""
+        with path.open("ab") as file:
+            while file.tell() < size:
+                factor = 1.0 + 1e-4 * (self.n_rows // len(self.frame))
+                rows = range(self.n_rows, self.n_rows + len(self.frame))
+                block = self.frame.with_columns(
+                    pl.exclude("sample_id") * factor,
+                    sample_id=pl.Series([f"train_{row}" for row in rows]),
+                )
+                block.write_csv(file, include_header=self.n_rows == 0)
+                self.n_rows += len(block)
+
+
+def remove(path: Path) -> None:
+    subprocess.run(["rm", "-rf", str(path)], check=True)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as temporary:
+    options = argparse.ArgumentParser()
+    options.add_argument("--gigabytes", type=float, default=4.0)
+    options.add_argument("--folder")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as temporary:
         folder = Path(temporary)
-        wall = seconds(lambda: write_dataset(folder / "data", N_TIMESTEPS, N_COLUMNS, seed=0))
-        print(f"generate and write {N_TIMESTEPS * N_COLUMNS} rows: {wall:.1f} s")
-        csv = folder / "train.csv"
-        frame = pl.read_parquet(folder / "data" / "train.parquet")
-        frame.write_csv(csv)
-        schema, types = load_schema("leap"), frame.schema
-        ours, bare = [], []
-        for turn in range(ROUNDS):
-            ours.append(seconds(lambda t=turn: convert(csv, folder / f"store{t}", schema)))
-            lazy = pl.scan_csv(csv, schema=types)
-            out = folder / f"bare{turn}.parquet"
-            bare.append(seconds(lambda q=lazy, o=out: q.sink_parquet(o, row_group_size=4096)))
-        a, b = statistics.median(ours), statistics.median(bare)
-        size = csv.stat().st_size / 1e6
-        print(f"convert {size:.0f} MB of CSV: store {a:.2f} s, bare Polars to Parquet {b:.2f} s,")
-        print(f"ratio {a / b:.2f} (median of {ROUNDS}, alternating)")
+        csv, store, bare = folder / "train.csv", folder / "store", folder / "bare.parquet"
+        rows = Rows(folder)
+        rows.grow(csv, chosen.gigabytes / 4 * 1e9)
+        _, small, _ = apart(OURS, csv, store, LIMIT_MB)
+        size = csv.stat().st_size / 1e9
+        print(f"convert {size:.2f} GB: peak {small} MB of memory", flush=True)
+        remove(store)
+        rows.grow(csv, chosen.gigabytes * 1e9)
+        size = csv.stat().st_size / 1e9
+        times, peaks = {"ours": [], "bare": []}, {"ours": 0, "bare": 0}
+        for _ in range(ROUNDS):
+            for name, code, out in (("ours", OURS, store), ("bare", BARE, bare)):
+                remove(out)
+                seconds, peak, _ = apart(code, csv, out, LIMIT_MB)
+                times[name].append(seconds)
+                peaks[name] = max(peaks[name], peak)
+                print(f"  {name}: {seconds:.1f} s, peak {peak} MB", flush=True)
+        ours, polars = statistics.median(times["ours"]), statistics.median(times["bare"])
+        print(f"convert {size:.2f} GB ({rows.n_rows} rows, limit {LIMIT_MB} MB):")
+        print(f"  store {ours:.1f} s, {size / ours:.3f} GB/s, peak {peaks['ours']} MB")
+        print(f"  bare Polars to Parquet {polars:.1f} s, peak {peaks['bare']} MB")
+        print(f"  ratio {ours / polars:.2f} (median of {ROUNDS}, alternating)")
+        print(f"  182 GB would take {182 / size * ours / 60:.0f} minutes", flush=True)
+        remove(csv)
+        plain = statistics.median(apart(SEQUENTIAL, store)[2] for _ in range(ROUNDS))
+        print(f"plain sequential read of the store's files: {plain:.0f} rows/s")
+        for name in ("blocks", "shuffled", "random"):
+            found = [apart(READ, store, name) for _ in range(ROUNDS)]
+            speed = statistics.median(number for _, _, number in found)
+            peak = max(memory for _, memory, _ in found)
+            print(f"{name}: {speed:.0f} rows/s, {speed / plain:.2f} of that, peak {peak} MB")
+        for name in ("ridge", "lightgbm", "convnext1d"):
+            seconds, peak, speed = apart(FIT, store, folder / name, name)
+            print(f"a fold of {name}: {seconds:.0f} s, {speed:.0f} rows/s, peak {peak} MB")
 
 
 if __name__ == "__main__":

@@ -275,14 +275,19 @@ def submit(
     sample_submission: Annotated[
         Path | None, typer.Option(help="File whose ids and row order to take.")
     ] = None,
+    intervals: Annotated[
+        Path | None, typer.Option(help="FILE.parquet for the ends of prediction intervals.")
+    ] = None,
 ) -> None:
     """Predict test rows with a run's models and blend.
 
     Example: climstack submit runs/demo --test test.csv --out submission.csv
     """
     with console.progress() as report:
-        submit_run(run, out, test, sample_submission, report)
-    console.out.print(f"{out} written", soft_wrap=True)
+        submit_run(run, out, test, sample_submission, report, intervals)
+    for written in (out, intervals):
+        if written is not None:
+            console.out.print(f"{written} written", soft_wrap=True)
 
 
 @app.command()

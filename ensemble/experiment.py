@@ -69,10 +69,20 @@ class FoldSettings:
 
 @dataclass(frozen=True)
 class StackSettings:
-    """``[stack]``: which blenders compete, and whether weights may differ by group or target."""
+    """``[stack]``: which blends compete, and what predicts test rows.
 
-    blenders: tuple[str, ...] = ("mean", "best", "nnls")
-    levels: tuple[str, ...] = ("group", "target")
+    Attributes:
+        blenders: file names in ``ensemble/blenders``.
+        levels: what shares weights: all targets, a group, none; or shrunk, between those two.
+        refit: models that predict test rows with one fit on all rows, instead of the mean of their
+            folds' models.
+        compare: folders of other runs on the same rows that the leaderboard shows, too.
+    """
+
+    blenders: tuple[str, ...] = ("mean", "best", "simplex", "nnls")
+    levels: tuple[str, ...] = ("group", "shrunk", "target")
+    refit: tuple[str, ...] = ()
+    compare: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.blenders:
@@ -125,6 +135,13 @@ class Experiment:
             check(
                 bool(NAME.fullmatch(name)),
                 f"model name {name!r} must be letters, digits, '.', '_' and '-'",
+            )
+        for name in self.stack.refit:
+            check(name in names, f"[stack] refit names no model '{name}': {closest(name, names)}")
+            check(
+                not self.model(name).bases,
+                f"[stack] refit names '{name}', which builds on other models: its training rows"
+                " need their out-of-fold predictions, so leave it to its folds' models",
             )
         for blend in self.stack.candidates:
             check(blend.name not in names, f"a model may not be called '{blend.name}' like a blend")
@@ -207,8 +224,15 @@ def experiment_from_table(
         if isinstance(data.get(key), str):
             data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
     parts: dict[str, Any] = {"data": from_table(DataSettings, data, "[data]")}
-    for key, cls in (("folds", FoldSettings), ("stack", StackSettings)):
-        parts[key] = from_table(cls, _table(table.pop(key, {}), f"[{key}]"), f"[{key}]")
+    stack = dict(_table(table.pop("stack", {}), "[stack]"))
+    if isinstance(stack.get("compare"), list):
+        stack["compare"] = [
+            str((folder / _expand(str(path), "[stack] compare")).resolve())
+            for path in stack["compare"]
+        ]
+    parts["stack"] = from_table(StackSettings, stack, "[stack]")
+    folds = _table(table.pop("folds", {}), "[folds]")
+    parts["folds"] = from_table(FoldSettings, folds, "[folds]")
     models = table.pop("models", [])
     check(isinstance(models, list), "models must be a list of [[models]] tables")
     specs: list[ModelSpec] = []

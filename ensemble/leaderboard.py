@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.graph import MEAN, MEMBER, ZERO
 from ensemble.stack import Contender, Errors
 from features.errors import ClimstackError
 from features.files import read_json, write_json
@@ -52,11 +53,13 @@ def leaderboard(
     """Rows of ``leaderboard.json``, best honest score first.
 
     Each row: model, blend (of several members), chosen, score (cross-fitted: the honest one),
-    in_sample (with weights learned from all folds: optimistic), ci_low,
-    ci_high, score_per_fold, score_per_group (mean R2 of each variable), targets_fallen_back,
-    seconds (CPU, of the fits), and for blends gain, gain_low, gain_high over the best member.
+    in_sample (with weights learned from all folds: optimistic), ci_low, ci_high, score_per_fold,
+    score_per_group (mean R2 of each variable), targets_fallen_back (to a constant),
+    targets_of_member (to the best member), seconds (CPU, of the fits), peak_memory_mb, and for
+    blends best_member, gain, gain_low, gain_high over it and mean_gain, mean_gain_low,
+    mean_gain_high over the plain mean of the members, where that competes.
     """
-    seconds = {member.spec.name: member.seconds for member in members}
+    by_name = {member.spec.name: member for member in members}
     scores = {c.name: float(errors[c.name].r2().mean()) for c in contenders}
     alone = [c.name for c in contenders if not c.is_blend]
     best = max(alone, key=lambda name: scores[name])
@@ -74,19 +77,44 @@ def leaderboard(
             "ci_high": high,
             "score_per_fold": own.fold_scores(),
             "score_per_group": _by_group(schema, own.r2()),
-            "targets_fallen_back": sum(action != "blend" for action in contender.final.action),
-            "seconds": round(sum(seconds[name] for name in contender.members), 1),
+            "targets_fallen_back": sum(a in (MEAN, ZERO) for a in contender.final.action),
+            "targets_of_member": sum(a == MEMBER for a in contender.final.action),
+            "seconds": round(sum(by_name[name].seconds for name in contender.members), 1),
+            "peak_memory_mb": max(by_name[name].peak_memory_mb for name in contender.members),
         }
         if contender.is_blend:
-            gain_low, gain_high = interval(own, errors[best])
-            row |= {
-                "best_member": best,
-                "gain": scores[contender.name] - scores[best],
-                "gain_low": gain_low,
-                "gain_high": gain_high,
-            }
+            row["best_member"] = best
+            row |= _gain("gain", contender.name, best, errors)
+            if "mean" in errors:
+                row |= _gain("mean_gain", contender.name, "mean", errors)
         rows.append(row)
     return sorted(rows, key=lambda row: (-row["score"], row["model"]))
+
+
+def compared(rows: Sequence[Row], data_hash: str, others: Sequence[str]) -> list[Row]:
+    """A run's rows with those of other runs, which are called ``RUN: MODEL``, best first.
+
+    Args:
+        rows: of the run.
+        data_hash: of the run's store.
+        others: folders of finished runs on the same rows.
+
+    Raises:
+        ClimstackError: another run is not finished, or was scored on other rows.
+    """
+    found = list(rows)
+    for path in map(Path, others):
+        theirs = load_leaderboard(path)
+        if read_json(path / "run.json")["data_hash"] != data_hash:
+            raise ClimstackError(
+                f"[stack] compare names {path}, which was scored on other rows: remove it"
+            )
+        found += [
+            row | {"model": f"{path.name}: {row['model']}", "chosen": False, "run": str(path)}
+            for row in theirs
+            if "run" not in row
+        ]
+    return sorted(found, key=lambda row: (-row["score"], row["model"]))
 
 
 def save_leaderboard(run: Path, rows: list[Row]) -> None:
@@ -105,6 +133,13 @@ def load_leaderboard(run: str | Path) -> list[Row]:
         raise ClimstackError(f"{run} has no leaderboard.json: run its experiment first")
     rows: list[Row] = read_json(path)
     return rows
+
+
+def _gain(what: str, name: str, over: str, errors: Mapping[str, Errors]) -> Row:
+    """The difference of two scores with its interval."""
+    low, high = interval(errors[name], errors[over])
+    gain = float(errors[name].r2().mean() - errors[over].r2().mean())
+    return {what: gain, f"{what}_low": low, f"{what}_high": high}
 
 
 def _score(times: NDArray[np.float64], errors: Errors) -> NDArray[np.float64]:

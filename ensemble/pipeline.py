@@ -1,271 +1,19 @@
-"""A run from data to submission: every stage can be stopped and run again."""
+"""A run from data to submission."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ensemble.experiment import Experiment, load_experiment
-from ensemble.graph import Graph
-from ensemble.leaderboard import Row, leaderboard, load_leaderboard, save_leaderboard
+from ensemble.leaderboard import Row, load_leaderboard
 from ensemble.planner import plan_run
-from ensemble.predict import predict
-from ensemble.stack import (
-    choose,
-    collect_moments,
-    evaluate,
-    fit_contenders,
-    save_stack,
-)
-from ensemble.submission import check_ids, write_submission
-from features.conversion import convert
-from features.errors import ClimstackError
-from features.files import (
-    atomic_path,
-    content_hash,
-    exclusive_lock,
-    read_json,
-    remove_leftovers,
-    write_json,
-    write_text,
-)
-from features.folds import FoldPlan, make_plan
-from features.schema import Schema, load_schema
-from features.store import Store
-from models.cross_validation import Progress, cross_validate
-from models.importance import importance
-from models.member import Member, read_member
-from models.oof import CellStore
-from models.process import peak_memory_mb, run_apart
-
-PACKAGES = (
-    "climstack",
-    "numpy",
-    "polars",
-    "lightgbm",
-    "xgboost",
-    "torch",
-    "optuna",
-    "scikit-learn",
-)
-
-
-@dataclass
-class Run:
-    """A run's folder and what is in it.
-
-    Attributes:
-        experiment: what is run.
-        path: ``runs/NAME``.
-        progress: called with (what, done, total).
-        workers: how many processes fit a model, by its name; one per core where it is not named.
-        facts: what ``run.json`` says: versions, hashes, seeds, hardware, and every stage that was
-            ever done here.
-    """
-
-    experiment: Experiment
-    path: Path
-    progress: Progress | None = None
-    workers: dict[str, int] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def cells(self) -> CellStore:
-        """The run's cells."""
-        return CellStore(self.path / "cells")
-
-    def train_store(self) -> Store:
-        """The training data as a store, converted into the run's folder the first time."""
-        store = self._store(self.experiment.data.train, "train")
-        store.require_targets()
-        return store
-
-    def test_store(self, source: str | Path | None = None) -> Store:
-        """The rows to predict as a store: those of the experiment, or another source's."""
-        wanted = source or self.experiment.data.test
-        if wanted is None:
-            raise ClimstackError(
-                f"experiment {self.experiment.name} names no test data: add [data] test = ..."
-            )
-        own = content_hash(str(Path(wanted).resolve()))[:12]
-        return self._store(str(wanted), "test" if source is None else f"test-{own}")
-
-    def check_test(self) -> None:
-        """Look at test rows and sample submission before hours of fitting, not after.
-
-        Raises:
-            ClimstackError: whatever would stop the submission at the end.
-        """
-        data = self.experiment.data
-        if data.test is not None:
-            test = self.test_store()
-            if data.sample_submission is not None:
-                check_ids(data.sample_submission, test.schema, test.sample_ids)
-
-    def plan(self, store: Store) -> FoldPlan:
-        """The run's fold plan: made once, then only read. Writes the resolved experiment too.
-
-        Raises:
-            ClimstackError: the plan on disk was made from other data or settings.
-        """
-        settings = self.experiment.folds
-        made = make_plan(
-            settings.scheme,
-            store.time,
-            store.column,
-            settings.n_folds,
-            settings.embargo,
-            self.experiment.seed,
-        )
-        file = self.path / "folds.parquet"
-        if not file.is_file():
-            made.save(file)
-        elif FoldPlan.load(file).hash != made.hash:
-            raise ClimstackError(
-                f"{file} holds other folds than the experiment asks for: give the experiment"
-                " another name, or delete the run"
-            )
-        write_text(self.path / "experiment.toml", self.experiment.to_toml())
-        self.facts |= {"data_hash": store.data_hash, "folds_hash": made.hash} | _circumstances()
-        self.facts["seeds"] = {spec.name: spec.seed for spec in self.experiment.models}
-        return made
-
-    def members(
-        self, store: Store, plan: FoldPlan, model: str | None = None, fold: int | None = None
-    ) -> list[Member]:
-        """Fit every base learner (or one) on every fold (or one); finished cells are read."""
-        specs = [self.experiment.model(model)] if model else self.experiment.models
-        if fold is not None and not 0 <= fold < plan.n_folds:
-            raise ClimstackError(f"fold must be 0 to {plan.n_folds - 1}, but got {fold}")
-        folds = None if fold is None else [fold]
-        members = []
-        for spec in specs:
-            with self.stage(f"fit {spec.name}") as facts:
-                member = cross_validate(
-                    store,
-                    plan,
-                    spec,
-                    self.cells,
-                    folds=folds,
-                    n_jobs=self.workers.get(spec.name),
-                    progress=self.progress,
-                )
-                n_cells = sum(map(len, member.cells))
-                facts["cells_computed"] = member.computed
-                facts["cells_read"] = n_cells - member.computed
-                facts["cells_cpu_seconds"] = round(member.seconds, 2)
-                facts["cells_peak_memory_mb"] = member.peak_memory_mb
-                members.append(member)
-                if fold is None and (table := importance(member, store.schema)) is not None:
-                    with atomic_path(self.path / "importance" / f"{spec.name}.parquet") as made:
-                        table.write_parquet(made)
-        return members
-
-    def stack(self, store: Store, plan: FoldPlan, members: list[Member]) -> list[Row]:
-        """Fit, score and choose blends; write the stack and the leaderboard.
-
-        A submission of an older blend is deleted: it would not be what the leaderboard describes.
-        """
-        graph = self.path / "stack" / "graph.json"
-        before = graph.read_bytes() if graph.is_file() else None
-        with self.stage("stack"):
-            moments = collect_moments(store, plan, members)
-            blends = self.experiment.stack.candidates
-            contenders = fit_contenders(store, members, moments, blends)
-            errors = evaluate(store, plan, members, contenders)
-            chosen = choose(contenders, errors)
-            rows = leaderboard(store.schema, members, contenders, errors, chosen)
-            save_stack(self.path / "stack", chosen, members)
-            save_leaderboard(self.path, rows)
-        if graph.read_bytes() != before:
-            (self.path / "submission.parquet").unlink(missing_ok=True)
-        return rows
-
-    def submit(
-        self,
-        members: list[Member],
-        out: Path,
-        source: str | Path | None = None,
-        sample_submission: str | Path | None = None,
-    ) -> Path:
-        """Predict the test rows with the stored graph and write the submission."""
-        with self.stage("submit"):
-            test = self.test_store(source)
-            graph = Graph.load(self.path / "stack" / "graph.json")
-            own = self.experiment.data.sample_submission if source is None else None
-            n_jobs = min(self.workers.values(), default=None)
-            blocks = predict(
-                graph, members, test, scratch=self.path, n_jobs=n_jobs, progress=self.progress
-            )
-            write_submission(out, test.schema, test.sample_ids, blocks, sample_submission or own)
-        return out
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Add a stage to ``run.json``: when it began, wall and CPU seconds and peak memory.
-
-        The figures are this process's; worker processes report theirs in the cells they write.
-        """
-        wall, cpu = time.perf_counter(), time.process_time()
-        facts: dict[str, Any] = {
-            "stage": name,
-            "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        yield facts
-        facts["wall_seconds"] = round(time.perf_counter() - wall, 2)
-        facts["cpu_seconds"] = round(time.process_time() - cpu, 2)
-        facts["peak_memory_mb"] = peak_memory_mb()
-        self.facts.setdefault("stages", []).append(facts)
-        write_json(self.path / "run.json", self.facts)
-
-    def _store(self, source: str, name: str) -> Store:
-        path = Path(source)
-        if (path / "manifest.json").is_file():
-            store = Store(path)
-            store.verify()
-            return store
-        if not path.is_file():
-            raise ClimstackError(f"no data at {path}: give a CSV or Parquet file, or a store")
-        facts = path.stat()
-        now = {"source": str(path), "bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
-        note, place = self.path / "store" / f"{name}.json", self.path / "store" / name
-        if place.is_dir() and note.is_file() and read_json(note) == now:
-            store = Store(place)
-            store.verify()
-            return store
-        report = self.progress or (lambda *_: None)
-        data = self.experiment.data
-        fresh = place.with_name(f"{name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        with self.stage(f"convert {name}"):
-            report(f"convert {name}", 0, 1)
-            # A process of its own: what reading a table leaves in memory would stay for all fits.
-            run_apart(_convert, path, fresh, load_schema(data.schema), data.grid_columns)
-            store = Store(fresh)
-            report(f"convert {name}", 1, 1)
-        if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
-            shutil.rmtree(fresh)
-            raise ClimstackError(
-                f"{path} holds other rows than {place} was made from: give the experiment another"
-                " name, or delete the run"
-            )
-        shutil.rmtree(place, ignore_errors=True)
-        fresh.rename(place)
-        write_json(note, now)
-        return Store(place)
-
-
-def _convert(path: Path, out: Path, schema: Schema, grid_columns: int | None) -> None:
-    convert(path, out, schema, grid_columns)
+from ensemble.run import Run
+from features.files import exclusive_lock, read_json, remove_leftovers
+from models.cross_validation import Progress
+from models.member import read_member
+from models.process import run_apart
 
 
 @contextmanager
@@ -331,7 +79,8 @@ def run_experiment(
         members = run.members(store, plan)
         rows = run.stack(store, plan, members)
         if experiment.data.test is not None:
-            run.submit(members, run.path / "submission.parquet")
+            refits = run.refits(store, plan, fit=True)
+            run.submit(members, refits, run.path / "submission.parquet")
     return rows
 
 
@@ -341,6 +90,7 @@ def submit_run(
     test: str | Path | None = None,
     sample_submission: str | Path | None = None,
     progress: Progress | None = None,
+    intervals: str | Path | None = None,
 ) -> Path:
     """Write a finished run's submission for its test data, or for other rows of its schema.
 
@@ -351,6 +101,7 @@ def submit_run(
         sample_submission: file whose ids and row order to take; None takes the experiment's for
             its own test data, and the rows' own order for other data.
         progress: called with (what, done, total).
+        intervals: ``.parquet`` file for the ends of each row's and target's interval, if wanted.
 
     Raises:
         ClimstackError: the run has no leaderboard, cells are missing or other than the blend's, or
@@ -363,17 +114,6 @@ def submit_run(
         store = run.train_store()
         plan = run.plan(store)
         members = [read_member(store, plan, spec, run.cells) for spec in experiment.models]
-        return run.submit(members, Path(out), test, sample_submission)
-
-
-def _circumstances() -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    return {
-        "versions": versions | {"python": platform.python_version()},
-        "hardware": {
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-            "memory_mb": memory,
-        },
-    }
+        ends = None if intervals is None else Path(intervals)
+        refits = run.refits(store, plan, fit=False)
+        return run.submit(members, refits, Path(out), test, sample_submission, ends)

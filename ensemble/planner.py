@@ -258,13 +258,13 @@ def _count_rows(path: Path, schema: Schema) -> int:
     file = TableFile.open(path)
     if path.suffix == ".parquet":
         return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    _, frame = next(iter(file.frames([schema.id_column])), (0, pl.DataFrame()))
-    if not len(frame):
+    block = next(iter(file.blocks([schema.id_column])), None)
+    if block is None or not len(block.frame):
         raise ClimstackError(f"{path} has no rows")
-    with path.open("rb") as lines:
-        header = len(lines.readline())
-        block = sum(len(line) for line, _ in zip(lines, range(len(frame)), strict=False))
-    return round((path.stat().st_size - header) / (block / len(frame)))
+    size, n_rows = path.stat().st_size, len(block.frame)
+    if path.suffix == ".csv":
+        return round((size - block.offset) * n_rows / len(block.text))
+    return round(size * n_rows / block.bytes_read)  # packed: as densely as its beginning
 
 
 def _is_store(path: Path) -> bool:

@@ -1,11 +1,13 @@
-"""Test predictions: the mean over a member's fold models, streamed through scratch files."""
+"""Test predictions: the mean over a member's fold models, or a refit, through scratch files."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -23,6 +25,23 @@ CHUNKS_PER_WORKER = 4
 PREDICT_ROWS = 16_384  # features held at once by a worker
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """A block of predicted rows.
+
+    Attributes:
+        outputs: final outputs, (n, n_targets).
+        predictions: of each member of the graph, (n, n_modelled); zeros for those without a say.
+        heads: expected absolute errors of the members asked for them, (n, n_modelled).
+        inputs: (n, n_inputs).
+    """
+
+    outputs: Array
+    predictions: dict[str, Array]
+    heads: dict[str, Array]
+    inputs: Array
+
+
 def predict(
     graph: Graph,
     members: Sequence[Member],
@@ -32,7 +51,26 @@ def predict(
     n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Array]:
-    """Final outputs for every row of a store, in its order, block by block.
+    """Final outputs alone: see :func:`predict_blocks`."""
+    blocks = predict_blocks(
+        graph, members, store, scratch=scratch, n_jobs=n_jobs, progress=progress
+    )
+    for block in blocks:
+        yield block.outputs
+
+
+def predict_blocks(
+    graph: Graph,
+    members: Sequence[Member],
+    store: Store,
+    *,
+    scratch: Path,
+    heads: Sequence[str] = (),
+    refits: Mapping[str, Member] = MappingProxyType({}),
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Predicted]:
+    """Final outputs for every row of a store and what they come from, in its order, by blocks.
 
     Memory stays bounded: features and members' predictions lie in memory-mapped scratch files.
 
@@ -41,16 +79,67 @@ def predict(
         members: with cells on every fold; all that the graph names.
         store: inputs to predict.
         scratch: folder for temporary files; they are gone at the end.
+        heads: members whose confidence heads are asked for expected errors.
+        refits: members with one fit on all rows, which predict in place of their folds' models.
         n_jobs: worker processes of per-target families; None takes one per core.
         progress: called with (what, done, total) after each member's fold.
 
     Yields:
-        (n, n_targets), physical units, every column of the schema.
+        Blocks in physical units; ``outputs`` has every column of the schema.
 
     Raises:
         ClimstackError: a member of the graph is missing or has other cells than those it was
             made with, or the store has another schema.
     """
+    by_name = _checked(graph, members, store)
+    used = members_used(graph)
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
+    try:
+        shape = (len(members[0].targets), len(store))
+        means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
+        errors = {name: scratch_array(folder / f"error-{name}.npy", "<f8", shape) for name in heads}
+        n_folds = len(members[0].cells)
+        by_folds = _with_bases([name for name in used if name not in refits], by_name)
+        jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
+        jobs += [(refits[name], 0, 1) for name in used if name in refits]
+        done: dict[str, Path] = {}
+        for member, fold, n_models in jobs:
+            name = member.spec.name
+            done[name] = _predict_fold(
+                member, fold, store, folder, done, n_jobs or cpu_count(), name in errors
+            )
+            # A refitted member that others build on stands among the folds, too, for them alone.
+            if name in means and (name not in refits or n_models == 1):
+                means[name] += np.load(done[name], mmap_mode="r") / n_models
+                if name in errors:
+                    errors[name] += np.load(_head_file(done[name]), mmap_mode="r") / n_models
+            if progress is not None:
+                progress(f"predict {name}", fold + 1, n_models)
+        for start in range(0, len(store), BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, len(store)))
+            inputs = store.inputs[rows]
+            silent = np.zeros((len(inputs), len(graph.targets)))
+            predictions = dict.fromkeys(graph.members, silent) | {
+                name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
+            }
+            of_heads = {name: np.ascontiguousarray(e[:, rows].T) for name, e in errors.items()}
+            yield Predicted(graph.apply(predictions, inputs), predictions, of_heads, inputs)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def members_used(graph: Graph) -> list[str]:
+    """Members with a say: one whose weight is 0 for every target has none, and is not run."""
+    return [
+        name
+        for name, weights in zip(graph.members, graph.weights, strict=True)
+        if weights.any() or graph.correction is not None
+    ]
+
+
+def _checked(graph: Graph, members: Sequence[Member], store: Store) -> dict[str, Member]:
+    """The members by name, once graph, members and store are seen to belong together."""
     if store.schema.name != graph.schema_name:
         raise ClimstackError(
             f"{store.path} has schema '{store.schema.name}', the graph has '{graph.schema_name}'"
@@ -66,35 +155,7 @@ def predict(
             raise ClimstackError(
                 f"member '{name}' is not the one that the blend was made with: run the stack again"
             )
-    # A member whose weight is 0 for every target has no say: its models are not run.
-    used = [name for name, w in zip(graph.members, graph.weights, strict=True) if w.any()]
-    needed = _with_bases(used, by_name)
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
-    try:
-        shape = (len(members[0].targets), len(store))
-        means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
-        n_folds = len(members[0].cells)
-        for fold in range(n_folds):
-            done: dict[str, Path] = {}
-            for name in needed:
-                done[name] = _predict_fold(
-                    by_name[name], fold, store, folder, done, n_jobs or cpu_count()
-                )
-                if name in means:
-                    means[name] += np.load(done[name], mmap_mode="r") / n_folds
-                if progress is not None:
-                    progress(f"predict {name}", fold + 1, n_folds)
-        silent = np.zeros((1, len(graph.targets)))
-        for start in range(0, len(store), BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, len(store)))
-            inputs = store.inputs[rows]
-            predictions = dict.fromkeys(graph.members, silent) | {
-                name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
-            }
-            yield graph.apply(predictions, inputs)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return by_name
 
 
 def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str]:
@@ -111,8 +172,19 @@ def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str
     return ordered
 
 
+def _head_file(predictions: Path) -> Path:
+    """Where expected errors lie, beside the file of the predictions."""
+    return predictions.with_name(f"head-{predictions.name}")
+
+
 def _predict_fold(
-    member: Member, fold: int, store: Store, folder: Path, done: Mapping[str, Path], n_jobs: int
+    member: Member,
+    fold: int,
+    store: Store,
+    folder: Path,
+    done: Mapping[str, Path],
+    n_jobs: int,
+    head: bool,
 ) -> Path:
     """Predictions of one fold's models in a file, (n_targets, n_samples), physical units.
 
@@ -123,6 +195,7 @@ def _predict_fold(
         folder: for the file and what it takes to make it.
         done: files of the members it builds on, made before.
         n_jobs: worker processes.
+        head: expected errors go into a file beside it.
     """
     spec, cells = member.spec, member.cells[fold]
     model = cells[0].model()
@@ -136,33 +209,49 @@ def _predict_fold(
         start += len(block)
     out = folder / f"fold-{spec.name}.npy"
     together = scratch_array(out, "<f8", (len(member.targets), len(store)))
+    expected = scratch_array(_head_file(out), "<f8", together.shape) if head else None
     known = None if spec.residual_of is None else done[spec.residual_of.name]
     workers = n_jobs if spec.in_processes else 1
     size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
     chunks = [slice(i, i + size) for i in range(0, len(cells), size)]
     jobs = (
-        delayed(_predict_cells)(cells[at], member.sets[at], folder / "features.npy", known)
+        delayed(_predict_cells)(cells[at], member.sets[at], folder / "features.npy", known, head)
         for at in chunks
     )
     found = Parallel(workers, backend="loky", return_as="generator")(jobs)
-    for at, predicted in zip(chunks, found, strict=True):
-        together[[target for served in member.sets[at] for target in served]] = predicted
+    for at, (predicted, errors) in zip(chunks, found, strict=True):
+        targets = [target for served in member.sets[at] for target in served]
+        together[targets] = predicted
+        if expected is not None:
+            expected[targets] = errors
     return out
 
 
 def _predict_cells(
-    cells: Sequence[Cell], sets: Sequence[list[int]], features_file: Path, known_file: Path | None
-) -> Array:
-    """Predictions of some cells, their targets one after the other, (n_targets, n_samples)."""
+    cells: Sequence[Cell],
+    sets: Sequence[list[int]],
+    features_file: Path,
+    known_file: Path | None,
+    head: bool,
+) -> tuple[Array, Array | None]:
+    """Predictions of some cells, their targets one after the other, (n_targets, n_samples).
+
+    Returns:
+        The predictions and, with ``head``, their expected absolute errors, else None.
+    """
     features = np.load(features_file, mmap_mode="r")
     known = None if known_file is None else np.load(known_file, mmap_mode="r")
-    predicted = []
+    predicted, expected = [], []
     for cell, served in zip(cells, sets, strict=True):
         model = cell.model()
-        blocks = []
+        blocks, errors = [], []
         for start in range(0, len(features), PREDICT_ROWS):
             here = slice(start, start + PREDICT_ROWS)
             add = None if known is None else np.ascontiguousarray(known[served, here].T)
             blocks.append(model.predict_features(features[here], add))
+            if head and (found := model.uncertainty(features[here])) is not None:
+                errors.append(found)
         predicted.append(np.concatenate(blocks).T)
-    return np.concatenate(predicted)
+        if errors:
+            expected.append(np.concatenate(errors).T)
+    return np.concatenate(predicted), np.concatenate(expected) if head else None

@@ -6,26 +6,28 @@ In-sample: with the graph learned from all folds, the one that test rows get. On
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ensemble.blending import Candidate
 from ensemble.graph import Graph, fit_graph
 from ensemble.moments import Array, Moments
-from features.errors import ClimstackError
-from features.files import atomic_path
+from ensemble.out_of_fold import out_of_fold_blocks, time_blocks
+from ensemble.second_stage import fit_corrected
+from features.files import atomic_path, scratch_array
 from features.folds import FoldPlan
 from features.metrics import r2_from_sums
-from features.store import BLOCK_ROWS, Store
-from models.member import Member, cell_keys
+from features.store import Store
+from models.cross_validation import Progress
+from models.member import Member
 
-N_BLOCKS = 40  # of time, for the bootstrap
 TIE = 1e-4  # honest scores closer than this are a tie
 
 
@@ -54,6 +56,7 @@ class Errors:
 
     Attributes:
         fold: (n_blocks,), the fold of each block.
+        block: (n_blocks,), the number of the block of time.
         rows: (n_blocks,), rows of each block.
         squared_error: (n_blocks, n_targets), with honest graphs.
         in_sample: (n_blocks, n_targets), with the final graph.
@@ -61,6 +64,7 @@ class Errors:
     """
 
     fold: NDArray[np.intp]
+    block: NDArray[np.intp]
     rows: Array
     squared_error: Array
     in_sample: Array
@@ -93,98 +97,57 @@ class Errors:
         return scores
 
 
-def compare_members(store: Store, plan: FoldPlan, members: Sequence[Member]) -> None:
-    """Refuse members that don't belong together.
-
-    Raises:
-        ClimstackError: names the member that is partial, or has other folds, data or targets.
-    """
-    if not members:
-        raise ClimstackError("nothing to stack: the experiment has no models")
-    if plan.n_folds < 3:
-        raise ClimstackError(
-            f"stacking needs at least 3 folds, but the plan has {plan.n_folds}: with 2, fallbacks"
-            " could only be chosen on the rows that the weights were learned from"
-        )
-    for member in members:
-        name = member.spec.name
-        if len(member.cells) != plan.n_folds or not all(member.cells):
-            raise ClimstackError(
-                f"member '{name}' has {len(member.cells)} of {plan.n_folds} folds: fit the others"
-            )
-        if not np.array_equal(member.targets, members[0].targets):
-            raise ClimstackError(
-                f"member '{name}' models {len(member.targets)} targets, '{members[0].spec.name}'"
-                f" models {len(members[0].targets)}: all members need the same targets"
-            )
-        for fold, cells in enumerate(member.cells):
-            keys = cell_keys(store, plan, member.spec, member.targets, fold)
-            if [cell.path.name for cell in cells] != [key.hash for key in keys]:
-                raise ClimstackError(
-                    f"member '{name}' comes from other folds or data (fold {fold}): fit it on these"
-                )
-    names = [member.spec.name for member in members]
-    if len(set(names)) != len(names):
-        raise ClimstackError(f"two members share a name in {names}: rename one")
-    store.require_targets()
-
-
-def out_of_fold_blocks(
-    store: Store, plan: FoldPlan, members: Sequence[Member], fold: int
-) -> Iterator[tuple[NDArray[np.intp], dict[str, Array], Array]]:
-    """Validation rows of a fold by blocks: rows, predictions of each member, all targets."""
-    rows = plan.valid_rows(fold)
-    truth = store.require_targets()
-    for start in range(0, len(rows), BLOCK_ROWS):
-        here = slice(start, start + BLOCK_ROWS)
-        predictions = {member.spec.name: member.oof(fold, here) for member in members}
-        yield rows[here], predictions, truth[rows[here]]
-
-
-def collect_moments(store: Store, plan: FoldPlan, members: Sequence[Member]) -> Moments:
-    """One pass over the out-of-fold predictions: their moments, fold by fold."""
-    compare_members(store, plan, members)
-    targets = members[0].targets
-    folds = []
-    for fold in range(plan.n_folds):
-        # One BLAS thread: the rounding, and so the weights, must not depend on the cores.
-        with threadpool_limits(1, user_api="blas"):
-            blocks = [
-                Moments.of_block(list(predictions.values()), truth[:, targets])
-                for _, predictions, truth in out_of_fold_blocks(store, plan, members, fold)
-            ]
-            folds.append(Moments.concatenate(blocks).merged())
-    return Moments.concatenate(folds)
-
-
 def fit_contenders(
     store: Store,
+    plan: FoldPlan,
     members: Sequence[Member],
     moments: Moments,
     blends: Sequence[Candidate],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[Contender]:
-    """Graphs for every member alone and for every blend of all members."""
-    names = [member.spec.name for member in members]
-    targets = members[0].targets
+    """Graphs for every member alone and for every blend of all members.
+
+    Args:
+        store: the data; only nonlinear blends look at rows.
+        plan: the shared folds.
+        members: what is blended.
+        moments: of the members, from :func:`ensemble.out_of_fold.collect_moments`.
+        blends: what competes, simplest first.
+        seed: of nonlinear blends.
+        progress: called with (what, done, total).
+    """
     alone = Candidate("mean", "all")
-    wanted = [(name, [name], moments.members([i]), alone) for i, name in enumerate(names)]
+    wanted = [([i], member.spec.name, alone) for i, member in enumerate(members)]
     if len(members) > 1:
-        wanted += [(candidate.name, names, moments, candidate) for candidate in blends]
+        wanted += [(list(range(len(members))), blend.name, blend) for blend in blends]
     contenders = []
-    for name, of, of_members, candidate in wanted:
-        graphs = [
-            fit_graph(
-                store.schema,
-                of,
-                targets,
-                candidate,
-                of_members.folds([k for k in range(moments.n_folds) if k != fold]),
-            )
-            for fold in range(moments.n_folds)
-        ]
-        final = fit_graph(store.schema, of, targets, candidate, of_members)
-        contenders.append(Contender(name, of, len(of) > 1, graphs, final))
+    for done, (of, name, candidate) in enumerate(wanted):
+        if progress is not None:
+            progress("blend", done, len(wanted))
+        own, mine = moments.members(of), [members[i] for i in of]
+        learn = partial(_fit, store, plan, mine, candidate, seed)
+        honest = [learn(own.without(fold)) for fold in range(plan.n_folds)]
+        names = [member.spec.name for member in mine]
+        contenders.append(Contender(name, names, len(of) > 1, honest, learn(own)))
+    if progress is not None:
+        progress("blend", len(wanted), len(wanted))
     return contenders
+
+
+def _fit(
+    store: Store,
+    plan: FoldPlan,
+    members: Sequence[Member],
+    candidate: Candidate,
+    seed: int,
+    moments: Moments,
+) -> Graph:
+    if not candidate.linear:
+        return fit_corrected(store, plan, members, moments, candidate, seed)
+    names = [member.spec.name for member in members]
+    return fit_graph(store.schema, names, members[0].targets, candidate, moments)
 
 
 def evaluate(
@@ -196,7 +159,7 @@ def evaluate(
     """
     weights = store.schema.weights
     mean = _mean_of_truth(store, plan)
-    block_of_row = _time_blocks(plan)
+    block_of_row = time_blocks(plan)
     # A block of units can straddle two folds: each pair of fold and block is kept apart.
     sums: dict[tuple[int, int], dict[str, Array]] = {}
     count: dict[tuple[int, int], int] = {}
@@ -222,12 +185,10 @@ def evaluate(
                 for name, values in squared.items():
                     have[name] = have.get(name, 0.0) + values[:, at].sum(1)
     keys = sorted(sums)
-    fold_of_block = np.array([fold for fold, _ in keys])
-    rows_of_block = np.array([float(count[key]) for key in keys])
+    fold, block = np.array(keys, dtype=np.intp).T
+    n_rows = np.array([float(count[key]) for key in keys])
     return {
-        c.name: Errors(
-            fold_of_block, rows_of_block, *np.stack([sums[key][c.name] for key in keys], axis=1)
-        )
+        c.name: Errors(fold, block, n_rows, *np.stack([sums[key][c.name] for key in keys], axis=1))
         for c in contenders
     }
 
@@ -239,11 +200,44 @@ def choose(contenders: Sequence[Contender], errors: Mapping[str, Errors]) -> Con
     return next(c for c in contenders if scores[c.name] >= best - TIE)
 
 
-def save_stack(folder: Path, chosen: Contender, members: Sequence[Member]) -> None:
-    """Write ``graph.json`` and ``weights.parquet`` (target, member, weight, action)."""
-    hashes = {member.spec.name: member.hash for member in members}
-    graph = replace(chosen.final, member_hashes=[hashes[name] for name in chosen.members])
-    graph.save(folder / "graph.json")
+def save_stack(
+    folder: Path,
+    store: Store,
+    plan: FoldPlan,
+    chosen: Contender,
+    members: Sequence[Member],
+    errors: Mapping[str, Errors],
+) -> None:
+    """Write the stack's folder; what was there of another blend is deleted.
+
+    ``graph.json`` is what test rows get, ``fold-K.json`` what scored fold K, and
+    ``oof/fold-K.npy``, (n_valid, n_targets) float64, what that gave for the fold's validation rows,
+    in their order. ``weights.parquet`` holds (target, member, weight, action), ``scores.parquet``
+    the sums behind every score: (model, target, fold, block, rows, squared_error, in_sample,
+    deviation).
+    """
+    (folder / "graph.json").unlink(missing_ok=True)  # it comes last: with it the stack is whole
+    shutil.rmtree(folder / "oof", ignore_errors=True)
+    for old in folder.glob("fold-*.json"):
+        old.unlink()
+        shutil.rmtree(old.with_suffix(""), ignore_errors=True)
+    hash_of = {member.spec.name: member.hash for member in members}
+    hashes = [hash_of[name] for name in chosen.members]
+    n_targets = len(store.schema.target_columns)
+    for fold, graph in enumerate(chosen.honest):
+        replace(graph, member_hashes=hashes).save(folder / f"fold-{fold}.json")
+        with atomic_path(folder / "oof" / f"fold-{fold}.npy", sync=False) as made:
+            outputs = scratch_array(made, "<f8", (len(plan.valid_rows(fold)), n_targets))
+            start = 0
+            for rows, predictions, _ in out_of_fold_blocks(store, plan, members, fold):
+                outputs[start : start + len(rows)] = graph.apply(predictions, store.inputs[rows])
+                start += len(rows)
+    _weights_table(chosen.final, folder / "weights.parquet")
+    _scores_table(store.schema.target_columns, errors, folder / "scores.parquet")
+    replace(chosen.final, member_hashes=hashes).save(folder / "graph.json")
+
+
+def _weights_table(graph: Graph, path: Path) -> None:
     names = [graph.schema.target_columns[target] for target in graph.targets]
     table = pl.DataFrame(
         {
@@ -253,14 +247,30 @@ def save_stack(folder: Path, chosen: Contender, members: Sequence[Member]) -> No
             "action": np.repeat(graph.action, len(graph.members)),
         }
     )
-    with atomic_path(folder / "weights.parquet") as made:
+    with atomic_path(path) as made:
         table.write_parquet(made)
 
 
-def _time_blocks(plan: FoldPlan) -> NDArray[np.intp]:
-    """Number of the block of units each row lies in, (n_samples,): at most N_BLOCKS blocks."""
-    units, position = np.unique(plan.unit, return_inverse=True)
-    return (position * min(N_BLOCKS, len(units))) // len(units)
+def _scores_table(targets: Sequence[str], errors: Mapping[str, Errors], path: Path) -> None:
+    parts = []
+    for name, own in errors.items():
+        n_parts = len(own.fold)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "model": np.repeat(name, n_parts * len(targets)),
+                    "target": list(targets) * n_parts,
+                    "fold": np.repeat(own.fold, len(targets)),
+                    "block": np.repeat(own.block, len(targets)),
+                    "rows": np.repeat(own.rows, len(targets)),
+                    "squared_error": own.squared_error.ravel(),
+                    "in_sample": own.in_sample.ravel(),
+                    "deviation": own.deviation.ravel(),
+                }
+            )
+        )
+    with atomic_path(path) as made:
+        pl.concat(parts).write_parquet(made)
 
 
 def _mean_of_truth(store: Store, plan: FoldPlan) -> Array:

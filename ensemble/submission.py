@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +44,7 @@ def write_submission(
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise ClimstackError(f"{path} ends in '{path.suffix}': give a .csv or .parquet file")
-    order = np.arange(len(sample_ids))
-    if sample_submission is not None:
-        wanted = read_ids(sample_submission, schema.id_column)
-        order = _positions(wanted, sample_ids, str(sample_submission), "the test set")
+    order = row_order(schema, sample_ids, sample_submission)
     names = schema.target_columns
     with atomic_path(path) as made:
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -67,22 +64,51 @@ def write_submission(
         if start != len(sample_ids):
             raise ClimstackError(f"{start} rows were predicted for {len(sample_ids)} ids")
 
-        def frames() -> Iterator[pl.DataFrame]:
-            for first in range(0, len(order), BLOCK_ROWS):
-                rows = order[first : first + BLOCK_ROWS]
-                yield pl.DataFrame(
-                    {schema.id_column: sample_ids[rows]}
-                    | dict(zip(names, values[rows].T, strict=True))
-                )
+        write_table(made, pl.DataFrame({schema.id_column: sample_ids}), names, values, order)
 
-        if path.suffix == ".csv":
-            with made.open("wb") as file:
-                for position, frame in enumerate(frames()):
-                    frame.write_csv(file, include_header=position == 0)
-        else:
-            columns = {schema.id_column: pl.String()} | dict.fromkeys(names, pl.Float64())
-            lazy = register_io_source(lambda *_: frames(), schema=columns)
-            lazy.sink_parquet(made, row_group_size=BLOCK_ROWS)
+
+def write_table(
+    path: Path, ids: pl.DataFrame, names: Sequence[str], values: Array, order: NDArray[np.intp]
+) -> None:
+    """Write ids and columns of values as CSV or Parquet, block by block.
+
+    Args:
+        path: ends in ``.csv`` or ``.parquet``.
+        ids: one column, (n_samples,).
+        names: of the columns of values.
+        values: (n_samples, n_columns); a memory-mapped array will do.
+        order: which rows are written, in which order.
+    """
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for first in range(0, len(order), BLOCK_ROWS):
+            rows = order[first : first + BLOCK_ROWS]
+            yield ids[rows].with_columns(
+                pl.Series(name, column) for name, column in zip(names, values[rows].T, strict=True)
+            )
+
+    if path.suffix == ".csv":
+        with path.open("wb") as file:
+            for position, frame in enumerate(frames()):
+                frame.write_csv(file, include_header=position == 0)
+    else:
+        columns = {ids.columns[0]: pl.String()} | dict.fromkeys(names, pl.Float64())
+        lazy = register_io_source(lambda *_: frames(), schema=columns)
+        lazy.sink_parquet(path, row_group_size=BLOCK_ROWS)
+
+
+def row_order(
+    schema: Schema, sample_ids: pl.Series, sample_submission: str | Path | None
+) -> NDArray[np.intp]:
+    """Which predicted row stands where in the submission, (n_samples,).
+
+    Raises:
+        ClimstackError: missing, extra or repeated ids in the sample submission.
+    """
+    if sample_submission is None:
+        return np.arange(len(sample_ids))
+    wanted = read_ids(sample_submission, schema.id_column)
+    return _positions(wanted, sample_ids, str(sample_submission), "the test set")
 
 
 def check_ids(sample_submission: str | Path, schema: Schema, sample_ids: pl.Series) -> None:
@@ -91,8 +117,7 @@ def check_ids(sample_submission: str | Path, schema: Schema, sample_ids: pl.Seri
     Raises:
         ClimstackError: missing, extra, malformed or repeated ids.
     """
-    wanted = read_ids(sample_submission, schema.id_column)
-    _positions(wanted, sample_ids, str(sample_submission), "the test set")
+    row_order(schema, sample_ids, sample_submission)
 
 
 def read_ids(path: str | Path, id_column: str) -> pl.Series:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         time_blocks,
     )
     from features.grid import Grid
-    from features.metrics import bias, leap_score, mae, r2_score, rmse
+    from features.metrics import bias, crps, leap_score, mae, r2_score, rmse
+    from features.regimes import regime_masks
     from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
     from features.store import Store
     from features.tabular import TabularView
@@ -43,6 +44,7 @@ __all__ = [
     "check_file",
     "column_blocks",
     "convert",
+    "crps",
     "explore_store",
     "forward_chaining",
     "groups",
@@ -51,6 +53,7 @@ __all__ = [
     "mae",
     "r2_score",
     "random_rows",
+    "regime_masks",
     "rmse",
     "time_blocks",
     "write_exploration",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHOWN_NAMES = 30
+
 
 class ClimstackError(ValueError):
     """Bad input, said in one sentence: what, where, the value found, what to do."""
@@ -15,7 +17,7 @@ class LeakageWarning(UserWarning):
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """The end of an error sentence: the nearest known name, or all of them.
+    """The end of an error sentence: the nearest known name, or all of them if they are few.
 
     >>> closest("ridg", ["ridge", "lightgbm"])
     "did you mean 'ridge'?"
@@ -24,4 +26,7 @@ def closest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
+    if near:
+        return f"did you mean '{near[0]}'?"
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"known: {', '.join(names[:SHOWN_NAMES])}{more}"

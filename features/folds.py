@@ -107,6 +107,17 @@ class FoldPlan:
             )
         return fit, watch
 
+    def refit(self) -> FoldPlan:
+        """A plan of one fold that trains on all rows but those of the last units.
+
+        For the fit that predicts new rows. What it holds out, as few units as have 2 rows, only
+        shows that the fit went well.
+        """
+        units, counts = np.unique(self.unit, return_counts=True)
+        n_held = 1 + int(np.argmax(np.cumsum(counts[::-1]) >= 2))
+        fold = np.where(np.isin(self.unit, units[-n_held:]), 0, -1).astype(np.int16)
+        return FoldPlan("refit", 1, 0, fold, np.zeros((1, len(self)), dtype=bool), self.unit)
+
     def save(self, path: Path) -> None:
         """Write ``folds.parquet``: row, fold, unit, and one excluded flag per fold."""
         flags = {f"excluded_{k}": self.excluded[k] for k in range(self.n_folds)}

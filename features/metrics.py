@@ -76,6 +76,30 @@ def bias(y: Array, y_pred: Array) -> Array:
     return mean
 
 
+def crps(y: Array, ensemble: Array) -> Array:
+    """Continuous ranked probability score of an ensemble for each target, in its unit.
+
+    The members stand for a distribution of n_members equal steps. Lower is better; with one member
+    it is the mean absolute error.
+
+    Source: Gneiting and Raftery (2007), J. Amer. Statist. Assoc. 102, 359-378, equation 21, with
+    the mean over all pairs of members from the sorted members.
+
+    Args:
+        y: truth, (n_samples, n_targets).
+        ensemble: predictions, (n_members, n_samples, n_targets).
+
+    Returns:
+        (n_targets,), mean over the samples.
+    """
+    n_members = len(ensemble)
+    ranked = np.sort(ensemble, axis=0)
+    rank = 2.0 * np.arange(n_members) - (n_members - 1)
+    pairs = np.tensordot(rank, ranked, axes=1) / n_members**2  # half the mean |x_i - x_j|
+    score: Array = (np.abs(ensemble - y).mean(0) - pairs).mean(0)
+    return score
+
+
 def _checked(y: Array, y_pred: Array) -> tuple[Array, Array]:
     y, y_pred = np.asarray(y, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
     if y.ndim != 2 or y.shape != y_pred.shape:

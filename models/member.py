@@ -44,6 +44,25 @@ class Member:
         """
         return self.in_order([cell.oof()[rows] for cell in self.cells[fold]])
 
+    def uncertainty(self, fold: int, rows: Rows | slice = slice(None)) -> Array:
+        """Expected absolute errors of :meth:`oof`, (n_valid, len(targets)), physical units.
+
+        Args:
+            fold: the fold, as a position in :attr:`cells`.
+            rows: which of its validation rows.
+
+        Raises:
+            ClimstackError: a model of the fold doesn't know them.
+        """
+        expected = [cell.uncertainty() for cell in self.cells[fold]]
+        known = [values[rows] for values in expected if values is not None]
+        if len(known) < len(expected):
+            raise ClimstackError(
+                f"member '{self.spec.name}' doesn't say how far off it expects to be in fold"
+                f" {fold}: its model has no confidence head"
+            )
+        return self.in_order(known)
+
     def in_order(self, columns: Sequence[Array]) -> Array:
         """Columns of each cell, (n, n_targets of the cell), as (n, len(targets))."""
         together = np.empty((len(columns[0]), len(self.targets)))

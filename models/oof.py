@@ -103,9 +103,14 @@ class Cell:
         values: NDArray[np.float64] = np.load(self.path / "oof.npy", mmap_mode="r")
         return values
 
+    @property
+    def has_uncertainty(self) -> bool:
+        """Whether its model says how far off it expects to be."""
+        return (self.path / "uncertainty.npy").is_file()
+
     def uncertainty(self) -> NDArray[np.float64] | None:
         """Expected absolute errors of :meth:`oof`, same shape and unit; None where unknown."""
-        if not (self.path / "uncertainty.npy").is_file():
+        if not self.has_uncertainty:
             return None
         values: NDArray[np.float64] = np.load(self.path / "uncertainty.npy", mmap_mode="r")
         return values

@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def broken(call: Call, *parts: str) -> Callable[[Breaks], Breaks]:
     return register
 
 
-def converting(source: Path, out: Path) -> None:
+def converting(source: Path | list[Path], out: Path) -> None:
     convert(source, out, SCHEMA, N_GRID)
 
 
@@ -296,6 +297,88 @@ parquet_case(
     "sample_id '0' in row 0 is malformed",
 )
 
+# --- convert: packed files and several sources ----------------------------------------------------
+
+
+@broken(converting, "bad.csv.gz is damaged or cut off after row 0", "end-of-stream")
+def gzip_cut(good, here):
+    # Large blocks: the end is missed before the first row is parsed.
+    return text(here / "bad.csv.gz", gzip.compress("\n".join(good.lines).encode())[:-9])
+
+
+@broken(converting, "bad.csv.gz is not readable as .gz", "Not a gzipped file")
+def gzip_that_is_none(good, here):
+    return text(here / "bad.csv.gz", good.lines[0])
+
+
+@broken(converting, f"bad.csv.gz: column '{COLUMN}' has 'warm' in row {ROW}: expected a number")
+def gzip_with_text(good, here):
+    return text(here / "bad.csv.gz", gzip.compress(good.field("warm").encode()))
+
+
+@broken(converting, "bad.zip is not readable as .zip", "not a zip file")
+def zip_that_is_none(good, here):
+    return text(here / "bad.zip", good.lines[0])
+
+
+@broken(converting, "bad.zip holds 2 .csv files, expected one")
+def zip_of_two(good, here):
+    with zipfile.ZipFile(here / "bad.zip", "w") as archive:
+        for name in ("a.csv", "b.csv"):
+            archive.writestr(name, "\n".join(good.lines))
+    return here / "bad.zip"
+
+
+@broken(converting, "bad.zip is damaged or cut off after row", "Bad CRC-32")
+def zip_with_a_byte_flipped(good, here):
+    with zipfile.ZipFile(here / "bad.zip", "w") as archive:  # stored, so the text stays readable
+        archive.writestr("a.csv", "\n".join(good.lines) + "\n")
+    data = (here / "bad.zip").read_bytes()
+    at = data.rindex(b".", 0, len(data) // 2) + 1
+    digit = b"1" if data[at : at + 1] != b"1" else b"2"
+    return text(here / "bad.zip", data[:at] + digit + data[at + 1 :])
+
+
+def two(here: Path, second: pl.DataFrame) -> list[Path]:
+    """A good first file and another second one."""
+    return [here / "first.parquet", table(here / "second.parquet", second)]
+
+
+def second_case(name: str, change: Callable[[Good], pl.DataFrame], *parts: str) -> None:
+    """Register a good ``first.parquet`` with a broken ``second.parquet``."""
+
+    def make(good: Good, here: Path) -> list[Path]:
+        text(here / "first.parquet", good.parquet)
+        return two(here, change(good))
+
+    CASES.append(pytest.param(make, converting, ("second.parquet", *parts), id=f"second_{name}"))
+
+
+second_case(
+    "wrong_dtype",
+    lambda g: g.train.with_columns(pl.col(COLUMN).cast(pl.String)),
+    f"column '{COLUMN}' has type String, expected Float64",
+)
+second_case("no_column", lambda g: g.train.drop(COLUMN), f"has no column '{COLUMN}'")
+second_case(
+    "no_targets",
+    lambda g: g.train.drop(SCHEMA.target_columns),
+    "has no targets",
+    "first.parquet has: convert them into two stores",
+)
+second_case("same_rows", lambda g: g.train, "sample_id 'train_0' in row 0 stands already in row 0")
+second_case(
+    "bad_value",
+    lambda g: put(
+        g.train.with_columns(pl.col("sample_id").str.replace("train", "more")),
+        float("nan"),
+        COLUMN,
+        ROW,
+    ),
+    f"{AT} nan in row {ROW}",
+)
+
+
 # --- convert: places and arguments ----------------------------------------------------------------
 
 
@@ -318,6 +401,14 @@ def unknown_suffix(good, here):
     lambda source, out: convert(source, out, SCHEMA, 0), "grid columns must be at least 1", "got 0"
 )
 def no_grid_columns(good, here):
+    return text(here / "train.parquet", good.parquet)
+
+
+@broken(
+    lambda source, out: convert(source, out, SCHEMA, N_GRID, memory_limit_mb=300),
+    "converting needs at least 316 MB, but got 300 MB",
+)
+def too_little_memory(good, here):
     return text(here / "train.parquet", good.parquet)
 
 
@@ -390,7 +481,11 @@ def store_part_missing(good, here):
     return folder
 
 
-@broken(verifying, "inputs.f64 is damaged", "SHA-256 differs", "convert the data again")
+@broken(
+    verifying,
+    "inputs.f64 is damaged (its SHA-256 differs from the manifest) in row 24, column 'state_t_0'",
+    "convert the data again",
+)
 def store_byte_flipped(good, here):
     folder = copy_store(good, here)
     edit_bytes(folder / PART / "inputs.f64", flip)

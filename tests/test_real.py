@@ -91,7 +91,7 @@ def test_trees_beat_ridge_by_far(real_folder, tmp_path):
             for spec in (ModelSpec("ridge", "ridge"), ModelSpec("lightgbm", "lightgbm", quick))
         ]
     moments = collect_moments(store, plan, members)
-    contenders = fit_contenders(store, members, moments, candidates(["nnls"], ["group"]))
+    contenders = fit_contenders(store, plan, members, moments, candidates(["nnls"], ["group"]))
     errors = evaluate(store, plan, members, contenders)
     score = {name: e.r2()[targets].mean() for name, e in errors.items()}
     assert score["lightgbm"] > score["ridge"] + 0.1

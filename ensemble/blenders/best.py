@@ -12,10 +12,13 @@ class Best:
     complexity = 1
     has_levels = True
 
-    def solve(self, gram: NDArray[np.float64], cross: NDArray[np.float64]) -> NDArray[np.float64]:
+    def solve(
+        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """1 for the best member, 0 for the others; the first one wins a tie."""
-        weights = np.zeros(len(cross))
-        weights[np.argmin(np.diag(gram) - 2 * cross)] = 1.0
+        error = np.diagonal(gram, axis1=1, axis2=2) - 2 * cross
+        weights = np.zeros(cross.shape)
+        weights[np.arange(len(cross)), error.argmin(1)] = 1.0
         return weights
 
 

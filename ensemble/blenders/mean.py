@@ -13,12 +13,10 @@ class Mean:
     has_levels = False
 
     def solve(
-        self,
-        gram: NDArray[np.float64],
-        cross: NDArray[np.float64],
+        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """``1 / n_members`` for each."""
-        return np.full(len(cross), 1 / len(cross))
+        return np.full(cross.shape, 1 / cross.shape[1])
 
 
 BLENDER = Mean()

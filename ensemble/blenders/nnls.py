@@ -16,16 +16,22 @@ RIDGE = 1e-9  # of the mean diagonal: equal members get equal weights instead of
 class NonNegative:
     """Weights that minimise the squared error, none below 0."""
 
-    complexity = 2
+    complexity = 3
     has_levels = True
 
-    def solve(self, gram: NDArray[np.float64], cross: NDArray[np.float64]) -> NDArray[np.float64]:
+    def solve(
+        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """With gram = LL', the error is |L'w - L^-1 cross|^2 up to a constant."""
-        size = np.trace(gram) / len(gram)
-        if not size > 0:
-            return np.zeros(len(cross))
-        factor = np.linalg.cholesky(gram + RIDGE * size * np.eye(len(gram)))
-        weights: NDArray[np.float64] = nnls(factor.T, np.linalg.solve(factor, cross))[0]
+        n_members = cross.shape[1]
+        size = np.trace(gram, axis1=1, axis2=2) / n_members
+        weights = np.zeros(cross.shape)
+        alive = np.flatnonzero(size > 0)
+        ridge = RIDGE * size[alive, None, None] * np.eye(n_members)
+        factor = np.linalg.cholesky(gram[alive] + ridge)
+        right = np.linalg.solve(factor, cross[alive, :, None])[..., 0]
+        for place, matrix, vector in zip(alive, factor, right, strict=True):
+            weights[place] = nnls(matrix.T, vector)[0]
         return weights
 
 

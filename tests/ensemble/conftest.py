@@ -34,9 +34,9 @@ def moments(store, plan, members):
 
 
 @pytest.fixture(scope="session")
-def contenders(store, members, moments):
+def contenders(store, plan, members, moments):
     blends = candidates(["mean", "best", "nnls"], ["group", "target"])
-    return fit_contenders(store, members, moments, blends)
+    return fit_contenders(store, plan, members, moments, blends)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.moments import Moments
+from features import ClimstackError
 
 
 def made(seed, exponent=0, n_rows=50):
@@ -43,10 +44,42 @@ def test_squared_error_from_moments_equals_that_of_rows(seed, exponent):
 
 def test_subsets_of_members_and_folds():
     blocks = [made(seed) for seed in range(3)]
-    moments = Moments.concatenate([Moments.of_block(*block) for block in blocks])
-    assert moments.n_folds == 3
+    moments = Moments.concatenate(
+        [Moments.of_block(*block, fold) for fold, block in enumerate(blocks)]
+    )
+    assert moments.fold_names == [0, 1, 2]
     two = moments.folds([0, 2]).members([1])
     alone = Moments.of_block(blocks[2][0][1:2], blocks[2][1])
     np.testing.assert_allclose(two.comoment[1], alone.comoment[0], rtol=1e-12)
     assert two.mean.shape == (2, 4, 2)
     assert two.count.tolist() == pytest.approx([50, 50])
+
+
+def test_a_member_that_joins_later_needs_only_its_own_rows_and_columns():
+    blocks = [(fold, fold, *made(fold)) for fold in range(3)]
+    whole = Moments.of_blocks(blocks)
+    first = Moments.of_blocks((f, b, p[:1], t) for f, b, p, t in blocks)
+    grown = first.grown(blocks)
+    scale = np.abs(whole.comoment).max()
+    np.testing.assert_allclose(grown.comoment / scale, whole.comoment / scale, atol=1e-13)
+    np.testing.assert_allclose(grown.mean, whole.mean, rtol=1e-13)
+    np.testing.assert_array_equal(grown.comoment[..., 0, 0], first.comoment[..., 0, 0])
+    with pytest.raises(ClimstackError, match="other rows"):
+        first.grown(blocks[:2])
+
+
+def test_moments_are_kept_and_a_damaged_file_is_not_read(tmp_path):
+    moments = Moments.of_blocks([(0, 0, *made(1)), (1, 3, *made(2))])
+    path = tmp_path / "moments.npz"
+    moments.save(path, ["a", "b", "c"])
+    again, hashes = Moments.load(path)
+    assert hashes == ["a", "b", "c"]
+    np.testing.assert_array_equal(again.comoment, moments.comoment)
+    assert again.block.tolist() == [0, 3]
+    path.write_bytes(path.read_bytes()[:500])
+    assert Moments.load(path) is None
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ClimstackError, match="no rows"):
+        Moments.of_blocks([])

@@ -23,7 +23,10 @@ from ensemble import (
     submit_run,
 )
 from ensemble.cli import main
+from ensemble.graph import Graph
+from ensemble.held_out import HeldOut
 from ensemble.planner import parse_memory
+from ensemble.uncertainty import fit_uncertainty
 from features import ClimstackError
 
 TREES = "n_rounds = 4\nnum_leaves = 4\nearly_stopping_rounds = 0"
@@ -438,3 +441,39 @@ def test_ctrl_c_says_how_to_go_on(generated, tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "error: interrupted: the same command goes on where it stopped" in said
+
+
+def test_submit_writes_intervals_beside_the_submission(
+    copied, generated, tmp_path, monkeypatch, capsys
+):
+    with open_run(load_experiment(copied / "experiment.toml"), copied) as run:
+        store = run.train_store()
+        plan = run.plan(store)
+        members = run.members(store, plan)
+    graph = Graph.load(copied / "stack" / "graph.json")
+    fit_uncertainty(HeldOut.of_graphs(store, plan, members, [graph] * 3), graph, copied / "stack")
+    out, ends = tmp_path / "s.parquet", tmp_path / "ends.parquet"
+    code, said, err = call(monkeypatch, capsys, "submit", copied, "--out", out, "--intervals", ends)
+    assert code == 0, err
+    assert f"{out} written" in said
+    assert f"{ends} written" in said
+    values, found = pl.read_parquet(out), pl.read_parquet(ends)
+    assert out.read_bytes() == (copied / "submission.parquet").read_bytes()
+    assert found["sample_id"].equals(values["sample_id"])
+    names = values.columns[1:]
+    low, high = (
+        found.select(f"{name}_{end}" for name in names).to_numpy() for end in ("low", "high")
+    )
+    inside = values.drop("sample_id").to_numpy()
+    assert ((low <= inside) & (inside <= high)).all()
+    solution = pl.read_parquet(generated["solution"]).sort("sample_id")
+    truth = solution.select(names).to_numpy()
+    order = np.argsort(values["sample_id"].to_numpy().astype(str))
+    modelled = store.schema.modelled_targets
+    covered = (low[order] <= truth) & (truth <= high[order])
+    assert covered[:, modelled].mean() > 0.8  # five days later, from 24 timesteps
+
+    (copied / "stack" / "uncertainty.npz").unlink()
+    code, _, err = call(monkeypatch, capsys, "submit", copied, "--out", out, "--intervals", ends)
+    assert code == 1
+    assert "run the stack again" in err

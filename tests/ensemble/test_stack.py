@@ -8,8 +8,10 @@ from ensemble import Candidate, Graph, choose, evaluate, leaderboard
 from ensemble.graph import fit_graph
 from ensemble.leaderboard import interval
 from ensemble.moments import Moments
-from ensemble.stack import compare_members, out_of_fold_blocks, save_stack
+from ensemble.out_of_fold import compare_members, out_of_fold_blocks
+from ensemble.stack import save_stack
 from features import ClimstackError, leap_score, r2_score, time_blocks
+from features.metrics import r2_from_sums
 
 
 def outputs(store, plan, members, contender, final=False):
@@ -50,9 +52,9 @@ def test_honest_weights_never_saw_their_rows(store, members, moments, schema, so
         ]
 
     spoiled = moments.comoment.copy()
-    spoiled[1, :, -1, :-1] *= 0.3
-    spoiled[1, :, :-1, -1] *= 0.3
-    other = Moments(moments.count, moments.mean, spoiled, moments.low, moments.high)
+    spoiled[moments.fold == 1, :, -1, :-1] *= 0.3
+    spoiled[moments.fold == 1, :, :-1, -1] *= 0.3
+    other = replace(moments, comoment=spoiled)
     before, after = graphs(moments), graphs(other)
     np.testing.assert_array_equal(before[1].weights, after[1].weights)
     assert before[1].action == after[1].action
@@ -75,12 +77,12 @@ def test_a_hopeless_member_falls_back_to_a_safe_constant(schema, some_targets):
     rng = np.random.default_rng(0)
     shape = (200, len(some_targets))
     folds = []
-    for _ in range(4):
+    for fold in range(4):
         truth = rng.normal(size=shape)
         truth[:, 1] += 5  # a mean that is worth knowing
         noise = rng.normal(size=shape) * 3
         noise[:, 2] = truth[:, 2]
-        folds.append(Moments.of_block([noise], truth))
+        folds.append(Moments.of_block([noise], truth, fold))
     moments = Moments.concatenate(folds)
     graph = fit_graph(schema, ["noise"], some_targets, Candidate("mean", "all"), moments)
     assert graph.action[1] == "mean"
@@ -92,10 +94,10 @@ def test_a_target_that_is_still_in_some_folds_falls_back_to_zero(schema, some_ta
     """Pooled over folds this member has R2 above 0; where the target is still it has -1e10."""
     rng = np.random.default_rng(1)
     folds = []
-    for alive in (True, False, True, False):
+    for fold, alive in enumerate((True, False, True, False)):
         truth = rng.exponential(size=(300, len(some_targets))) * (1.0 if alive else 1e-6)
         prediction = 0.5 * truth + 0.1 * rng.normal(size=truth.shape)
-        folds.append(Moments.of_block([prediction], truth))
+        folds.append(Moments.of_block([prediction], truth, fold))
     moments = Moments.concatenate(folds)
     one = moments.merged()
     weights = np.ones((1, len(some_targets)))
@@ -105,9 +107,32 @@ def test_a_target_that_is_still_in_some_folds_falls_back_to_zero(schema, some_ta
     assert set(graph.action) == {"zero"}
 
 
-def test_graph_saves_and_loads_to_the_bit(contenders, tmp_path, store, members, plan):
+def test_the_stored_stack_replays(contenders, errors, tmp_path, store, members, plan):
     chosen = next(c for c in contenders if c.name == "nnls/target")
-    save_stack(tmp_path, chosen, members)
+    (tmp_path / "fold-7.json").write_text("of a blend before")
+    save_stack(tmp_path, store, plan, chosen, members, errors)
+    assert not (tmp_path / "fold-7.json").exists()
+    std = store.targets[:].std(0)
+    for fold in range(plan.n_folds):
+        graph, start = Graph.load(tmp_path / f"fold-{fold}.json"), 0
+        stored = np.load(tmp_path / "oof" / f"fold-{fold}.npy")
+        assert len(stored) == len(plan.valid_rows(fold))
+        for rows, predictions, _ in out_of_fold_blocks(store, plan, members, fold):
+            again = graph.apply(predictions, store.inputs[rows])
+            apart = np.abs(again - stored[start : start + len(rows)])
+            assert (apart <= 1e-9 * std).all()
+            start += len(rows)
+    sums = pl.read_parquet(tmp_path / "scores.parquet").filter(pl.col("model") == "nnls/target")
+    r2 = sums.group_by("target", maintain_order=True).agg(
+        squared=pl.col("squared_error").sum(), deviation=pl.col("deviation").sum()
+    )
+    r2 = r2_from_sums(r2["squared"].to_numpy(), r2["deviation"].to_numpy())
+    np.testing.assert_allclose(r2, errors["nnls/target"].r2(), atol=1e-12)
+
+
+def test_graph_saves_and_loads_to_the_bit(contenders, tmp_path, store, members, plan, errors):
+    chosen = next(c for c in contenders if c.name == "nnls/target")
+    save_stack(tmp_path, store, plan, chosen, members, errors)
     again = Graph.load(tmp_path / "graph.json")
     for rows, predictions, _ in out_of_fold_blocks(store, plan, members, 0):
         inputs = store.inputs[rows]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 from sklearn.metrics import r2_score as sklearn_r2
 
-from features import ClimstackError, bias, leap_score, mae, r2_score, rmse
+from features import ClimstackError, bias, crps, leap_score, mae, r2_score, rmse
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,3 +57,22 @@ def test_errors_in_units():
 def test_bad_input_raises(y, y_pred, message):
     with pytest.raises(ClimstackError, match=message):
         r2_score(y, y_pred)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(-60, 2))
+def test_crps_equals_the_integral_of_squared_differences_of_distributions(
+    seed, n_members, exponent
+):
+    rng = np.random.default_rng(seed)
+    ensemble, y = rng.normal(size=(n_members, 9, 2)), rng.normal(size=(9, 2))
+    expected = np.zeros(2)
+    for row, target in np.ndindex(9, 2):
+        members, truth = ensemble[:, row, target], y[row, target]
+        edges = np.sort([*members, truth])
+        share = np.array([(members <= left).mean() for left in edges[:-1]])
+        step = (edges[:-1] >= truth).astype(float)
+        expected[target] += ((share - step) ** 2 * np.diff(edges)).sum() / 9
+    scale = 10.0**exponent
+    np.testing.assert_allclose(crps(y * scale, ensemble * scale), expected * scale, rtol=1e-9)
+    np.testing.assert_allclose(crps(y, ensemble[:1]), mae(y, ensemble[0]), rtol=1e-12)

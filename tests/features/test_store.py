@@ -44,19 +44,31 @@ def test_test_rows_have_no_time(generated, schema, tmp_path):
         store.require_targets()
 
 
+@pytest.fixture(scope="module")
+def matrix_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("matrix")
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 99))
-def test_matrix_of_parts_reads_like_one_array(lengths, seed):
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_matrix_of_parts_reads_like_one_array(lengths, seed, matrix_folder):
     rng = np.random.default_rng(seed)
     whole = rng.normal(size=(sum(lengths), 3))
-    matrix = Matrix(np.split(whole, np.cumsum(lengths)[:-1]), 3)
+    files = [matrix_folder / f"{number}.f64" for number in range(len(lengths))]
+    for file, part in zip(files, np.split(whole, np.cumsum(lengths)[:-1]), strict=True):
+        part.tofile(file)
+    matrix = Matrix(files, lengths, 3)
     rows = rng.integers(0, len(whole), 20)
     np.testing.assert_array_equal(matrix[rows], whole[rows])
     np.testing.assert_array_equal(matrix[1:-1], whole[1:-1])
     np.testing.assert_array_equal(np.concatenate(list(matrix.blocks(size=4))), whole)
     np.testing.assert_array_equal(np.concatenate(list(matrix.blocks(rows, size=7))), whole[rows])
+    assert matrix[rows[:0]].shape == (0, 3)
     with pytest.raises(IndexError, match="exist, but got"):
         matrix[np.array([len(whole)])]
+    files[0].write_bytes(b"")
+    with pytest.raises(ClimstackError, match="was cut off while in use"):
+        matrix[:1]
 
 
 def test_parts_are_cut_at_their_size(schema, tmp_path, monkeypatch):
@@ -92,3 +104,23 @@ def test_opening_reads_no_values(store, monkeypatch):
     again = Store(store.path)
     assert len(again) == len(store)
     assert not [path for path in opened if str(path).endswith(".parquet")]
+
+
+def test_shuffled_batches_hold_every_row_once(store, plan, monkeypatch):
+    monkeypatch.setattr("features.store.SHUFFLED_ROWS", 16)
+    monkeypatch.setattr("features.store.SHUFFLED_BLOCKS", 5)
+    rows = plan.train_rows(1)
+    batches = list(store.batches(32, seed=4, rows=rows))
+    assert max(len(found) for found, _, _ in batches) == 32
+    order = np.concatenate([found for found, _, _ in batches])
+    np.testing.assert_array_equal(np.sort(order), rows)
+    assert np.abs(np.diff(order)).min() > 0
+    assert (np.diff(order) == 1).mean() < 0.1
+    for found, x, y in batches:
+        np.testing.assert_array_equal(x, store.inputs[found])
+        np.testing.assert_array_equal(y, store.targets[found])
+    again = np.concatenate([found for found, _, _ in store.batches(32, seed=4, rows=rows)])
+    other = np.concatenate([found for found, _, _ in store.batches(32, seed=5, rows=rows)])
+    np.testing.assert_array_equal(again, order)
+    assert (other != order).any()
+    assert sum(len(found) for found, _, _ in store.batches(64, seed=0)) == len(store)

@@ -1,0 +1,333 @@
+"""A run's folder and its stages; each can be stopped and run again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ensemble.experiment import Experiment
+from ensemble.graph import Graph
+from ensemble.held_out import HeldOut
+from ensemble.interval_file import interval_file
+from ensemble.intervals import Intervals
+from ensemble.leaderboard import Row, compared, leaderboard, save_leaderboard
+from ensemble.out_of_fold import collect_moments
+from ensemble.predict import predict_blocks
+from ensemble.regime_errors import write_errors
+from ensemble.stack import (
+    choose,
+    evaluate,
+    fit_contenders,
+    save_stack,
+)
+from ensemble.submission import check_ids, write_submission
+from ensemble.uncertainty import fit_uncertainty
+from features.conversion import convert
+from features.errors import ClimstackError
+from features.files import (
+    atomic_path,
+    content_hash,
+    read_json,
+    write_json,
+    write_text,
+)
+from features.folds import FoldPlan, make_plan
+from features.schema import Schema, load_schema
+from features.store import Store
+from models.cross_validation import Progress, cross_validate
+from models.importance import importance
+from models.member import Member, read_member
+from models.oof import CellStore
+from models.process import peak_memory_mb, run_apart
+
+PACKAGES = (
+    "climstack",
+    "numpy",
+    "polars",
+    "lightgbm",
+    "xgboost",
+    "torch",
+    "optuna",
+    "scikit-learn",
+)
+
+
+@dataclass
+class Run:
+    """A run's folder and what is in it.
+
+    Attributes:
+        experiment: what is run.
+        path: ``runs/NAME``.
+        progress: called with (what, done, total).
+        workers: how many processes fit a model, by its name; one per core where it is not named.
+        facts: what ``run.json`` says: versions, hashes, seeds, hardware, and every stage that was
+            ever done here.
+    """
+
+    experiment: Experiment
+    path: Path
+    progress: Progress | None = None
+    workers: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> CellStore:
+        """The run's cells."""
+        return CellStore(self.path / "cells")
+
+    def train_store(self) -> Store:
+        """The training data as a store, converted into the run's folder the first time."""
+        store = self._store(self.experiment.data.train, "train")
+        store.require_targets()
+        return store
+
+    def test_store(self, source: str | Path | None = None) -> Store:
+        """The rows to predict as a store: those of the experiment, or another source's."""
+        wanted = source or self.experiment.data.test
+        if wanted is None:
+            raise ClimstackError(
+                f"experiment {self.experiment.name} names no test data: add [data] test = ..."
+            )
+        own = content_hash(str(Path(wanted).resolve()))[:12]
+        return self._store(str(wanted), "test" if source is None else f"test-{own}")
+
+    def check_test(self) -> None:
+        """Look at test rows and sample submission before hours of fitting, not after.
+
+        Raises:
+            ClimstackError: whatever would stop the submission at the end.
+        """
+        data = self.experiment.data
+        if data.test is not None:
+            test = self.test_store()
+            if data.sample_submission is not None:
+                check_ids(data.sample_submission, test.schema, test.sample_ids)
+
+    def plan(self, store: Store) -> FoldPlan:
+        """The run's fold plan: made once, then only read. Writes the resolved experiment too.
+
+        Raises:
+            ClimstackError: the plan on disk was made from other data or settings.
+        """
+        settings = self.experiment.folds
+        made = make_plan(
+            settings.scheme,
+            store.time,
+            store.column,
+            settings.n_folds,
+            settings.embargo,
+            self.experiment.seed,
+        )
+        file = self.path / "folds.parquet"
+        if not file.is_file():
+            made.save(file)
+        elif FoldPlan.load(file).hash != made.hash:
+            raise ClimstackError(
+                f"{file} holds other folds than the experiment asks for: give the experiment"
+                " another name, or delete the run"
+            )
+        write_text(self.path / "experiment.toml", self.experiment.to_toml())
+        self.facts |= {"data_hash": store.data_hash, "folds_hash": made.hash} | _circumstances()
+        self.facts["seeds"] = {spec.name: spec.seed for spec in self.experiment.models}
+        return made
+
+    def members(
+        self, store: Store, plan: FoldPlan, model: str | None = None, fold: int | None = None
+    ) -> list[Member]:
+        """Fit every base learner (or one) on every fold (or one); finished cells are read."""
+        specs = [self.experiment.model(model)] if model else self.experiment.models
+        if fold is not None and not 0 <= fold < plan.n_folds:
+            raise ClimstackError(f"fold must be 0 to {plan.n_folds - 1}, but got {fold}")
+        folds = None if fold is None else [fold]
+        members = []
+        for spec in specs:
+            with self.stage(f"fit {spec.name}") as facts:
+                member = cross_validate(
+                    store,
+                    plan,
+                    spec,
+                    self.cells,
+                    folds=folds,
+                    n_jobs=self.workers.get(spec.name),
+                    progress=self.progress,
+                )
+                n_cells = sum(map(len, member.cells))
+                facts["cells_computed"] = member.computed
+                facts["cells_read"] = n_cells - member.computed
+                facts["cells_cpu_seconds"] = round(member.seconds, 2)
+                facts["cells_peak_memory_mb"] = member.peak_memory_mb
+                members.append(member)
+                if fold is None and (table := importance(member, store.schema)) is not None:
+                    with atomic_path(self.path / "importance" / f"{spec.name}.parquet") as made:
+                        table.write_parquet(made)
+        return members
+
+    def stack(self, store: Store, plan: FoldPlan, members: list[Member]) -> list[Row]:
+        """Fit, score and choose blends; write the stack and the leaderboard.
+
+        A submission of an older blend is deleted: it would not be what the leaderboard describes.
+        """
+        graph = self.path / "stack" / "graph.json"
+        before = graph.read_bytes() if graph.is_file() else None
+        with self.stage("stack"):
+            moments = collect_moments(store, plan, members, self.path / "stack" / "moments.npz")
+            contenders = fit_contenders(
+                store,
+                plan,
+                members,
+                moments,
+                self.experiment.stack.candidates,
+                seed=self.experiment.seed,
+                progress=self.progress,
+            )
+            errors = evaluate(store, plan, members, contenders)
+            chosen = choose(contenders, errors)
+            rows = leaderboard(store.schema, members, contenders, errors, chosen)
+            save_stack(self.path / "stack", store, plan, chosen, members, errors)
+            rows = compared(rows, store.data_hash, self.experiment.stack.compare)
+            save_leaderboard(self.path, rows)
+        if graph.read_bytes() != before:
+            (self.path / "submission.parquet").unlink(missing_ok=True)
+        with self.stage("errors"):
+            held_out = HeldOut.read(store, plan, members, self.path / "stack")
+            fit_uncertainty(held_out, chosen.final, self.path / "stack")
+            write_errors(held_out, self.path / "stack" / "errors.parquet")
+        return rows
+
+    def refits(self, store: Store, plan: FoldPlan, *, fit: bool) -> dict[str, Member]:
+        """The members that predict test rows with one fit on all rows, by name.
+
+        Args:
+            store: training rows.
+            plan: the run's folds.
+            fit: fit what is missing; without, that is an error.
+        """
+        whole, found = plan.refit(), {}
+        for name in self.experiment.stack.refit:
+            spec = self.experiment.model(name)
+            if fit:
+                with self.stage(f"refit {name}"):
+                    n_jobs = self.workers.get(name)
+                    report = self.progress
+                    found[name] = cross_validate(
+                        store, whole, spec, self.cells, n_jobs=n_jobs, progress=report
+                    )
+            else:
+                found[name] = read_member(store, whole, spec, self.cells)
+        return found
+
+    def submit(
+        self,
+        members: list[Member],
+        refits: dict[str, Member],
+        out: Path,
+        source: str | Path | None = None,
+        sample_submission: str | Path | None = None,
+        intervals: Path | None = None,
+    ) -> Path:
+        """Predict the test rows with the stored graph; write the submission, and intervals."""
+        with self.stage("submit"):
+            test = self.test_store(source)
+            graph = Graph.load(self.path / "stack" / "graph.json")
+            own = self.experiment.data.sample_submission if source is None else None
+            n_jobs = min(self.workers.values(), default=None)
+            sample = sample_submission or own
+            learned = None if intervals is None else Intervals.load(self.path / "stack")
+            blocks = predict_blocks(
+                graph,
+                members,
+                test,
+                scratch=self.path,
+                heads=learned.heads if learned else (),
+                refits=refits,
+                n_jobs=n_jobs,
+                progress=self.progress,
+            )
+            with (
+                interval_file(intervals, learned, graph, test, blocks, sample)
+                if intervals is not None and learned is not None
+                else nullcontext(block.outputs for block in blocks)
+            ) as outputs:
+                write_submission(out, test.schema, test.sample_ids, outputs, sample)
+        return out
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Add a stage to ``run.json``: when it began, wall and CPU seconds and peak memory.
+
+        The figures are this process's; worker processes report theirs in the cells they write.
+        """
+        wall, cpu = time.perf_counter(), time.process_time()
+        facts: dict[str, Any] = {
+            "stage": name,
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        yield facts
+        facts["wall_seconds"] = round(time.perf_counter() - wall, 2)
+        facts["cpu_seconds"] = round(time.process_time() - cpu, 2)
+        facts["peak_memory_mb"] = peak_memory_mb()
+        self.facts.setdefault("stages", []).append(facts)
+        write_json(self.path / "run.json", self.facts)
+
+    def _store(self, source: str, name: str) -> Store:
+        path = Path(source)
+        if (path / "manifest.json").is_file():
+            store = Store(path)
+            store.verify()
+            return store
+        if not path.is_file():
+            raise ClimstackError(f"no data at {path}: give a CSV or Parquet file, or a store")
+        facts = path.stat()
+        now = {"source": str(path), "bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
+        note, place = self.path / "store" / f"{name}.json", self.path / "store" / name
+        if place.is_dir() and note.is_file() and read_json(note) == now:
+            store = Store(place)
+            store.verify()
+            return store
+        report = self.progress or (lambda *_: None)
+        data = self.experiment.data
+        fresh = place.with_name(f"{name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        with self.stage(f"convert {name}"):
+            report(f"convert {name}", 0, 1)
+            # A process of its own: what reading a table leaves in memory would stay for all fits.
+            run_apart(_convert, path, fresh, load_schema(data.schema), data.grid_columns)
+            store = Store(fresh)
+            report(f"convert {name}", 1, 1)
+        if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
+            shutil.rmtree(fresh)
+            raise ClimstackError(
+                f"{path} holds other rows than {place} was made from: give the experiment another"
+                " name, or delete the run"
+            )
+        shutil.rmtree(place, ignore_errors=True)
+        fresh.rename(place)
+        write_json(note, now)
+        return Store(place)
+
+
+def _convert(path: Path, out: Path, schema: Schema, grid_columns: int | None) -> None:
+    convert(path, out, schema, grid_columns)
+
+
+def _circumstances() -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "hardware": {
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "memory_mb": memory,
+        },
+    }
