@@ -1,6 +1,7 @@
 """Exploring a store: the sample, the facts, the relations, the drift and the page."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ from scipy.stats import ks_2samp, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from ensemble.cli import main
-from features import ClimstackError, Store, convert, load_schema
+from features import ClimstackError, Store, convert, explore, load_schema
 from features.column_facts import QUANTILES, describe
 from features.drift import auc, block_drift, cut_time, kolmogorov_smirnov, sample_drift
 from features.explore import explore_store
@@ -265,6 +266,18 @@ def test_what_is_unknown_is_said(test_store, store, tmp_path):
         assert sentence in text
     text = write_exploration(explore_store(store), tmp_path / "train.html").read_text()
     assert "give the grid file with --grid for a map" in text
+
+
+def test_gaps_and_infinities_are_survived(store, sample, monkeypatch, tmp_path):
+    values = sample.values.copy(order="F")
+    values[np.random.default_rng(0).random(values.shape) < 0.01] = np.nan
+    values[:, [10, 600]], values[5, 3], values[:, 400] = np.nan, np.inf, -np.inf
+    holed = replace(sample, values=values)
+    monkeypatch.setattr(explore, "draw", lambda *_: holed)
+    found = explore_store(store, store)
+    assert found.findings[0].level == "error"
+    assert f"{(~np.isfinite(values)).sum()} values" in found.findings[0].sentence
+    assert write_exploration(found, tmp_path / "page.html").is_file()
 
 
 def test_explore_command(store, tmp_path, monkeypatch, capsys):
