@@ -144,10 +144,10 @@ def compare_stores(
             " compare stores of one schema"
         )
     rng = np.random.default_rng(seed)
-    # All of these serve to compare the halves; every second one to compare with the other set.
+    # All of these serve to compare the halves; half of them to compare with the other set.
     wide = read(train, draw_rows(len(train), 2 * n_rows, rng), targets=False)
     theirs = read(other, draw_rows(len(other), n_rows, rng), targets=False)
-    ours = wide.take(np.arange(0, len(wide), 2))
+    ours = wide.take(draw_rows(len(wide), (len(wide) + 1) // 2, rng))
     timed = bool(theirs.time.min() >= 0)
     pair = _Pair(ours, theirs, (train.path, other.path), seed)
     halves, usual = _halves(wide), None
