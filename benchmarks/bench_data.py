@@ -4,7 +4,7 @@ Each measured step is a process of its own, so that its peak memory is its own. 
 simulated columns of air, repeated with other digits; 925 columns as in LEAP. Bare Polars writes
 Parquet, which holds the same values smaller but not mapped by row.
 
-Usage: python benchmarks/bench_data.py [--gigabytes 4] [--folder /tmp]
+Usage: python benchmarks/bench_data.py [--gigabytes 4] [--folder /tmp] [--fits]
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -83,19 +84,30 @@ cross_validate(store, plan, spec, CellStore(folder), targets=targets, folds=[0],
 print(len(plan.train_rows(0)) / (time.perf_counter() - start))
 """
 PEAK = """
+import resource
+used = resource.getrusage(resource.RUSAGE_SELF)
 with open("/proc/self/status") as status:
     print(next(line for line in status if line.startswith("VmHWM")).split()[1])
+print(used.ru_utime + used.ru_stime)
 """
 
 
-def apart(code: str, *arguments: object) -> tuple[float, int, float]:
-    """Wall seconds, peak memory in MB, and the number that the code prints, of a process."""
+class Took(NamedTuple):
+    """What a process took, and the number that its code printed."""
+
+    wall: float  # s
+    cpu: float  # s
+    peak: int  # MB
+    number: float
+
+
+def apart(code: str, *arguments: object) -> Took:
     start = time.perf_counter()
     command = [sys.executable, "-c", code + PEAK, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    *said, peak = done.stdout.split()
+    *said, peak, cpu = done.stdout.split()
     number = float(said[-1]) if said else float("nan")
-    return time.perf_counter() - start, int(peak) // 1024, number
+    return Took(time.perf_counter() - start, float(cpu), int(peak) // 1024, number)
 
 
 class Rows:
@@ -125,47 +137,51 @@ def remove(path: Path) -> None:
     subprocess.run(["rm", "-rf", str(path)], check=True)
 
 
+def middle(found: list[Took], of: str) -> float:
+    return statistics.median(getattr(took, of) for took in found)
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--gigabytes", type=float, default=4.0)
     options.add_argument("--folder")
+    options.add_argument("--fits", action="store_true", help="fit a fold of three families too")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as temporary:
         folder = Path(temporary)
         csv, store, bare = folder / "train.csv", folder / "store", folder / "bare.parquet"
         rows = Rows(folder)
         rows.grow(csv, chosen.gigabytes / 4 * 1e9)
-        _, small, _ = apart(OURS, csv, store, LIMIT_MB)
-        size = csv.stat().st_size / 1e9
-        print(f"convert {size:.2f} GB: peak {small} MB of memory", flush=True)
-        remove(store)
+        size, took = csv.stat().st_size / 1e9, apart(OURS, csv, store, LIMIT_MB)
+        print(f"convert {size:.2f} GB: peak {took.peak} MB of memory", flush=True)
         rows.grow(csv, chosen.gigabytes * 1e9)
         size = csv.stat().st_size / 1e9
-        times, peaks = {"ours": [], "bare": []}, {"ours": 0, "bare": 0}
+        all_took: dict[str, list[Took]] = {"ours": [], "bare": []}
         for _ in range(ROUNDS):
             for name, code, out in (("ours", OURS, store), ("bare", BARE, bare)):
                 remove(out)
-                seconds, peak, _ = apart(code, csv, out, LIMIT_MB)
-                times[name].append(seconds)
-                peaks[name] = max(peaks[name], peak)
-                print(f"  {name}: {seconds:.1f} s, peak {peak} MB", flush=True)
-        ours, polars = statistics.median(times["ours"]), statistics.median(times["bare"])
+                took = apart(code, csv, out, LIMIT_MB)
+                all_took[name].append(took)
+                print(f"  {name}: {took.wall:.1f} s, CPU {took.cpu:.1f} s, peak {took.peak} MB",
+                      flush=True)  # fmt: skip
+        ours, polars = all_took["ours"], all_took["bare"]
+        wall, cpu = (middle(ours, of) / middle(polars, of) for of in ("wall", "cpu"))
         print(f"convert {size:.2f} GB ({rows.n_rows} rows, limit {LIMIT_MB} MB):")
-        print(f"  store {ours:.1f} s, {size / ours:.3f} GB/s, peak {peaks['ours']} MB")
-        print(f"  bare Polars to Parquet {polars:.1f} s, peak {peaks['bare']} MB")
-        print(f"  ratio {ours / polars:.2f} (median of {ROUNDS}, alternating)")
-        print(f"  182 GB would take {182 / size * ours / 60:.0f} minutes", flush=True)
+        print(f"  {size / middle(ours, 'wall'):.3f} GB/s, bare {size / middle(polars, 'wall'):.3f}")
+        print(f"  wall {wall:.2f}, CPU {cpu:.2f} times bare Polars (medians of {ROUNDS})")
+        print(
+            f"  182 GB would take {182 / size * middle(ours, 'wall') / 60:.0f} minutes", flush=True
+        )
         remove(csv)
-        plain = statistics.median(apart(SEQUENTIAL, store)[2] for _ in range(ROUNDS))
+        plain = middle([apart(SEQUENTIAL, store) for _ in range(ROUNDS)], "number")
         print(f"plain sequential read of the store's files: {plain:.0f} rows/s")
         for name in ("blocks", "shuffled", "random"):
             found = [apart(READ, store, name) for _ in range(ROUNDS)]
-            speed = statistics.median(number for _, _, number in found)
-            peak = max(memory for _, memory, _ in found)
+            speed, peak = middle(found, "number"), max(took.peak for took in found)
             print(f"{name}: {speed:.0f} rows/s, {speed / plain:.2f} of that, peak {peak} MB")
-        for name in ("ridge", "lightgbm", "convnext1d"):
-            seconds, peak, speed = apart(FIT, store, folder / name, name)
-            print(f"a fold of {name}: {seconds:.0f} s, {speed:.0f} rows/s, peak {peak} MB")
+        for name in ("ridge", "lightgbm", "convnext1d") if chosen.fits else ():
+            took = apart(FIT, store, folder / name, name)
+            print(f"a fold of {name}: {took.number:.0f} rows/s, peak {took.peak} MB", flush=True)
 
 
 if __name__ == "__main__":

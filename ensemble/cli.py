@@ -72,7 +72,7 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
             f" ({chosen['best_member']})."
         )
     console.out.print(f"Score of the submission on the generated test set: {result.test_score:.4f}")
-    for name in ("submission.parquet", "leaderboard.json", "stack/graph.json", "run.json"):
+    for name in ("report.html", "submission.parquet", "leaderboard.json", "stack/graph.json"):
         console.out.print(f"  {result.folder / name}", soft_wrap=True)
 
 
@@ -163,7 +163,7 @@ def run(
     ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Folds, all models, stack, leaderboard, submission; a rerun resumes.
+    """Folds, all models, stack, leaderboard, report, submission; a rerun resumes.
 
     Example: climstack run configs/leap_real.toml --dry-run
     """
@@ -255,16 +255,39 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
 
 
 @app.command()
-def leaderboard(run: RunFolder, as_json: AsJson = False) -> None:
+def leaderboard(
+    run: RunFolder,
+    sort: Annotated[str, typer.Option(help="Column to sort by.")] = "honest",
+    by: Annotated[str, typer.Option(help="fold or group: their scores instead.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Show a run's leaderboard.
 
-    Example: climstack leaderboard runs/demo --json
+    Example: climstack leaderboard runs/demo --by group --sort model
     """
     rows = load_leaderboard(run)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
-        console.show_leaderboard(rows)
+        console.show_leaderboard(rows, sort, by)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="By default report.html in the run.")
+    ] = None,
+) -> None:
+    """Write a finished run's report: one HTML file that needs nothing else.
+
+    Example: climstack report runs/demo --out demo.html
+    """
+    from ensemble.report import write_report
+
+    with console.progress() as shown:
+        file = write_report(run, out, shown)
+    console.out.print(f"{file} written", soft_wrap=True)
 
 
 @app.command()

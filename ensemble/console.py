@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
@@ -23,11 +25,13 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Column, Table
+from rich.table import Table
 
 from ensemble.leaderboard import Row
 from ensemble.planner import RunPlan
 from features.check import Finding, compress
+from features.errors import closest
+from features.settings import check
 from features.store import Store
 from models.cross_validation import Progress as Report
 
@@ -158,36 +162,86 @@ def show_converted(store: Store) -> None:
             warn(f"left out: {sentence}")
 
 
-def show_leaderboard(rows: Sequence[Row]) -> None:
-    """The leaderboard as a table, best first, the chosen one marked."""
-    wide = out if out.is_terminal else Console(width=140, highlight=False)
-    short = wide.width < 110
+def show_leaderboard(rows: Sequence[Row], sort: str = "honest", by: str = "") -> None:
+    """The leaderboard as a table, the chosen model marked.
+
+    Args:
+        rows: of ``leaderboard.json``.
+        sort: column; scores and gains from the highest, the others from the lowest.
+        by: ``"fold"`` or ``"group"`` shows the honest scores of each instead.
+    """
+    wide = out if out.is_terminal else Console(width=160, highlight=False)
+    columns = _score_columns(rows, by) if by else _summary_columns(wide.width < 120)
+    check(sort in columns, f"no column '{sort}' to sort by: {closest(sort, columns)}")
     table = Table(title="Leaderboard: LEAP score, honest (cross-fitted)")
-    table.add_column("model", no_wrap=True, min_width=14)
-    names = ["honest", "95 % interval", "in-sample", "worst fold", "gain on best member", "CPU s"]
-    names = [name for name in names if not short or name not in ("95 % interval", "worst fold")]
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        gain = ""
-        if row["blend"]:
-            gain = f"{row['gain']:+.4f}"
-            gain += "" if short else f" [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
-        cells = {
-            "honest": f"{row['score']:.4f}",
-            "95 % interval": f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
-            "in-sample": f"{row['in_sample']:.4f}",
-            "worst fold": f"{min(row['score_per_fold']):.4f}",
-            "gain on best member": gain,
-            "CPU s": f"{row['seconds']:.0f}",
-        }
-        table.add_row(
-            escape(("* " if row["chosen"] else "  ") + row["model"]),
-            *(cells[name] for name in names),
-            style="bold" if row["chosen"] else None,
+    for name in columns:
+        left = name == "model"
+        table.add_column(
+            name, justify="left" if left else "right", no_wrap=True, min_width=14 if left else None
         )
+    for row in sorted(rows, key=columns[sort][0]):
+        name, *cells = (show(row) for _, show in columns.values())
+        mark = "* " if row["chosen"] else "  "
+        style = "bold" if row["chosen"] else None
+        table.add_row(escape(mark + name), *cells, style=style)
     wide.print(table)
     wide.print("* what the submission uses")
+
+
+Column = tuple[Callable[[Row], Any], Callable[[Row], str]]  # what it sorts by, what it shows
+
+
+def _summary_columns(short: bool) -> dict[str, Column]:
+    def gain(row: Row) -> str:
+        if not row["blend"]:
+            return ""
+        ends = "" if short else f" [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
+        return f"{row['gain']:+.4f}{ends}"
+
+    columns: dict[str, Column] = {
+        "model": (lambda row: row["model"], lambda row: row["model"]),
+        "honest": (lambda row: -row["score"], lambda row: f"{row['score']:.4f}"),
+        "95 % interval": (
+            lambda row: -row["ci_low"],
+            lambda row: f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
+        ),
+        "in-sample": (lambda row: -row["in_sample"], lambda row: f"{row['in_sample']:.4f}"),
+        "worst fold": (
+            lambda row: -min(row["score_per_fold"]),
+            lambda row: f"{min(row['score_per_fold']):.4f}",
+        ),
+        "gain on best member": (lambda row: -row.get("gain", -np.inf), gain),
+        "CPU s": (lambda row: row["seconds"], lambda row: f"{row['seconds']:.0f}"),
+        "MB": (lambda row: row["peak_memory_mb"], lambda row: str(row["peak_memory_mb"])),
+    }
+    dropped = ("95 % interval", "worst fold", "MB") if short else ()
+    return {name: column for name, column in columns.items() if name not in dropped}
+
+
+def _score_columns(rows: Sequence[Row], by: str) -> dict[str, Column]:
+    """The honest scores of each fold or group."""
+    check(by in ("fold", "group"), f"--by must be fold or group, but got '{by}'")
+    columns = {
+        name: column
+        for name, column in _summary_columns(short=True).items()
+        if name in ("model", "honest")
+    }
+    name = f"score_per_{by}"
+    first = max((row[name] for row in rows), key=len)  # other runs may have other folds
+    for key in first if by == "group" else range(len(first)):
+        short = str(key).removeprefix("cam_out_").removeprefix("ptend_")
+        columns[short] = (partial(_minus_part, name, key), partial(_show_part, name, key))
+    return columns
+
+
+def _minus_part(name: str, key: Any, row: Row) -> float:
+    there = key in row[name] if isinstance(row[name], dict) else key < len(row[name])
+    return -float(row[name][key]) if there else np.inf
+
+
+def _show_part(name: str, key: Any, row: Row) -> str:
+    value = -_minus_part(name, key, row)
+    return f"{value:.3f}" if np.isfinite(value) else ""
 
 
 def show_tuning(result: TuneResult) -> None:
@@ -257,13 +311,17 @@ def show_comparison(found: Comparison) -> None:
         f"{theirs} rows of {found.other} against {ours} of {found.train}: AUC on blocks of time"
         " held out (.5 can't be told apart, 1 always told)"
     )
-    table = Table("inputs seen", Column("AUC", justify="right"), Column("usual", justify="right"))
+    table = Table("inputs seen")
+    for name in ("AUC", "usual"):
+        table.add_column(name, justify="right")
     table.add_row("all", f"{found.auc:.3f}", _auc(found.usual_auc))
     for step in found.without:
         table.add_row(f"without {', '.join(step.removed)}", f"{step.auc:.3f}", _auc(step.usual_auc))
     wide.print(table)
-    names = ("share of gain", "AUC alone", "usual alone", "shift, sd", "outside")
-    table = Table(Column("input", no_wrap=True), *(Column(name, justify="right") for name in names))
+    table = Table()
+    table.add_column("input", no_wrap=True)
+    for name in ("share of gain", "AUC alone", "usual alone", "shift, sd", "outside"):
+        table.add_column(name, justify="right")
     for row in found.inputs.filter(pl.col("gain") > 0).head(SHOWN_INPUTS).iter_rows(named=True):
         table.add_row(
             row["name"],

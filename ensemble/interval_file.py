@@ -16,7 +16,7 @@ from ensemble.moments import Array
 from ensemble.predict import Predicted
 from ensemble.submission import row_order, write_table
 from features.errors import ClimstackError
-from features.files import atomic_path, scratch_array
+from features.files import atomic_path, release, scratch_array
 from features.store import Store
 
 
@@ -74,5 +74,6 @@ def _passing(
         ends[here, :n_targets], ends[here, n_targets:] = intervals.apply(
             graph, block.outputs, block.predictions, block.heads, block.inputs
         )
+        release(ends)
         start = here.stop
         yield block.outputs

@@ -9,6 +9,7 @@ from pathlib import Path
 from ensemble.experiment import Experiment, load_experiment
 from ensemble.leaderboard import Row, load_leaderboard
 from ensemble.planner import plan_run
+from ensemble.report import write_report
 from ensemble.run import Run
 from features.files import exclusive_lock, read_json, remove_leftovers
 from models.cross_validation import Progress
@@ -51,7 +52,7 @@ def run_experiment(
     progress: Progress | None = None,
     memory_limit_mb: int | None = None,
 ) -> list[Row]:
-    """Folds, all models, stack, leaderboard and, where there is test data, the submission.
+    """Folds, all models, stack, leaderboard, report and, where there is test data, a submission.
 
     A rerun resumes: it computes only what is missing.
 
@@ -81,6 +82,8 @@ def run_experiment(
         if experiment.data.test is not None:
             refits = run.refits(store, plan, fit=True)
             run.submit(members, refits, run.path / "submission.parquet")
+        with run.stage("report"):
+            write_report(run.path, progress=progress)
     return rows
 
 

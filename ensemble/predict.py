@@ -15,7 +15,7 @@ from joblib import Parallel, cpu_count, delayed
 from ensemble.graph import Graph
 from ensemble.moments import Array
 from features.errors import ClimstackError
-from features.files import scratch_array
+from features.files import release, scratch_array
 from features.store import BLOCK_ROWS, Store
 from models.cross_validation import Progress
 from models.member import Member
@@ -111,9 +111,9 @@ def predict_blocks(
             )
             # A refitted member that others build on stands among the folds, too, for them alone.
             if name in means and (name not in refits or n_models == 1):
-                means[name] += np.load(done[name], mmap_mode="r") / n_models
+                _add(means[name], done[name], n_models)
                 if name in errors:
-                    errors[name] += np.load(_head_file(done[name]), mmap_mode="r") / n_models
+                    _add(errors[name], _head_file(done[name]), n_models)
             if progress is not None:
                 progress(f"predict {name}", fold + 1, n_models)
         for start in range(0, len(store), BLOCK_ROWS):
@@ -124,9 +124,20 @@ def predict_blocks(
                 name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
             }
             of_heads = {name: np.ascontiguousarray(e[:, rows].T) for name, e in errors.items()}
+            for mapped in (*means.values(), *errors.values()):
+                release(mapped)
             yield Predicted(graph.apply(predictions, inputs), predictions, of_heads, inputs)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add(mean: Array, file: Path, n_models: int) -> None:
+    """Add a model's share to a mean, target by target: neither is in memory as a whole."""
+    values = np.load(file, mmap_mode="r")
+    for target in range(len(mean)):
+        mean[target] += values[target] / n_models
+        release(mean)
+        release(values)
 
 
 def members_used(graph: Graph) -> list[str]:
@@ -184,7 +195,7 @@ def _predict_fold(
     folder: Path,
     done: Mapping[str, Path],
     n_jobs: int,
-    head: bool,
+    head: bool = False,
 ) -> Path:
     """Predictions of one fold's models in a file, (n_targets, n_samples), physical units.
 
@@ -206,24 +217,22 @@ def _predict_fold(
         here = slice(start, start + len(block))
         extra = [np.ascontiguousarray(base[:, here].T) for base in inputs_from]
         features[here] = model.features(block, np.concatenate(extra, axis=1) if extra else None)
+        for mapped in (features, *inputs_from):
+            release(mapped)
         start += len(block)
     out = folder / f"fold-{spec.name}.npy"
-    together = scratch_array(out, "<f8", (len(member.targets), len(store)))
-    expected = scratch_array(_head_file(out), "<f8", together.shape) if head else None
+    shape = (len(member.targets), len(store))
+    files = [out, _head_file(out)] if head else [out]
+    for file in files:
+        scratch_array(file, "<f8", shape)
     known = None if spec.residual_of is None else done[spec.residual_of.name]
     workers = n_jobs if spec.in_processes else 1
     size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
     chunks = [slice(i, i + size) for i in range(0, len(cells), size)]
-    jobs = (
-        delayed(_predict_cells)(cells[at], member.sets[at], folder / "features.npy", known, head)
+    Parallel(workers, backend="loky")(
+        delayed(_predict_cells)(cells[at], member.sets[at], folder / "features.npy", known, files)
         for at in chunks
     )
-    found = Parallel(workers, backend="loky", return_as="generator")(jobs)
-    for at, (predicted, errors) in zip(chunks, found, strict=True):
-        targets = [target for served in member.sets[at] for target in served]
-        together[targets] = predicted
-        if expected is not None:
-            expected[targets] = errors
     return out
 
 
@@ -232,26 +241,27 @@ def _predict_cells(
     sets: Sequence[list[int]],
     features_file: Path,
     known_file: Path | None,
-    head: bool,
-) -> tuple[Array, Array | None]:
-    """Predictions of some cells, their targets one after the other, (n_targets, n_samples).
+    files: Sequence[Path],
+) -> None:
+    """Fill in the predictions of some cells, and of their heads if there is a second file.
 
-    Returns:
-        The predictions and, with ``head``, their expected absolute errors, else None.
+    Args:
+        cells: whose models.
+        sets: the targets of each.
+        features_file: (n_samples, n_features).
+        known_file: predictions they improve on, (n_targets, n_samples), if they do.
+        files: of predictions and, if wanted, of expected absolute errors, same shape.
     """
     features = np.load(features_file, mmap_mode="r")
     known = None if known_file is None else np.load(known_file, mmap_mode="r")
-    predicted, expected = [], []
+    filled = [np.load(file, mmap_mode="r+") for file in files]
     for cell, served in zip(cells, sets, strict=True):
         model = cell.model()
-        blocks, errors = [], []
         for start in range(0, len(features), PREDICT_ROWS):
             here = slice(start, start + PREDICT_ROWS)
             add = None if known is None else np.ascontiguousarray(known[served, here].T)
-            blocks.append(model.predict_features(features[here], add))
-            if head and (found := model.uncertainty(features[here])) is not None:
-                errors.append(found)
-        predicted.append(np.concatenate(blocks).T)
-        if errors:
-            expected.append(np.concatenate(errors).T)
-    return np.concatenate(predicted), np.concatenate(expected) if head else None
+            filled[0][served, here] = model.predict_features(features[here], add).T
+            if len(filled) > 1 and (expected := model.uncertainty(features[here])) is not None:
+                filled[1][served, here] = expected.T
+            for mapped in (features, *filled):
+                release(mapped)

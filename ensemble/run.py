@@ -175,7 +175,8 @@ class Run:
     def stack(self, store: Store, plan: FoldPlan, members: list[Member]) -> list[Row]:
         """Fit, score and choose blends; write the stack and the leaderboard.
 
-        A submission of an older blend is deleted: it would not be what the leaderboard describes.
+        Submission and report of an older blend are deleted: they would not be what the leaderboard
+        describes.
         """
         graph = self.path / "stack" / "graph.json"
         before = graph.read_bytes() if graph.is_file() else None
@@ -197,7 +198,8 @@ class Run:
             rows = compared(rows, store.data_hash, self.experiment.stack.compare)
             save_leaderboard(self.path, rows)
         if graph.read_bytes() != before:
-            (self.path / "submission.parquet").unlink(missing_ok=True)
+            for name in ("submission.parquet", "report.html"):
+                (self.path / name).unlink(missing_ok=True)
         with self.stage("errors"):
             held_out = HeldOut.read(store, plan, members, self.path / "stack")
             fit_uncertainty(held_out, chosen.final, self.path / "stack")

@@ -12,7 +12,7 @@ from polars.io.plugins import register_io_source
 
 from ensemble.moments import Array
 from features.errors import ClimstackError
-from features.files import atomic_path, scratch_array
+from features.files import atomic_path, release, scratch_array
 from features.ids import IdCheck
 from features.metrics import r2_score
 from features.readers import TableFile, first_bad_value
@@ -60,6 +60,7 @@ def write_submission(
                 )
             room = values[start : start + len(block)]
             room[:] = block[: len(room)]
+            release(values)
             start += len(block)
         if start != len(sample_ids):
             raise ClimstackError(f"{start} rows were predicted for {len(sample_ids)} ids")
@@ -83,8 +84,10 @@ def write_table(
     def frames() -> Iterator[pl.DataFrame]:
         for first in range(0, len(order), BLOCK_ROWS):
             rows = order[first : first + BLOCK_ROWS]
+            here = values[rows].T
+            release(values)
             yield ids[rows].with_columns(
-                pl.Series(name, column) for name, column in zip(names, values[rows].T, strict=True)
+                pl.Series(name, column) for name, column in zip(names, here, strict=True)
             )
 
     if path.suffix == ".csv":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from features.errors import ClimstackError
-from features.files import exclusive_lock, read_json, write_json
+from features.files import content_hash, exclusive_lock, read_json, write_json
 from features.grid import Grid
 from features.ids import IdCheck, check_unique
 from features.missing import Repair
@@ -27,6 +29,7 @@ Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]
 PLAN, LOCK = "plan.json", "lock"
 MEMORY_LIMIT_MB = 2048
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 BASE_MB = 300  # the interpreter, Polars and what a part's index takes
 MEMORY_PER_BLOCK = 16  # bytes of memory for each byte of text in a block, measured
 
@@ -67,6 +70,7 @@ def convert(
     paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
     width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
     block_bytes = _block_bytes(memory_limit_mb)
+    _give_back_large_blocks()
     if not paths:
         raise ClimstackError("nothing to convert: name a file or a folder")
     if width < 1:
@@ -95,11 +99,22 @@ def convert(
         except ClimstackError:
             work.keep_whole_sources()
             raise
-        # From here on the folder is a whole store, under another name.
-        for leftover in (*partial.glob(f"*/{RECORD}"), partial / PLAN, partial / LOCK):
+        # From here on the folder is a whole store under another name; the plan stays to the end.
+        for leftover in (*partial.glob(f"*/{RECORD}"), partial / LOCK):
             leftover.unlink()
         partial.rename(out)
+        (out / PLAN).unlink()
     return Store(out)
+
+
+def _give_back_large_blocks() -> None:
+    """Have glibc return memory of 1 MB and more to the system as soon as it is freed.
+
+    Left to itself it keeps such blocks once some were freed, and the gaps between them add up: the
+    memory of a conversion grew by tens of MB with every GB read. Other C libraries need nothing.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 
 def _block_bytes(memory_limit_mb: int) -> int:
@@ -137,10 +152,16 @@ class _Conversion:
     def run(self, grid: Grid | None) -> None:
         """Fill the folder and seal it."""
         has_targets = self.sources[0].has_targets
-        same = self._same_sources(has_targets)
+        plan = {
+            "schema": self.schema.name, "has_targets": has_targets, "grid_columns": self.width,
+            "broken": self.broken, "grid": None if grid is None else content_hash(grid.to_table()),
+            "sources": [source.facts for source in self.sources],
+        }  # fmt: skip
+        same = self._same_sources(plan)
         if same == len(self.sources) and is_sealed(_read(self.folder / "manifest.json")):
             return  # it was killed between sealing and renaming
         parts = self._parts_to_keep(same)
+        write_json(self.folder / PLAN, seal(plan))  # only now: no part of another plan is left
         with StoreWriter(self.folder, self.schema, has_targets, self.width) as writer:
             for record in parts:
                 index = pl.read_parquet(self.folder / record["name"] / "index.parquet")
@@ -177,18 +198,13 @@ class _Conversion:
         if not kept:
             shutil.rmtree(self.folder)
 
-    def _same_sources(self, has_targets: bool) -> int:
+    def _same_sources(self, plan: dict[str, Any]) -> int:
         """So many leading sources are what they were when the folder was begun."""
-        plan = {
-            "schema": self.schema.name, "has_targets": has_targets, "grid_columns": self.width,
-            "broken": self.broken, "sources": [source.facts for source in self.sources],
-        }  # fmt: skip
         before, same = _read(self.folder / PLAN), 0
-        if is_sealed(before) and all(before[k] == v for k, v in plan.items() if k != "sources"):
-            old, new = before["sources"], [source.facts for source in self.sources]
+        if is_sealed(before) and all(before.get(k) == v for k, v in plan.items() if k != "sources"):
+            old, new = before["sources"], plan["sources"]
             if len(old) == len(new):
                 same = next((i for i in range(len(new)) if old[i] != new[i]), len(new))
-        write_json(self.folder / PLAN, seal(plan))
         return same
 
     def _parts_to_keep(self, same: int) -> list[dict[str, Any]]:

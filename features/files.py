@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -71,6 +72,15 @@ def scratch_array(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def release(array: NDArray[Any]) -> None:
+    """Let go of a memory map's pages: they stay in the page cache, no longer this process's.
+
+    Nothing is lost; what is used again is mapped again. Other arrays are left alone.
+    """
+    if isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def write_text(path: Path, text: str) -> None:

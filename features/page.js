@@ -2,14 +2,17 @@
 (function () {
   const page = JSON.parse(document.getElementById("page-data").textContent);
   const plots = Array.from(document.querySelectorAll(".plot"));
-  const axis = { automargin: true, gridcolor: "#e6e9ed", zerolinecolor: "#b6bdc5",
-    linecolor: "#8c959f", ticks: "outside", ticklen: 4, tickcolor: "#8c959f" };
-  const template = { layout: { font: { family: "system-ui, sans-serif", size: 13, color: "#1b1f24" },
+  const touch = window.matchMedia("(pointer: coarse)").matches;
+  const size = window.innerWidth < 600 ? 11 : 13;
+  const axis = { automargin: true, title: { font: { size: size } }, gridcolor: "#e6e9ed",
+    zerolinecolor: "#b6bdc5", linecolor: "#8c959f", ticks: "outside", ticklen: 4,
+    tickcolor: "#8c959f" };
+  const heat = { colorscale: page.scale, colorbar: { thickness: 14, outlinewidth: 0 } };
+  const template = { data: { heatmap: [heat] }, layout: {
+    font: { family: "system-ui, sans-serif", size: size, color: "#1b1f24" },
     colorway: page.palette, paper_bgcolor: "#fff", plot_bgcolor: "#fff", hovermode: "closest",
     xaxis: axis, yaxis: axis, margin: { l: 56, r: 16, t: 16, b: 44 },
-    colorscale: { sequential: page.sequential },
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" } } };
-  const touch = window.matchMedia("(pointer: coarse)").matches;
 
   function draw(plot) {
     if (plot.dataset.state) return;
@@ -18,7 +21,8 @@
     const layout = Object.assign({ template: template, autosize: true }, figure.layout);
     if (touch) layout.dragmode = false;  // a finger on a figure scrolls the page
     Plotly.newPlot(plot, figure.data, layout, { responsive: true, displaylogo: false,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] })
+      displayModeBar: touch ? false : "hover",
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] })
       .then(function () { plot.dataset.state = "drawn"; });
   }
 
@@ -29,12 +33,20 @@
   }, { rootMargin: "600px 0px" });
   plots.forEach(function (plot) { near.observe(plot); });
 
+  // Paper is narrower than most screens: A4 between its margins. Two narrow figures fit a page.
   window.addEventListener("beforeprint", function () {
-    plots.forEach(draw);  // paper is narrower than most screens: A4 between margins
-    plots.forEach(function (plot) { Plotly.relayout(plot, { autosize: false, width: 660 }); });
+    plots.forEach(draw);
+    plots.forEach(function (plot) {
+      plot.dataset.height = plot.style.height;
+      if (plot.parentNode.classList.contains("half")) plot.style.height = "330px";
+      Plotly.relayout(plot, { autosize: false, width: 640, height: plot.clientHeight });
+    });
   });
   window.addEventListener("afterprint", function () {
-    plots.forEach(function (plot) { Plotly.relayout(plot, { autosize: true, width: null }); });
+    plots.forEach(function (plot) {
+      plot.style.height = plot.dataset.height;
+      Plotly.relayout(plot, { autosize: true, width: null, height: null });
+    });
   });
 
   function key(cell, numeric) {

@@ -135,7 +135,7 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
     body = "\n".join(_section(section, figures) for section in sections)
     links = "".join(f'<li><a href="#{s.id}">{escape(s.title)}</a></li>' for s in sections)
     style, script = (_asset(f"page.{kind}") for kind in ("css", "js"))
-    look = {"palette": PALETTE, "sequential": SEQUENTIAL, "figures": figures}
+    look = {"palette": PALETTE, "scale": SEQUENTIAL, "figures": figures}
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -240,11 +240,11 @@ def _table(table: Table) -> str:
         + "</tr>"
         for row in table.rows
     )
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = f'<p class="caption">{escape(table.caption)}</p>' if table.caption else ""
     label = escape(table.caption or "Table")
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>{caption}'
-        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
+        f'<div>{caption}<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div></div>"
     )
 
 

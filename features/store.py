@@ -55,10 +55,19 @@ class Matrix:
         """
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
-        rows = np.asarray(rows, dtype=np.intp)
         out = np.empty((len(rows), self.shape[1]), dtype="<f8")
+        self.read(np.asarray(rows, dtype=np.intp), out)
+        return out
+
+    def read(self, rows: Rows, out: NDArray[np.float64]) -> None:
+        """Copy rows into an array that is there, C-contiguous, (n_asked, n_columns).
+
+        Raises:
+            IndexError: there is no such row.
+            ClimstackError: a file has become shorter since it was opened.
+        """
         if not len(rows):
-            return out
+            return
         if not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows 0 to {len(self) - 1} exist, but got {rows.min()}..{rows.max()}")
         part = np.searchsorted(self._starts, rows, side="right") - 1
@@ -72,11 +81,10 @@ class Matrix:
                 here = part[first] == number
                 pieces = (values[here].tolist() for values in (first * size, last * size, offset))
                 for start, stop, at in zip(*pieces, strict=True):
-                    self._read(file.fileno(), data[start:stop], at, self._files[number])
-        return out
+                    self._fill(file.fileno(), data[start:stop], at, self._files[number])
 
     @staticmethod
-    def _read(handle: int, data: memoryview, offset: int, path: Path) -> None:
+    def _fill(handle: int, data: memoryview, offset: int, path: Path) -> None:
         while len(data):
             n_read = os.preadv(handle, [data], offset)
             if n_read == 0:
@@ -220,7 +228,7 @@ class Store:
             ends = np.cumsum([len(block) for block in blocks])
             for block, end in zip(blocks, ends, strict=True):
                 for held, matrix in zip((x, y), matrices, strict=True):
-                    held[end - len(block) : end] = matrix[block]
+                    matrix.read(block, held[end - len(block) : end])
             mixed, order = np.concatenate(blocks), rng.permutation(ends[-1])
             for start in range(0, len(order), size):
                 taken = order[start : start + size]

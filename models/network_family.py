@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from features import registry
-from features.files import scratch_array
+from features.files import read_json, scratch_array, write_json
 from features.folds import Rows
 from features.schema import AXES, Schema
 from features.sequence import Layout
@@ -27,8 +27,9 @@ from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape
 from models.seq2seq.network import PACKAGE, NetworkSpec
 from models.seq2seq.settings import TrainSettings
-from models.seq2seq.trainer import Job, OnEpoch, State, predict, train
+from models.seq2seq.trainer import HISTORY, Job, OnEpoch, State, predict, train
 
+LEARNING = "learning.json"
 PRESET_NAMES = ("tiny", "laptop", "gpu")
 
 
@@ -79,11 +80,14 @@ class NetworkModel:
         spec: the network.
         weights: by group; ``""`` for all targets.
         groups: positions of each group's targets.
+        history: one row per epoch: phase (``"all"``, or the group that is fine-tuned), epoch, loss,
+            inner_r2.
     """
 
     spec: NetworkSpec
     weights: Mapping[str, State]
     groups: Mapping[str, list[int]]
+    history: Sequence[Mapping[str, Any]] = ()
 
     def predict(self, features: Float32) -> Array:
         """Standardised predictions, (n_samples, n_targets)."""
@@ -94,18 +98,21 @@ class NetworkModel:
         return self._predict(features)[1]
 
     def save(self, folder: Path) -> None:
-        """Write ``network.json`` and ``weights.safetensors``."""
+        """Write ``network.json``, ``weights.safetensors`` and ``learning.json``."""
         table = {"spec": self.spec.to_table(), "groups": dict(self.groups)}
         (folder / "network.json").write_text(json.dumps(table), encoding="utf-8")
         tensors = checkpoint.pack(self.weights)
         checkpoint.write_tensors(folder / "weights.safetensors", tensors, {})
+        write_json(folder / LEARNING, list(self.history))
 
     @classmethod
     def load(cls, folder: Path) -> NetworkModel:
         """Read what :meth:`save` wrote."""
         table = json.loads((folder / "network.json").read_text(encoding="utf-8"))
         weights = checkpoint.unpack(checkpoint.read_tensors(folder / "weights.safetensors")[0])
-        return cls(NetworkSpec.from_table(table["spec"]), weights, table["groups"])
+        learned = folder / LEARNING
+        history = read_json(learned) if learned.is_file() else ()  # cells of 0.1 have none
+        return cls(NetworkSpec.from_table(table["spec"]), weights, table["groups"], history)
 
     @cached_property
     def _networks(self) -> dict[str, Network]:
@@ -213,7 +220,9 @@ class NetworkFamily:
                 spec, settings, seed, prepared.folder, prepared.kept, prepared.components,
                 prepared.groups, prepared.name, prepared.on_epoch,
             )  # fmt: skip
-            yield targets, NetworkModel(spec, train(job), prepared.groups)
+            weights = train(job)
+            history = read_json(prepared.folder / HISTORY)
+            yield targets, NetworkModel(spec, weights, prepared.groups, history)
 
     def load(self, folder: Path) -> NetworkModel:
         """Read ``network.json`` and ``weights.safetensors``."""

@@ -7,7 +7,9 @@ inputs at its level, and the scalars.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -48,20 +50,26 @@ class Boosters:
 
     def predict(self, features: Float32) -> NDArray[np.float64]:
         """Corrections, (n, n_targets); 0 for targets without a booster."""
-        import lightgbm
-
         out = np.zeros((len(features), self.n_targets))
 
-        def one(seen: list[int], text: str) -> NDArray[np.float64]:
-            booster = lightgbm.Booster(model_str=text)
+        def one(seen: list[int], booster: Any) -> NDArray[np.float64]:
             own = np.array(features[:, seen], order="C")
             return np.asarray(booster.predict(own, num_threads=1))
 
-        jobs = (delayed(one)(seen, text) for _, seen, text in self.models)
+        jobs = (
+            delayed(one)(seen, booster)
+            for (_, seen, _), booster in zip(self.models, self._boosters, strict=True)
+        )
         found = Parallel(cpu_count(), prefer="threads")(jobs)
         for (target, _, _), predicted in zip(self.models, found, strict=True):
             out[:, target] = predicted
         return out
+
+    @cached_property
+    def _boosters(self) -> list[Any]:
+        import lightgbm
+
+        return [lightgbm.Booster(model_str=text) for _, _, text in self.models]
 
     def save(self, folder: Path) -> None:
         """Write ``boosters.json``."""
@@ -93,9 +101,8 @@ def _fit(rows: StackRows, target: int, seed: int) -> tuple[int, list[int], str]:
     import lightgbm
 
     seen = _features_of(rows, target)
-    data = lightgbm.Dataset(
-        np.array(rows.features[:, seen], order="C"), label=rows.residual[:, target]
-    )
+    own, label = np.array(rows.features[:, seen], order="C"), rows.residual[:, target].copy()
+    data = lightgbm.Dataset(own, label=label)
     params = PARAMS | {"seed": seed}
     return target, seen, lightgbm.train(params, data, N_ROUNDS).model_to_string()
 

@@ -25,6 +25,8 @@ class Progress:
         best_epoch: the epoch after which it was reached.
         stopped: whether the fit has stopped early.
         best: averaged weights of that epoch.
+        history: one row per epoch: epoch (from 1), loss (mean over batches), inner_r2 (None where
+            no inner blocks are watched).
     """
 
     epoch: int = 0
@@ -33,6 +35,7 @@ class Progress:
     best_epoch: int = 0
     stopped: bool = False
     best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float | None]] = field(default_factory=list)
 
 
 def save(

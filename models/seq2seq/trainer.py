@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from features.errors import ClimstackError
+from features.files import write_json
 from models.seq2seq import checkpoint, losses
 from models.seq2seq.augment import (
     Augment,
@@ -39,6 +40,7 @@ from models.seq2seq.settings import TrainSettings
 log = logging.getLogger(__name__)
 CHECK_EVERY = 25  # steps between looks at the losses: looking makes a GPU wait
 PREDICT_ROWS = 1_024
+HISTORY = "history.json"  # rows of Progress.history with their phase
 RESULT = "result.safetensors"
 
 State = dict[str, Tensor]
@@ -77,7 +79,7 @@ class Job:
 
 
 def train(job: Job) -> dict[str, State]:
-    """Fit a network.
+    """Fit a network; every epoch's loss is left in the job's folder, see ``HISTORY``.
 
     Returns:
         Weights by group of targets; the group ``""`` are those for all targets.
@@ -128,11 +130,15 @@ def cpu_has_bf16() -> bool:
 def run(fabric: Any, job: Job) -> dict[str, State]:
     """Fit a network in this process, one of those that Fabric has launched."""
     with quiet_generators(fabric.device):
-        trained = {"": _Phase(fabric, job, "all").run(None)}
+        phase = _Phase(fabric, job, "all")
+        trained, history = {"": phase.run(None)}, phase.history
         if job.settings.fine_tune_epochs:
             for name, outputs in job.groups.items():
                 phase = _Phase(fabric, job, name, outputs)
                 trained[name] = phase.run(trained[""])
+                history = history + phase.history
+    if fabric.global_rank == 0:
+        write_json(job.folder / HISTORY, history)
     return trained
 
 
@@ -178,6 +184,7 @@ class _Phase:
         self.augment = _augment(settings, shape, job.components)
         self.batches = self._load("fit")
         self.watched = settings.patience > 0
+        self.history: list[dict[str, Any]] = []
 
     def run(self, start: State | None) -> State:
         """Train from given weights or from new ones; gives the averaged weights."""
@@ -210,6 +217,7 @@ class _Phase:
             self.fabric.barrier()
             if job.on_epoch is not None and start is None:
                 job.on_epoch(state.epoch, partial(self._predict, raw, average))
+        self.history = [{"phase": self.name} | row for row in state.history]
         chosen = state.best if self.watched and state.best else average
         return {name: value.detach().cpu().clone() for name, value in chosen.items()}
 
@@ -247,6 +255,7 @@ class _Phase:
         state.epoch += 1
         mean_loss = float(torch.stack(found).mean())
         score = self._watch(raw, average, state) if self.watched else None
+        state.history.append({"epoch": state.epoch, "loss": mean_loss, "inner_r2": score})
         if self.fabric.global_rank == 0:
             seconds = time.perf_counter() - begun
             log.info(

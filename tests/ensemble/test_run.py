@@ -72,18 +72,54 @@ def cells_of(run: Path) -> set[str]:
     return {p.name for p in (run / "cells").glob("*") if len(p.name) == 64}
 
 
+def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_path):
+    """The same run with two more settings: cells are read, one model is fitted on all rows."""
+    file, run = finished
+    again = tmp_path / "small"
+    shutil.copytree(run, again)
+    own = tmp_path / "small.toml"
+    more = f'[stack]\nblenders = ["mean", "nnls"]\nrefit = ["trees"]\ncompare = ["{run}"]\n'
+    own.write_text(file.read_text() + more)
+    rows = run_experiment(load_experiment(own), tmp_path)
+    names = [row["model"] for row in rows]
+    assert {"trees", "nnls/group", "small: trees", "small: nnls/group"} <= set(names)
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+    assert sum(row["chosen"] for row in rows) == 1
+    score = {row["model"]: row["score"] for row in rows}
+    assert score["trees"] == score["small: trees"]
+    stages = [stage["stage"] for stage in json.loads((again / "run.json").read_text())["stages"]]
+    assert stages[-3:] == ["refit trees", "submit", "report"]
+    before, after = (pl.read_parquet(f / "submission.parquet") for f in (run, again))
+    assert not before.equals(after)
+    # what was refitted is read again
+    first = (again / "submission.parquet").read_bytes()
+    submit_run(again, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == first
+    facts = json.loads((run / "run.json").read_text())
+    (tmp_path / "other").mkdir()
+    shutil.copy(run / "leaderboard.json", tmp_path / "other")
+    (tmp_path / "other" / "run.json").write_text(json.dumps(facts | {"data_hash": "0"}))
+    own.write_text(file.read_text() + f'[stack]\ncompare = ["{tmp_path / "other"}"]\n')
+    with pytest.raises(ClimstackError, match="scored on other rows"):
+        run_experiment(load_experiment(own), tmp_path)
+    own.write_text(file.read_text() + '[stack]\nrefit = ["tree"]\n')
+    with pytest.raises(ClimstackError, match="did you mean 'trees'"):
+        load_experiment(own)
+
+
 def test_a_runs_folder_holds_what_it_should(finished, generated, schema):
     _, run = finished
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert names == {
         "experiment.toml", "folds.parquet", "run.json", "cells", "stack", "store",
-        "leaderboard.json", "submission.parquet", "importance",
+        "leaderboard.json", "submission.parquet", "importance", "report.html",
     }  # fmt: skip
     assert len(cells_of(run)) == 3 * (1 + 292)
     facts = json.loads((run / "run.json").read_text())
     stages = {stage["stage"]: stage for stage in facts["stages"]}
     assert list(stages) == [
-        "convert train", "convert test", "fit linear", "fit trees", "stack", "submit"
+        "convert train", "convert test", "fit linear", "fit trees", "stack", "errors", "submit",
+        "report",
     ]  # fmt: skip
     assert stages["fit trees"]["cells_computed"] == 876
     assert facts["versions"]["lightgbm"]
@@ -238,6 +274,12 @@ def test_commands_on_a_finished_run(finished, generated, tmp_path, monkeypatch, 
     code, out, _ = call(monkeypatch, capsys, "stack", file, "--runs", runs)
     assert code == 0
     assert "Leaderboard" in out
+    code, out, _ = call(monkeypatch, capsys, "leaderboard", run, "--by", "group", "--sort", "u")
+    assert code == 0
+    assert "FLWDS" in out
+    code, _, err = call(monkeypatch, capsys, "leaderboard", run, "--sort", "onest")
+    assert code == 1
+    assert "did you mean 'honest'" in err
     code, out, _ = call(monkeypatch, capsys, "leaderboard", run, "--json")
     assert json.loads(out)[0]["model"]
     submission = tmp_path / "again.csv"

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble import Candidate, Graph, choose, evaluate, leaderboard
+from ensemble import Candidate, Graph, choose, collect_moments, evaluate, leaderboard, out_of_fold
 from ensemble.graph import fit_graph
 from ensemble.leaderboard import interval
 from ensemble.moments import Moments
@@ -239,3 +239,16 @@ def test_two_folds_are_too_few_to_stack(store, members):
     two = [replace(m, cells=m.cells[:2]) for m in members]
     with pytest.raises(ClimstackError, match="at least 3 folds, but the plan has 2"):
         compare_members(store, plan, two)
+
+
+def test_moments_are_kept_and_a_new_member_only_adds_its_own(
+    store, plan, members, moments, tmp_path, monkeypatch
+):
+    kept = tmp_path / "moments.npz"
+    collect_moments(store, plan, members[:1], kept)
+    grown = collect_moments(store, plan, members[::-1], kept).members([1, 0])
+    scale = np.abs(moments.comoment).max((0, 2, 3))[None, :, None, None]
+    np.testing.assert_allclose(grown.comoment / scale, moments.comoment / scale, atol=1e-12)
+    monkeypatch.setattr(out_of_fold, "out_of_fold_blocks", None)  # no pass any more
+    again = collect_moments(store, plan, members, kept)
+    np.testing.assert_array_equal(again.comoment, grown.comoment)

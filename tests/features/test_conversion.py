@@ -164,6 +164,25 @@ def test_a_changed_source_is_read_again(interrupted, store, schema):
     assert [part.stat().st_ino for part in parts] == places
 
 
+def test_a_kill_while_stale_parts_are_cleared_away_is_harmless(interrupted, schema, monkeypatch):
+    sources = [interrupted / "first.csv", interrupted / "second.csv"]
+    for path in sources:
+        header, *lines = path.read_text().splitlines()
+        changed = [f"{line.split(',')[0]},277.25,{line.split(',', 2)[2]}" for line in lines]
+        path.write_text("\n".join([header, *changed]) + "\n")
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("features.conversion.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convert(sources, interrupted / "out", schema, N_GRID)
+    made = convert(sources, interrupted / "out", schema, N_GRID)
+    assert (made.inputs[:][:, 0] == 277.25).all()
+    made.verify()
+
+
 def test_bad_input_later_on_keeps_the_parts_of_good_sources(interrupted, schema):
     sources = [interrupted / "first.csv", interrupted / "second.csv"]
     sources[1].write_text(sources[1].read_text()[:-2000])

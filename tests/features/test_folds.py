@@ -152,3 +152,13 @@ def test_a_plan_without_a_column_is_refused(tmp_path, column):
     pl.read_parquet(path).drop(column).write_parquet(path, metadata=facts)
     with pytest.raises(ClimstackError, match="was changed"):
         FoldPlan.load(path)
+
+
+def test_a_refit_trains_on_all_but_the_last_units():
+    plan = time_blocks(np.repeat(np.arange(20), 5), n_folds=4, embargo=1).refit()
+    assert plan.n_folds == 1
+    np.testing.assert_array_equal(plan.valid_rows(0), np.arange(95, 100))
+    np.testing.assert_array_equal(plan.train_rows(0), np.arange(95))
+    with pytest.warns(LeakageWarning):
+        plan = random_rows(50, 5).refit()
+    np.testing.assert_array_equal(plan.valid_rows(0), [48, 49])

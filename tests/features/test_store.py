@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import ClimstackError, Store, convert
+from features.files import release, scratch_array
 from features.store import Matrix
 from features.store_writer import StoreWriter
 
@@ -124,3 +125,16 @@ def test_shuffled_batches_hold_every_row_once(store, plan, monkeypatch):
     np.testing.assert_array_equal(again, order)
     assert (other != order).any()
     assert sum(len(found) for found, _, _ in store.batches(64, seed=0)) == len(store)
+
+
+def test_released_pages_come_back_as_they_were(tmp_path):
+    array = scratch_array(tmp_path / "a.npy", "<f8", (500, 300))
+    expected = np.arange(150_000.0).reshape(500, 300)
+    array[:] = expected
+    release(array)
+    np.testing.assert_array_equal(array, expected)
+    array[7] = -1.0
+    release(array)
+    assert (np.load(tmp_path / "a.npy", mmap_mode="r")[7] == -1).all()
+    release(expected)  # no map: left alone
+    assert expected[499, 299] == 149_999

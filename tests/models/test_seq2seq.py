@@ -24,7 +24,7 @@ from models.seq2seq.batches import BLOCK_ROWS, Batches
 from models.seq2seq.layers import Representations, Shape, soft_clip
 from models.seq2seq.network import NetworkSpec
 from models.seq2seq.settings import TrainSettings
-from models.seq2seq.trainer import Job, make_fabric, predict, rate_at, train
+from models.seq2seq.trainer import HISTORY, Job, make_fabric, predict, rate_at, train
 
 ARCHITECTURES = registry.names("models.seq2seq.architectures")
 N_LEVELS, N_CHANNELS, N_SCALARS, N_OUT, N_OUT_SCALARS = 12, 3, 2, 2, 3
@@ -212,6 +212,10 @@ def test_a_killed_fit_goes_on_and_ends_equal_to_the_bit(tmp_path, patience):
         {"first": [0, 2], "scalars": [24, 25, 26]},
     )
     whole = train(replace(job, kept=None))
+    learned = json.loads((folder / HISTORY).read_text())
+    assert [row["phase"] for row in learned[-2:]] == ["first", "scalars"]
+    assert all((row["inner_r2"] is None) == (patience == 0) for row in learned[:-2])
+    (folder / HISTORY).unlink()
     script = f"""
 import numpy as np, torch
 from pathlib import Path
@@ -248,6 +252,7 @@ write_tensors(Path({str(tmp_path / "done.safetensors")!r}), flat, {{}})
     for group, state in whole.items():
         for name, value in state.items():
             assert torch.equal(resumed[f"{group}/{name}"], value), (group, name)
+    assert json.loads((folder / HISTORY).read_text()) == learned
 
 
 def test_a_killed_fold_goes_on_where_it_was(store, plan, few_targets, tmp_path, monkeypatch):

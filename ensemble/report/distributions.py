@@ -1,0 +1,236 @@
+"""Predicted against true, and residuals, counted on fixed bins in one pass over the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.report.finished import Array, Block, Finished, kind_of
+from features.page import DASHES, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
+
+TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)  # standard deviations
+SMALL_TICKS = (-100, -10, -1, -0.1, 0, 0.1, 1, 10, 100)
+QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Modelled targets that vary, and how they are standardised.
+
+    Attributes:
+        targets: indices, (n,).
+        kind: what each is drawn with, length n.
+        mean: of the truth, (n,).
+        std: of the truth, (n,).
+    """
+
+    targets: NDArray[np.intp]
+    kind: list[str]
+    mean: Array
+    std: Array
+
+    @classmethod
+    def of(cls, run: Finished) -> Standard | None:
+        """The run's own; None when it keeps no scores, or when no target varies."""
+        if run.scores is None:
+            return None
+        varies = run.scores.variance[run.graph.targets] > 0
+        targets = run.graph.targets[varies]
+        if not len(targets):
+            return None
+        kinds = kind_of(run.schema)
+        std = np.sqrt(run.scores.variance[targets])
+        return cls(targets, [kinds[target] for target in targets], run.graph.mean[varies], std)
+
+    def __call__(self, values: Array) -> Array:
+        """Standardise (n_rows, n_targets of the schema): (n_rows, n)."""
+        scaled: Array = (values[:, self.targets] - self.mean) / self.std
+        return scaled
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Bins of equal width in asinh(scale * x): fine near 0, wide in the tails, none left out.
+
+    Attributes:
+        number: odd, so that 0 lies in the middle of a bin.
+        scale: where bins turn from equal steps to equal ratios: at 1 / scale.
+        reach: the ends, beyond which values count in the last bin.
+    """
+
+    number: int
+    scale: float
+    reach: float = 300.0
+
+    @property
+    def end(self) -> float:
+        """The reach on the stretched axis."""
+        return float(np.arcsinh(self.scale * self.reach))
+
+    @property
+    def edges(self) -> Array:
+        """In standard deviations, (number + 1,)."""
+        return np.sinh(np.linspace(-self.end, self.end, self.number + 1)) / self.scale
+
+    @property
+    def middles(self) -> Array:
+        """On the stretched axis, (number,)."""
+        edges = np.linspace(-self.end, self.end, self.number + 1)
+        middle: Array = 0.5 * (edges[1:] + edges[:-1])
+        return middle
+
+    def place(self, values: Array) -> NDArray[np.intp]:
+        """The bin of each value."""
+        stretched = np.arcsinh(self.scale * values.astype(np.float32))
+        place = ((stretched + self.end) * (self.number / (2 * self.end))).astype(np.intp)
+        clipped: NDArray[np.intp] = np.clip(place, 0, self.number - 1)
+        return clipped
+
+    def axis(self, title: str, ticks: tuple[float, ...]) -> dict[str, object]:
+        """A plotly axis on the stretched scale that names values on the plain one."""
+        at = [float(np.arcsinh(self.scale * tick)) for tick in ticks]
+        return {
+            "title": {"text": title}, "tickvals": at, "ticktext": [f"{tick:g}" for tick in ticks],
+        }  # fmt: skip
+
+
+PLANE = Bins(61, 1.0)
+LINE = Bins(121, 10.0)
+
+
+class Distributions:
+    """Counts of (true, predicted) and of residuals, by kind of target."""
+
+    def __init__(self, standard: Standard) -> None:
+        self.standard = standard
+        self.kinds = list(dict.fromkeys(standard.kind))
+        self._kind = np.array([self.kinds.index(kind) for kind in standard.kind])
+        n = len(self.kinds)
+        self.plane = np.zeros((n, PLANE.number, PLANE.number), dtype=np.int64)
+        self.residual = np.zeros((n, LINE.number), dtype=np.int64)
+
+    def add(self, block: Block) -> None:
+        """Count a block's rows."""
+        true, predicted = self.standard(block.truth), self.standard(block.predicted)
+        place = (self._kind * PLANE.number + PLANE.place(true)) * PLANE.number
+        place += PLANE.place(predicted)
+        self.plane += np.bincount(place.ravel(), minlength=self.plane.size).reshape(
+            self.plane.shape
+        )
+        place = self._kind * LINE.number + LINE.place(predicted - true)
+        self.residual += np.bincount(place.ravel(), minlength=self.residual.size).reshape(
+            self.residual.shape
+        )
+
+    def sections(self) -> list[Section]:
+        """Predicted against true, and the residuals."""
+        planes = [_plane(kind, counts) for kind, counts in zip(self.kinds, self.plane, strict=True)]
+        lead = (
+            "Every modelled target in its own standard deviations, by kind; all held-out rows, by"
+            " models that never saw them. Axes are even near 0 and logarithmic further out."
+        )
+        return [
+            Section("predicted", "Predicted against true", [lead, *planes]),
+            Section("residuals", "Residuals", [self._lines(), self._quantiles()]),
+        ]
+
+    def _lines(self) -> Figure:
+        share = self.residual / np.maximum(self.residual.sum(1, keepdims=True), 1)
+        data = [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": kind,
+                "x": LINE.middles,
+                "y": np.where(own > 0, own, np.nan),
+                "line": {"color": PALETTE[place % 8], "dash": DASHES[place // 8 % len(DASHES)]},
+            }
+            for place, (kind, own) in enumerate(zip(self.kinds, share, strict=True))
+        ]
+        edges = LINE.edges
+        rows: list[list[Cell]] = [
+            [float(edges[i]), float(edges[i + 1]), *self.residual[:, i].tolist()]
+            for i in range(LINE.number)
+            if self.residual[:, i].any()
+        ]
+        layout = {
+            "xaxis": LINE.axis("predicted minus true, standard deviations", SMALL_TICKS),
+            "yaxis": {
+                "title": {"text": "share of values in the bin"},
+                "type": "log",
+                "exponentformat": "power",
+            },
+        }
+        return Figure(
+            "Distribution of predicted minus true",
+            "A tall, narrow peak at 0 is good; a heavy right side predicts too much. The vertical"
+            " axis is logarithmic, so that rare, large misses can be seen.",
+            data,
+            Table(["from", "to", *self.kinds], rows),
+            layout,
+        )
+
+    def _quantiles(self) -> Table:
+        edges = LINE.edges
+        rows: list[list[Cell]] = []
+        for kind, counts in zip(self.kinds, self.residual, strict=True):
+            cumulated = np.concatenate([[0.0], np.cumsum(counts) / max(counts.sum(), 1)])
+            found = np.interp(QUANTILES, cumulated, edges).tolist()
+            rows.append([kind, int(counts.sum()), *found])
+        head = ["kind", "values", *(f"{q:.1%}" for q in QUANTILES)]
+        return Table(head, rows, "Quantiles of predicted minus true, standard deviations, by bins")
+
+
+def _plane(kind: str, counts: NDArray[np.int64]) -> Figure:
+    """``counts`` (true, predicted), each on the bins of PLANE."""
+    with np.errstate(divide="ignore"):
+        shade = np.where(counts > 0, np.log10(counts), np.nan)
+    used = np.flatnonzero(counts.any(0) | counts.any(1))
+    show = slice(max(used[0] - 1, 0), used[-1] + 2) if len(used) else slice(None)
+    middles, edges = PLANE.middles, PLANE.edges
+    powers = range(int(np.log10(max(counts.max(), 1))) + 1)
+    data: list[dict[str, Any]] = [
+        {
+            "type": "heatmap",
+            "x": middles[show],
+            "y": middles[show],
+            "z": shade[show, show],
+            "colorscale": SEQUENTIAL,
+            "colorbar": {
+                "title": {"text": "values"},
+                "tickvals": list(powers),
+                "ticktext": [f"{10**power:,}" for power in powers],
+            },
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": middles[show][[0, -1]],
+            "y": middles[show][[0, -1]],
+            "line": {"color": PALETTE[1], "width": 1.5},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        },
+    ]
+    rows: list[list[Cell]] = []
+    for place in np.flatnonzero(counts.any(0)):
+        true = counts[:, place]
+        share = np.concatenate([[0.0], np.cumsum(true) / true.sum()])
+        quantiles = np.interp([0.05, 0.5, 0.95], share, edges).tolist()
+        rows.append([float(edges[place]), float(edges[place + 1]), int(true.sum()), *quantiles])
+    return Figure(
+        kind,
+        "On the orange line the prediction is right; above it the truth is larger. Brighter means"
+        " more values. The table sums each predicted bin up by quantiles of the truth.",
+        data,
+        Table(["predicted from", "to", "values", "true 5 %", "true 50 %", "true 95 %"], rows),
+        {
+            "xaxis": PLANE.axis("predicted", TICKS),
+            "yaxis": PLANE.axis("true", TICKS),
+        },
+        height=400,
+        wide=False,
+    )
