@@ -13,6 +13,7 @@ import numpy as np
 import typer
 
 from ensemble import console
+from ensemble.cli_data import compare, explore
 from ensemble.experiment import load_experiment
 from ensemble.leaderboard import load_leaderboard
 from ensemble.pipeline import open_run, run_experiment, submit_run
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Trees and networks over shared folds, tuned and stacked, for columns of air.",
 )
-data = typer.Typer(no_args_is_help=True, help="Generate, convert and check data.")
+data = typer.Typer(no_args_is_help=True, help="Generate, convert, check, explore and compare data.")
 app.add_typer(data, name="data")
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False)]
@@ -145,6 +146,10 @@ def check(
     console.out.print(f"errors: {errors}, other findings: {len(findings) - errors}")
     if errors:
         raise typer.Exit(1)
+
+
+data.command("explore")(explore)
+data.command("compare")(compare)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -35,11 +36,13 @@ from features.store import Store
 from models.cross_validation import Progress as Report
 
 if TYPE_CHECKING:
+    from models.adversarial import Comparison
     from tuning import TuneResult
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 SHOWN_TRIALS = 5
+SHOWN_INPUTS = 15
 SECONDS_A_LINE = 10.0
 LEVEL_STYLE = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -298,6 +301,50 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         out.print(f"[{LEVEL_STYLE[finding.level]}]{finding.level}[/] ", end="", soft_wrap=True)
         out.print(finding.sentence, markup=False, soft_wrap=True)
+
+
+def show_comparison(found: Comparison) -> None:
+    """How well two sets of rows are told apart, and by which inputs."""
+    wide = out if out.is_terminal else Console(width=140, highlight=False)
+    ours, theirs = found.n_rows
+    wide.print(
+        f"{theirs} rows of {found.other} against {ours} of {found.train}: AUC on blocks of time"
+        " held out (.5 can't be told apart, 1 always told)"
+    )
+    table = Table("inputs seen")
+    for name in ("AUC", "usual"):
+        table.add_column(name, justify="right")
+    table.add_row("all", f"{found.auc:.3f}", _auc(found.usual_auc))
+    for step in found.without:
+        table.add_row(f"without {', '.join(step.removed)}", f"{step.auc:.3f}", _auc(step.usual_auc))
+    wide.print(table)
+    table = Table()
+    table.add_column("input", no_wrap=True)
+    for name in ("share of gain", "AUC alone", "usual alone", "shift, sd", "outside"):
+        table.add_column(name, justify="right")
+    for row in found.inputs.filter(pl.col("gain") > 0).head(SHOWN_INPUTS).iter_rows(named=True):
+        table.add_row(
+            row["name"],
+            f"{row['gain']:.1%}",
+            f"{row['auc']:.3f}",
+            _auc(row["usual_auc"]),
+            f"{row['shift']:+.2f}",
+            f"{row['outside']:.1%}",
+        )
+    wide.print(table)
+    wide.print(
+        "usual: the later half of the training data told from its earlier half, what the change"
+        " of the weather alone makes of it. outside: values beyond the range of the training rows."
+    )
+    if not found.timed:
+        wide.print(
+            "The other set's time is unknown, so near copies may stand on both sides of a fold:"
+            " read its AUC beside the usual one, whose time was hidden likewise."
+        )
+
+
+def _auc(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def show_plan(plan: RunPlan) -> None:

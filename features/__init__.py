@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from features.check import Finding, check_file
     from features.conversion import convert
     from features.errors import ClimstackError, LeakageWarning
+    from features.explore import Exploration, explore_store
+    from features.explore_page import write_exploration
     from features.folds import (
         FoldPlan,
         column_blocks,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClimstackError",
+    "Exploration",
     "Finding",
     "FoldPlan",
     "Grid",
@@ -42,6 +45,7 @@ __all__ = [
     "column_blocks",
     "convert",
     "crps",
+    "explore_store",
     "forward_chaining",
     "groups",
     "leap_score",
@@ -52,6 +56,7 @@ __all__ = [
     "regime_masks",
     "rmse",
     "time_blocks",
+    "write_exploration",
 ]
 
 __getattr__ = attach(__name__, __file__)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from features.lazy import attach
 
 if TYPE_CHECKING:
+    from models.adversarial import Comparison, compare_stores
     from models.base import FoldData
     from models.cross_validation import cross_validate
     from models.member import Member, cell_keys, read_member
@@ -15,6 +16,7 @@ __all__ = [
     "Cell",
     "CellKey",
     "CellStore",
+    "Comparison",
     "FoldData",
     "Member",
     "ModelSpec",
@@ -22,6 +24,7 @@ __all__ = [
     "Variant",
     "available_families",
     "cell_keys",
+    "compare_stores",
     "cross_validate",
     "load_family",
     "read_member",

@@ -17,7 +17,7 @@ from ensemble import (
     score_files,
     write_submission,
 )
-from features import check_file, convert, leap_score, physics
+from features import Grid, check_file, convert, explore_store, leap_score, physics
 from models import CellStore, ModelSpec, cross_validate
 
 pytestmark = pytest.mark.real
@@ -105,3 +105,16 @@ def test_levels_are_those_of_the_grid_file(real_folder):
     np.testing.assert_allclose(levels.hyam + levels.hybm, held["hyam"] + held["hybm"], rtol=1e-8)
     np.testing.assert_allclose(levels.hyai + levels.hybi, held["hyai"] + held["hybi"], atol=1e-8)
     assert np.abs(levels.hybm - held["hybm"]).max() < 0.015  # tables don't hold the split
+
+
+def test_explore_finds_what_is_known_of_the_real_rows(real_store, real_folder):
+    grid = Grid.read(real_folder / "netcdf" / "ClimSim_low-res_grid-info.nc")
+    found = explore_store(real_store, grid=grid)
+    said = " ".join(finding.sentence for finding in found.findings)
+    assert "66 inputs are constant" in said
+    assert "pbuf_CH4_27..59, pbuf_N2O_27..59" in said
+    assert "ptend_q0002_12..27 need no model" in said
+    assert found.columns["reach"].max() > 100
+    tropics = np.abs(found.by_column["lat"].to_numpy()) < 20
+    warm = found.by_column["state_t, level 59"].to_numpy()
+    assert warm[tropics].mean() > warm[~tropics].mean() + 10

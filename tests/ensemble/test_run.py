@@ -343,8 +343,9 @@ def test_data_commands(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["demo"], ["data", "generate"], ["data", "convert"], ["data", "check"], ["run"], ["fit"],
-     ["stack"], ["leaderboard"], ["submit"], ["score"]],
+    [[], ["demo"], ["data", "generate"], ["data", "convert"], ["data", "check"],
+     ["data", "explore"], ["data", "compare"], ["run"], ["fit"], ["stack"], ["leaderboard"],
+     ["submit"], ["score"]],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, *command, "--help")
