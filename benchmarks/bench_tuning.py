@@ -20,7 +20,7 @@ from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
 from tuning.objective import with_params
 
-N_TARGETS, N_TRIALS, N_FOLDS = 40, 15, 4
+N_TARGETS, N_TRIALS, N_FOLDS = 40, 12, 4
 
 
 def scores(member):
