@@ -203,7 +203,8 @@ class Run:
         with self.stage("errors"):
             held_out = HeldOut.read(store, plan, members, self.path / "stack")
             fit_uncertainty(held_out, chosen.final, self.path / "stack")
-            write_errors(held_out, self.path / "stack" / "errors.parquet")
+            latitude = None if store.grid is None else store.grid.lat
+            write_errors(held_out, self.path / "stack" / "errors.parquet", latitude)
         return rows
 
     def refits(self, store: Store, plan: FoldPlan, *, fit: bool) -> dict[str, Member]:
