@@ -147,10 +147,10 @@ class TableFile:
                     file.seek(offset)
                 else:
                     offset = len(file.readline())
-                while text := _lines(file, offset, size, file is raw):
-                    start, n_bytes, ends = offset, len(text), _ends(text)
-                    offset += n_bytes
-                    if text.strip() or b"\n" in text:
+                for text in _texts(file, offset, size, file is raw):
+                    start, ends, is_blank = offset, _ends(text), not text.strip()
+                    offset += len(text)
+                    if not is_blank or b"\n" in text:
                         frame = self._parse(text, types, first_row).select(columns)
                         del text  # freed before the next is read, it leaves no gap in memory
                         yield Block(frame, first_row, raw.tell(), start, ends)
@@ -196,12 +196,22 @@ def _ends(text: bytes) -> tuple[int, ...]:
     return tuple(ends)
 
 
-def _lines(file: IO[bytes], offset: int, size: int, seekable: bool) -> bytes:
-    """Whole lines from an offset on, of ``size`` bytes or a little more.
+def _texts(file: IO[bytes], offset: int, size: int, seekable: bool) -> Iterator[bytes]:
+    """Whole lines from an offset on, ``size`` bytes or a little more at a time.
 
-    A plain file is read in one piece of the right length: joining pieces of many MB takes time, and
-    the blocks that are freed leave gaps in memory that add up.
+    A last line without a line break, which may have been cut off, comes alone.
     """
+    while text := _lines(file, offset, size, seekable):
+        offset += len(text)
+        cut = text.rfind(b"\n") + 1
+        pieces = [text[:cut], text[cut:]] if 0 < cut < len(text) else [text]
+        del text
+        while pieces:
+            yield pieces.pop(0)
+
+
+def _lines(file: IO[bytes], offset: int, size: int, seekable: bool) -> bytes:
+    """The next lines; a plain file is read in one piece, since joining many MB takes time."""
     if not seekable:
         return file.read(size) + file.readline()
     file.seek(offset + size)
