@@ -263,7 +263,7 @@ def _count_rows(path: Path, schema: Schema) -> int:
         raise ClimstackError(f"{path} has no rows")
     size, n_rows = path.stat().st_size, len(block.frame)
     if path.suffix == ".csv":
-        return round((size - block.offset) * n_rows / len(block.text))
+        return round((size - block.offset) * n_rows / block.ends[-1])
     return round(size * n_rows / block.bytes_read)  # packed: as densely as its beginning
 
 

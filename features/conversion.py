@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,6 @@ Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]
 PLAN, LOCK = "plan.json", "lock"
 MEMORY_LIMIT_MB = 2048
-M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 BASE_MB = 300  # the interpreter, Polars and what a part's index takes
 MEMORY_PER_BLOCK = 16  # bytes of memory for each byte of text in a block, measured
 
@@ -70,7 +67,6 @@ def convert(
     paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
     width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
     block_bytes = _block_bytes(memory_limit_mb)
-    _give_back_large_blocks()
     if not paths:
         raise ClimstackError("nothing to convert: name a file or a folder")
     if width < 1:
@@ -105,16 +101,6 @@ def convert(
         partial.rename(out)
         (out / PLAN).unlink()
     return Store(out)
-
-
-def _give_back_large_blocks() -> None:
-    """Have glibc return memory of 1 MB and more to the system as soon as it is freed.
-
-    Left to itself it keeps such blocks once some were freed, and the gaps between them add up: the
-    memory of a conversion grew by tens of MB with every GB read. Other C libraries need nothing.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 
 def _block_bytes(memory_limit_mb: int) -> int:

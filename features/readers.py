@@ -38,21 +38,18 @@ class Block:
         first_row: number of the first.
         bytes_read: how much of the file was read up to here, of its size.
         offset: where the first row begins, in bytes of text; 0 in a Parquet file.
-        text: the rows as they stand in a CSV file.
+        ends: where each row of a CSV file ends, in bytes of text from ``offset`` on.
     """
 
     frame: pl.DataFrame
     first_row: int
     bytes_read: int
     offset: int = 0
-    text: bytes = b""
+    ends: tuple[int, ...] = ()
 
     def offset_after(self, n_rows: int) -> int:
         """Where the row after the first ``n_rows`` of this block begins, in bytes of text."""
-        if n_rows == len(self.frame):
-            return self.offset + len(self.text)
-        ends = np.flatnonzero(np.frombuffer(self.text, dtype=np.uint8) == ord("\n"))
-        return self.offset + (int(ends[n_rows - 1]) + 1 if n_rows and len(ends) else 0)
+        return self.offset + (self.ends[n_rows - 1] if n_rows and self.ends else 0)
 
 
 @dataclass(frozen=True)
@@ -144,24 +141,20 @@ class TableFile:
     ) -> Iterator[Block]:
         wanted = set(columns[1:])
         types = {c: pl.Float64() if c in wanted else pl.String() for c in self.columns}
-        rest, more = b"", True
         with _text(self.path) as (file, raw):
             try:
                 if offset:
                     file.seek(offset)
                 else:
                     offset = len(file.readline())
-                while more:
-                    read = file.read(size)
-                    more = bool(read)
-                    text = rest + read
-                    cut = text.rfind(b"\n") + 1 if more else len(text)
-                    text, rest = text[:cut], text[cut:]
-                    if text.strip() or (text and more):
+                for text in _texts(file, offset, size, file is raw):
+                    start, ends, is_blank = offset, _ends(text), not text.strip()
+                    offset += len(text)
+                    if not is_blank or b"\n" in text:
                         frame = self._parse(text, types, first_row).select(columns)
-                        yield Block(frame, first_row, raw.tell(), offset, text)
+                        del text  # freed before the next is read, it leaves no gap in memory
+                        yield Block(frame, first_row, raw.tell(), start, ends)
                         first_row += len(frame)
-                        offset += len(text)
             except CUT as error:
                 raise ClimstackError(
                     f"{self.path} is damaged or cut off after row {first_row}: {_first(error)}"
@@ -190,6 +183,41 @@ class TableFile:
                 yield Block(frame, start, n_bytes * (start + len(frame)) // n_rows)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise ClimstackError(f"{self.path} is not readable: {_first(error)}") from None
+
+
+def _ends(text: bytes) -> tuple[int, ...]:
+    """Where each line ends, the last one perhaps without a line break."""
+    ends, end = [], text.find(b"\n") + 1
+    while end:
+        ends.append(end)
+        end = text.find(b"\n", end) + 1
+    if not ends or ends[-1] < len(text):
+        ends.append(len(text))
+    return tuple(ends)
+
+
+def _texts(file: IO[bytes], offset: int, size: int, seekable: bool) -> Iterator[bytes]:
+    """Whole lines from an offset on, ``size`` bytes or a little more at a time.
+
+    A last line without a line break, which may have been cut off, comes alone.
+    """
+    while text := _lines(file, offset, size, seekable):
+        offset += len(text)
+        cut = text.rfind(b"\n") + 1
+        pieces = [text[:cut], text[cut:]] if 0 < cut < len(text) else [text]
+        del text
+        while pieces:
+            yield pieces.pop(0)
+
+
+def _lines(file: IO[bytes], offset: int, size: int, seekable: bool) -> bytes:
+    """The next lines; a plain file is read in one piece, since joining many MB takes time."""
+    if not seekable:
+        return file.read(size) + file.readline()
+    file.seek(offset + size)
+    size += len(file.readline())
+    file.seek(offset)
+    return file.read(size)
 
 
 def _parquet_header(path: Path) -> list[str]:
