@@ -7,6 +7,7 @@ from features.lazy import attach
 if TYPE_CHECKING:
     from features.check import Finding, check_file
     from features.conversion import convert
+    from features.enrichment import Extra, enrich
     from features.errors import ClimstackError, LeakageWarning
     from features.explore import Exploration, explore_store
     from features.explore_page import write_exploration
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ClimstackError",
     "Exploration",
+    "Extra",
     "Finding",
     "FoldPlan",
     "Grid",
@@ -45,6 +47,7 @@ __all__ = [
     "column_blocks",
     "convert",
     "crps",
+    "enrich",
     "explore_store",
     "forward_chaining",
     "groups",

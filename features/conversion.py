@@ -277,7 +277,7 @@ class _Conversion:
         for source, rows, skipped in zip(
             self.sources, self.state["rows"], self.state["skipped"], strict=True
         ):
-            origin: dict[str, Any] = {"file": source.path.name, "rows": rows}
+            origin: dict[str, Any] = {"file": source.path.name, "rows": rows, "clock": source.clock}
             found.append(origin | ({"skipped": skipped} if skipped else {}))
         return found
 

@@ -34,6 +34,9 @@ class FoldPlan:
         fold: (n_samples,) int16, the fold that validates the row, -1 for none.
         excluded: (n_folds, n_samples) bool, rows that neither train nor validate in a fold.
         unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number.
+        weight: (n_samples,) float64, of each row in training; None where all weigh 1.
+        extra: (n_samples,) bool, rows of extra sources, which train and are never held out; None
+            where there are none. See :mod:`features.enrichment`.
         hash: SHA-256 of all of it.
     """
 
@@ -43,12 +46,15 @@ class FoldPlan:
     fold: NDArray[np.int16]
     excluded: NDArray[np.bool_]
     unit: NDArray[np.int64]
+    weight: NDArray[np.float64] | None = None
+    extra: NDArray[np.bool_] | None = None
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(f"{self.scheme} {self.n_folds} {self.embargo}".encode())
-        for array in (self.fold, self.excluded, self.unit):
-            digest.update(np.ascontiguousarray(array).data)
+        for array in (self.fold, self.excluded, self.unit, self.weight, self.extra):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
         object.__setattr__(self, "hash", digest.hexdigest())
         for k in range(self.n_folds):
             if not len(self.valid_rows(k)) or not len(self.train_rows(k)):
@@ -87,7 +93,8 @@ class FoldPlan:
             ClimstackError: too few units are left to fit on.
         """
         train = self.train_rows(k)
-        units = np.unique(self.unit[train])
+        ours = np.ones(len(train), dtype=bool) if self.extra is None else ~self.extra[train]
+        units = np.unique(self.unit[train[ours]])
         n_held = max(1, round(fraction * len(units)))
         n_blocks = min(n_blocks, n_held)
         held = np.zeros(len(units), dtype=bool)
@@ -97,7 +104,7 @@ class FoldPlan:
             start = int(np.clip(round(centre - size / 2), 0, len(units) - size))
             held[start : start + size] = True
         unit = self.unit[train]
-        is_held = np.isin(unit, units[held])
+        is_held = np.isin(unit, units[held]) & ours
         near = _within(unit, units[held], self.embargo)
         fit, watch = train[~is_held & ~near], train[is_held]
         if not len(fit):
@@ -113,15 +120,24 @@ class FoldPlan:
         For the fit that predicts new rows. What it holds out, as few units as have 2 rows, only
         shows that the fit went well.
         """
-        units, counts = np.unique(self.unit, return_counts=True)
+        ours = np.ones(len(self), dtype=bool) if self.extra is None else ~self.extra
+        units, counts = np.unique(self.unit[ours], return_counts=True)
         n_held = 1 + int(np.argmax(np.cumsum(counts[::-1]) >= 2))
-        fold = np.where(np.isin(self.unit, units[-n_held:]), 0, -1).astype(np.int16)
-        return FoldPlan("refit", 1, 0, fold, np.zeros((1, len(self)), dtype=bool), self.unit)
+        held = np.isin(self.unit, units[-n_held:]) & ours
+        fold = np.where(held, 0, -1).astype(np.int16)
+        nothing = np.zeros((1, len(self)), dtype=bool)
+        return FoldPlan("refit", 1, 0, fold, nothing, self.unit, self.weight, self.extra)
 
     def save(self, path: Path) -> None:
         """Write ``folds.parquet``: row, fold, unit, and one excluded flag per fold."""
         flags = {f"excluded_{k}": self.excluded[k] for k in range(self.n_folds)}
-        table = pl.DataFrame({"fold": self.fold, "unit": self.unit, **flags}).with_row_index("row")
+        more = {
+            name: values
+            for name, values in (("weight", self.weight), ("extra", self.extra))
+            if values is not None
+        }
+        table = pl.DataFrame({"fold": self.fold, "unit": self.unit, **more, **flags})
+        table = table.with_row_index("row")
         with atomic_path(path) as made:
             table.write_parquet(
                 made,
@@ -151,6 +167,10 @@ class FoldPlan:
                 table["fold"].to_numpy().copy(),
                 np.stack([table[f"excluded_{k}"].to_numpy() for k in range(n_folds)]),
                 table["unit"].to_numpy().copy(),
+                *(
+                    table[name].to_numpy().copy() if name in table.columns else None
+                    for name in ("weight", "extra")
+                ),
             )
             whole = plan.hash == facts.get("hash")
         except (ValueError, pl.exceptions.PolarsError):  # a column is gone, or a fold is empty

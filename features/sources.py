@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, ClassVar, Literal, Protocol, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -69,11 +69,13 @@ class Source(Protocol):
         path: its file or folder.
         has_targets: whether it is training data.
         n_bytes: its size on disk.
+        clock: what its timesteps count: ``"model"`` time, or its own ``"rows"``.
     """
 
     path: Path
     has_targets: bool
     n_bytes: int
+    clock: ClassVar[str]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -127,6 +129,7 @@ class TableSource:
     _file: TableFile
     _schema: Schema
     _n_grid_columns: int
+    clock: ClassVar[str] = "rows"
 
     @classmethod
     def open(cls, path: Path, schema: Schema, n_grid_columns: int | None) -> TableSource:
@@ -194,6 +197,7 @@ class PairSource:
     _broken: Broken
     has_targets: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
+    clock: ClassVar[str] = "model"
 
     @classmethod
     def open(

@@ -244,6 +244,21 @@ class Store:
             raise ClimstackError(f"{self.path} holds no targets: training needs a train file")
         return self.targets
 
+    def row_parities(self, name: str) -> NDArray[np.uint64]:
+        """Exclusive or of the bits of each row of a matrix, (n_samples,).
+
+        Equal rows have equal ones, and others hardly ever have.
+
+        Args:
+            name: ``"inputs"`` or ``"targets"``.
+        """
+        return np.concatenate(
+            [
+                np.fromfile(self.path / part["name"] / f"{name}.xor", "<u8", part["rows"])
+                for part in self.manifest["parts"]
+            ]
+        )
+
     def verify(self) -> None:
         """Read every part and compare it with its SHA-256.
 

@@ -11,6 +11,7 @@ needed. The fold loop (:mod:`models.cross_validation`) calls it in this order, f
 3. ``predict`` of the fitted model on the fold's validation features; the loop scales back to units.
 
 A family never sees validation targets, and never scales: features and targets arrive standardised.
+Rows of extra sources have weights, which every family heeds (:meth:`FoldData.weights`).
 
 A model may build on others (:class:`models.spec.ModelSpec`): learn what one left over, or take
 their predictions as further inputs. For training rows those predictions are out-of-fold ones, for
@@ -154,6 +155,11 @@ class FoldData:
             return self.train_rows, self.train_rows[:0]
         fit, watch = self.plan.inner_rows(self.fold, fraction)
         return np.intersect1d(fit, self.train_rows), np.intersect1d(watch, self.train_rows)
+
+    def weights(self, rows: Rows) -> Float32 | None:
+        """Weight of each of ``rows`` in training, (n,); None where all weigh 1."""
+        weight = self.plan.weight
+        return None if weight is None else weight[rows].astype(np.float32)
 
     def blocks(self, rows: Rows) -> Iterator[tuple[Float32, Array]]:
         """Features (n, n_features) and standardised targets (n, len(targets)), block by block."""

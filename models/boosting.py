@@ -57,7 +57,8 @@ class Parts:
 
     Attributes:
         folder: holds ``fit_LEVEL.npy`` (n_rows, n_features of the level) and ``fit_labels.npy``
-            (n_targets, n_rows), standardised and clipped; with early stopping ``watch_*`` too.
+            (n_targets, n_rows), standardised and clipped; with early stopping ``watch_*`` too;
+            where rows have weights ``fit_weights.npy`` (n_rows,).
         feature_levels: level of each feature, (n_features,).
         target_levels: level of each target, (n_targets,).
         watched: whether there are rows to watch.
@@ -87,6 +88,8 @@ class Parts:
             for level in self.levels
         }
         labels = scratch_array(self.path(name, "labels"), "<f4", (len(data.targets), len(rows)))
+        if (weights := data.weights(rows)) is not None:
+            np.save(self.path(name, "weights"), weights)
         start = 0
         for features, targets in data.blocks(rows):
             here = slice(start, start + len(features))
@@ -120,6 +123,11 @@ class Parts:
     def labels(self, name: str, targets: Sequence[int]) -> Float32:
         """Labels of some targets, (n_targets, n_rows)."""
         return np.array(np.load(self.path(name, "labels"), mmap_mode="r")[targets])
+
+    def weights(self, name: str) -> Float32 | None:
+        """Weight of each row, (n_rows,); None where all weigh 1."""
+        file = self.path(name, "weights")
+        return np.load(file) if file.is_file() else None
 
     def windows(
         self, sets: Sequence[list[int]], window: int

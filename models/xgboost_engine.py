@@ -91,7 +91,10 @@ def bin_window(parts: Parts, levels: Sequence[int], params: Any) -> list[Any]:
     for name in parts.names:
         reference = binned[0] if binned else None
         values = parts.features(name, levels)
-        binned.append(xgb.QuantileDMatrix(values, max_bin=params.max_bin, ref=reference, nthread=1))
+        matrix = xgb.QuantileDMatrix(
+            values, weight=parts.weights(name), max_bin=params.max_bin, ref=reference, nthread=1
+        )
+        binned.append(matrix)
     return binned
 
 

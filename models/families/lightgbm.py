@@ -170,6 +170,8 @@ class LightGBM:
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
             binned = _join(prepared, levels, settings, loaded)
+            for name, dataset in zip(prepared.names, binned, strict=True):
+                dataset.set_weight(prepared.weights(name))
             for targets in together:
                 for name, dataset in zip(prepared.names, binned, strict=True):
                     dataset.set_label(prepared.labels(name, targets)[0])

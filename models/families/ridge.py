@@ -58,7 +58,7 @@ class RidgeParams:
 
 @dataclass
 class _Sums:
-    """Second moments of features (with a 1 appended) and targets over some rows."""
+    """Second moments of features (with a 1 appended) and targets over some rows, weighted."""
 
     xx: Array
     xz: Array
@@ -72,8 +72,12 @@ class _Sums:
             np.zeros((n_features, len(data.targets))),
             np.zeros(len(data.targets)),
         )
+        weights, start = data.weights(rows), 0
         for features, targets in data.blocks(rows):
             x = _design(features, clip)
+            if weights is not None:
+                root = np.sqrt(weights[start : start + len(x), None])
+                x, targets, start = x * root, targets * root, start + len(x)
             sums.xx += x.T @ x
             sums.xz += x.T @ targets
             sums.zz += (targets**2).sum(0)

@@ -71,8 +71,8 @@ def test_sources_are_appended_with_their_origin(halves, store, schema, tmp_path)
     both = convert(halves, tmp_path / "both", schema, N_GRID)
     assert both.data_hash == store.data_hash  # the same rows, wherever they came from
     assert both.sources == [
-        {"file": "first.csv", "rows": 9 * N_GRID},
-        {"file": "second.csv", "rows": 15 * N_GRID},
+        {"file": "first.csv", "rows": 9 * N_GRID, "clock": "rows"},
+        {"file": "second.csv", "rows": 15 * N_GRID, "clock": "rows"},
     ]
     assert both.source.tolist() == [0] * 9 * N_GRID + [1] * 15 * N_GRID
     np.testing.assert_array_equal(both.time, store.time)

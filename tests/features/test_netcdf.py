@@ -81,7 +81,7 @@ def test_pairs_become_rows(archive, store, schema, tmp_path):
     assert np.unique(np.diff(made.time[::N_GRID])).tolist() == [1]
     assert made.time[0] == ((2 * 365 + 31 + 28) * 72) - 5
     assert made.sample_ids[17] == "mmf_000202288160000001"
-    assert made.sources == [{"file": archive.name, "rows": N_STEPS * N_GRID}]
+    assert made.sources == [{"file": archive.name, "rows": N_STEPS * N_GRID, "clock": "model"}]
 
 
 def test_a_part_may_end_within_a_step(archive, schema, tmp_path, monkeypatch):
