@@ -41,7 +41,10 @@ def explore(
 
 def compare(
     train: Annotated[Path, typer.Argument(metavar="TRAIN", show_default=False)],
-    other: Annotated[Path, typer.Argument(metavar="OTHER", show_default=False)],
+    other: Annotated[
+        Path,
+        typer.Argument(metavar="OTHER", show_default=False, help="Store, or a source of TRAIN."),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how far an extra source or a test set lies from training data, and by which inputs.
@@ -50,8 +53,10 @@ def compare(
     """
     from models.adversarial import compare_stores
 
+    ours = Store(train)
+    is_source = str(other) in [source["file"] for source in ours.sources]
     with console.progress() as report:
-        found = compare_stores(Store(train), Store(other), progress=report)
+        found = compare_stores(ours, str(other) if is_source else Store(other), progress=report)
     if as_json:
         typer.echo(json.dumps(found.to_table(), indent=2))
     else:

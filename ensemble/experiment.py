@@ -6,11 +6,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ensemble.blending import LEVELS, Candidate, Level, candidates, load_blender
+from features.enrichment import Extra
 from features.errors import ClimstackError, closest
 from features.folds import SCHEMES
 from features.schema import load_schema
@@ -34,6 +35,8 @@ class DataSettings:
         sample_submission: file whose ids and row order the submission takes.
         schema: name of the schema.
         grid_columns: rows per timestep; None takes the schema's.
+        extra: sources that train and never validate: sources of the training store by name or,
+            where ``train`` is a table, further files or folders that are converted with it.
     """
 
     train: str
@@ -41,6 +44,7 @@ class DataSettings:
     sample_submission: str | None = None
     schema: str = "leap"
     grid_columns: int | None = None
+    extra: tuple[Extra, ...] = ()
 
     def __post_init__(self) -> None:
         load_schema(self.schema)
@@ -164,7 +168,11 @@ class Experiment:
         """The resolved experiment: absolute paths, every parameter spelled out."""
         lines = [f"name = {toml_value(self.name)}", f"seed = {self.seed}"]
         for title in ("data", "folds", "stack"):
-            lines += ["", f"[{title}]", *assignments(asdict(getattr(self, title)))]
+            table = asdict(getattr(self, title))
+            extras = table.pop("extra", ())
+            lines += ["", f"[{title}]", *assignments(table)]
+            for extra in extras:
+                lines += ["", "[[data.extra]]", *assignments(extra)]
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
             if spec.residual_of is not None:
@@ -223,7 +231,9 @@ def experiment_from_table(
     for key in ("train", "test", "sample_submission"):
         if isinstance(data.get(key), str):
             data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
-    parts: dict[str, Any] = {"data": from_table(DataSettings, data, "[data]")}
+    extras = _extras(data.pop("extra", []), folder)
+    settings = from_table(DataSettings, data, "[data]")
+    parts: dict[str, Any] = {"data": replace(settings, extra=extras)}
     stack = dict(_table(table.pop("stack", {}), "[stack]"))
     if isinstance(stack.get("compare"), list):
         stack["compare"] = [
@@ -282,6 +292,18 @@ class _ModelTable:
 @dataclass(frozen=True)
 class _VariantTable:
     targets: tuple[str, ...]
+
+
+def _extras(tables: Any, folder: Path) -> tuple[Extra, ...]:
+    """``[[data.extra]]``; what is no file or folder is the name of a source."""
+    check(isinstance(tables, list), "[data] extra must be [[data.extra]] tables")
+    found = []
+    for position, each in enumerate(tables):
+        where = f"[[data.extra]] number {position + 1}"
+        extra = from_table(Extra, _table(each, where), where)
+        path = (folder / _expand(extra.source, where)).resolve()
+        found.append(replace(extra, source=str(path) if path.exists() else extra.source))
+    return tuple(found)
 
 
 def _variants(tables: Any, where: str) -> tuple[Variant, ...]:

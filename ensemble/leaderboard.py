@@ -91,12 +91,12 @@ def leaderboard(
     return sorted(rows, key=lambda row: (-row["score"], row["model"]))
 
 
-def compared(rows: Sequence[Row], data_hash: str, others: Sequence[str]) -> list[Row]:
+def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str]) -> list[Row]:
     """A run's rows with those of other runs, which are called ``RUN: MODEL``, best first.
 
     Args:
         rows: of the run.
-        data_hash: of the run's store.
+        facts: what ``run.json`` says of the run; extra sources may differ, scored rows may not.
         others: folders of finished runs on the same rows.
 
     Raises:
@@ -105,7 +105,9 @@ def compared(rows: Sequence[Row], data_hash: str, others: Sequence[str]) -> list
     found = list(rows)
     for path in map(Path, others):
         theirs = load_leaderboard(path)
-        if read_json(path / "run.json")["data_hash"] != data_hash:
+        their_facts = read_json(path / "run.json")
+        same = (their_facts.get(key) == facts[key] for key in ("rows_hash", "data_hash"))
+        if not any(same):
             raise ClimstackError(
                 f"[stack] compare names {path}, which was scored on other rows: remove it"
             )

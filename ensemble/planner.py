@@ -18,11 +18,14 @@ from joblib import cpu_count
 
 from ensemble.experiment import Experiment
 from features.conversion import convert
+from features.enrichment import plan_store
 from features.errors import ClimstackError
 from features.files import atomic_path
 from features.folds import FoldPlan, make_plan, time_blocks
-from features.readers import TableFile, find_columns
+from features.netcdf import find_pairs
+from features.readers import CSV_BLOCK_BYTES, TableFile, find_columns
 from features.schema import Schema, load_schema
+from features.sources import open_source
 from features.store import Store
 from models.member import cell_keys, target_sets
 from models.probe import Cost, probe
@@ -96,18 +99,20 @@ def plan_run(
     stored = next(
         (Store(p) for p in (Path(data.train), run / "store" / "train") if _is_store(p)), None
     )
-    n_rows = len(stored) if stored is not None else _count_rows(Path(data.train), schema)
-    settings = experiment.folds
+    settings, grid = experiment.folds, data.grid_columns or schema.n_grid_columns
+    n_rows = len(stored) if stored is not None else _count_rows(Path(data.train), schema, grid)
     if data.test is not None and not _is_store(Path(data.test)):
         find_columns(TableFile.open(data.test), schema)
     if stored is not None:
-        time_of, column_of = stored.time, stored.column
+        plan = plan_store(
+            stored, settings.scheme, settings.n_folds, settings.embargo, experiment.seed, data.extra
+        )
     else:
-        grid = data.grid_columns or schema.n_grid_columns
         time_of, column_of = np.divmod(np.arange(n_rows - n_rows % grid), grid)
-    plan = make_plan(
-        settings.scheme, time_of, column_of, settings.n_folds, settings.embargo, experiment.seed
-    )
+        plan = make_plan(
+            settings.scheme, time_of, column_of, settings.n_folds, settings.embargo, experiment.seed
+        )
+        n_rows += sum(_count_rows(Path(extra.source), schema, grid) for extra in data.extra)
     n_train = n_rows * (settings.n_folds - 1) / settings.n_folds
     models = []
     with tempfile.TemporaryDirectory(prefix="climstack-probe-") as folder:
@@ -163,7 +168,8 @@ class _Probes:
         self.n_probe = len(self.plan.train_rows(0))
         self.half: tuple[Store, FoldPlan] | None = None
         if n_train > MUCH_LARGER * self.n_probe:
-            self.half = _probe_store(experiment, schema, folder / "half", stored, share=0.5)
+            n_times = len(np.unique(self.store.time)) // 2
+            self.half = _probe_store(experiment, schema, folder / "half", stored, n_times)
 
     def cost(self, spec: ModelSpec) -> Cost:
         """What a fold of all rows would have cost."""
@@ -219,14 +225,14 @@ def _probe_store(
     schema: Schema,
     folder: Path,
     stored: Store | None,
-    share: float = 1.0,
+    n_times: int | None = None,
 ) -> tuple[Store, FoldPlan]:
     """The first rows as a small store, and a split of them."""
     folder.mkdir()
     grid = experiment.data.grid_columns or schema.n_grid_columns
     if stored is not None:
         grid = stored.n_grid_columns
-    n_wanted = int(max(PROBE_ROWS // grid, PROBE_TIMESTEPS) * share) * grid
+    n_wanted = (n_times or max(PROBE_ROWS // grid, PROBE_TIMESTEPS)) * grid
     columns = [schema.id_column, *schema.input_columns, *schema.target_columns]
     with atomic_path(folder / "probe.parquet") as made:
         pl.concat(_head(experiment, schema, columns, stored, n_wanted)).write_parquet(made)
@@ -245,16 +251,22 @@ def _head(
         values = [*stored.inputs[rows].T, *stored.require_targets()[rows].T]
         yield pl.DataFrame(dict(zip(columns, [ids, *values], strict=True)))
         return
-    file = TableFile.open(experiment.data.train)
-    if not find_columns(file, schema):
-        raise ClimstackError(f"{file.path} holds no targets: training needs a train file")
-    for first_row, frame in file.frames(columns):
-        yield frame.head(n_rows - first_row)
-        if first_row + len(frame) >= n_rows:
+    path, width = Path(experiment.data.train), experiment.data.grid_columns
+    found = 0
+    for batch in open_source(path, schema, width).batches({}, 0, CSV_BLOCK_BYTES):
+        if batch.targets is None:
+            raise ClimstackError(f"{path} holds no targets: training needs a train file")
+        taken = min(len(batch), n_rows - found)
+        values = [*batch.inputs[:taken].T, *batch.targets[:taken].T]
+        yield pl.DataFrame(dict(zip(columns, [batch.ids[:taken], *values], strict=True)))
+        found += taken
+        if found == n_rows:
             return
 
 
-def _count_rows(path: Path, schema: Schema) -> int:
+def _count_rows(path: Path, schema: Schema, n_grid_columns: int) -> int:
+    if path.is_dir():
+        return len(find_pairs(path)) * n_grid_columns
     file = TableFile.open(path)
     if path.suffix == ".parquet":
         return int(pl.scan_parquet(path).select(pl.len()).collect().item())

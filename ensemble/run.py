@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from ensemble.stack import (
 from ensemble.submission import check_ids, write_submission
 from ensemble.uncertainty import fit_uncertainty
 from features.conversion import convert
+from features.enrichment import main_rows, plan_store
 from features.errors import ClimstackError
 from features.files import (
     atomic_path,
@@ -40,8 +41,9 @@ from features.files import (
     write_json,
     write_text,
 )
-from features.folds import FoldPlan, make_plan
+from features.folds import FoldPlan
 from features.schema import Schema, load_schema
+from features.sources import open_source
 from features.store import Store
 from models.cross_validation import Progress, cross_validate
 from models.importance import importance
@@ -87,7 +89,8 @@ class Run:
 
     def train_store(self) -> Store:
         """The training data as a store, converted into the run's folder the first time."""
-        store = self._store(self.experiment.data.train, "train")
+        data = self.experiment.data
+        store = self._store(data.train, "train", [extra.source for extra in data.extra])
         store.require_targets()
         return store
 
@@ -120,13 +123,13 @@ class Run:
             ClimstackError: the plan on disk was made from other data or settings.
         """
         settings = self.experiment.folds
-        made = make_plan(
+        made = plan_store(
+            store,
             settings.scheme,
-            store.time,
-            store.column,
             settings.n_folds,
             settings.embargo,
             self.experiment.seed,
+            self.experiment.data.extra,
         )
         file = self.path / "folds.parquet"
         if not file.is_file():
@@ -137,7 +140,9 @@ class Run:
                 " another name, or delete the run"
             )
         write_text(self.path / "experiment.toml", self.experiment.to_toml())
-        self.facts |= {"data_hash": store.data_hash, "folds_hash": made.hash} | _circumstances()
+        ours = main_rows(store, self.experiment.data.extra)
+        self.facts |= {"data_hash": store.data_hash, "rows_hash": store.hash_of(ours)}
+        self.facts |= {"folds_hash": made.hash} | _circumstances()
         self.facts["seeds"] = {spec.name: spec.seed for spec in self.experiment.models}
         return made
 
@@ -195,7 +200,7 @@ class Run:
             chosen = choose(contenders, errors)
             rows = leaderboard(store.schema, members, contenders, errors, chosen)
             save_stack(self.path / "stack", store, plan, chosen, members, errors)
-            rows = compared(rows, store.data_hash, self.experiment.stack.compare)
+            rows = compared(rows, self.facts, self.experiment.stack.compare)
             save_leaderboard(self.path, rows)
         if graph.read_bytes() != before:
             for name in ("submission.parquet", "report.html"):
@@ -282,29 +287,35 @@ class Run:
         self.facts.setdefault("stages", []).append(facts)
         write_json(self.path / "run.json", self.facts)
 
-    def _store(self, source: str, name: str) -> Store:
-        path = Path(source)
+    def _store(self, source: str, name: str, more: Sequence[str] = ()) -> Store:
+        """A store as it is, or one made of a table (and more sources) in the run's folder."""
+        path, data = Path(source), self.experiment.data
         if (path / "manifest.json").is_file():
             store = Store(path)
             store.verify()
             return store
-        if not path.is_file():
-            raise ClimstackError(f"no data at {path}: give a CSV or Parquet file, or a store")
-        facts = path.stat()
-        now = {"source": str(path), "bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
+        paths = [path, *map(Path, more)]
+        for each in paths:
+            if not each.exists():
+                raise ClimstackError(
+                    f"no data at {each}: give a CSV or Parquet file, a folder of NetCDF pairs, or"
+                    " a store"
+                )
+        schema = load_schema(data.schema)
+        sources = [open_source(each, schema, data.grid_columns) for each in paths]
+        now = {"sources": [each.facts for each in sources]}
         note, place = self.path / "store" / f"{name}.json", self.path / "store" / name
         if place.is_dir() and note.is_file() and read_json(note) == now:
             store = Store(place)
             store.verify()
             return store
         report = self.progress or (lambda *_: None)
-        data = self.experiment.data
         fresh = place.with_name(f"{name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         with self.stage(f"convert {name}"):
             report(f"convert {name}", 0, 1)
             # A process of its own: what reading a table leaves in memory would stay for all fits.
-            run_apart(_convert, path, fresh, load_schema(data.schema), data.grid_columns)
+            run_apart(_convert, paths, fresh, schema, data.grid_columns)
             store = Store(fresh)
             report(f"convert {name}", 1, 1)
         if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
@@ -319,8 +330,8 @@ class Run:
         return Store(place)
 
 
-def _convert(path: Path, out: Path, schema: Schema, grid_columns: int | None) -> None:
-    convert(path, out, schema, grid_columns)
+def _convert(paths: list[Path], out: Path, schema: Schema, grid_columns: int | None) -> None:
+    convert(paths, out, schema, grid_columns)
 
 
 def _circumstances() -> dict[str, Any]:

@@ -22,6 +22,7 @@ import polars.selectors as cs
 from numpy.typing import NDArray
 
 from features.drift import sample_drift
+from features.enrichment import Extra, main_rows
 from features.errors import ClimstackError
 from features.folds import FoldPlan, time_blocks
 from features.relations import normal_ranks
@@ -69,7 +70,7 @@ class Comparison:
 
     Attributes:
         train: folder of the training store.
-        other: folder of the other one.
+        other: folder of the other one, or name of the source.
         n_rows: rows drawn from each.
         auc: area under the ROC curve on blocks of time held out, mean over folds: .5 can't be told
             apart, 1 always told.
@@ -115,7 +116,7 @@ class Comparison:
 
 def compare_stores(
     train: Store,
-    other: Store,
+    other: Store | str,
     *,
     n_rows: int = N_ROWS,
     seed: int = 0,
@@ -125,7 +126,8 @@ def compare_stores(
 
     Args:
         train: training data.
-        other: an extra source or test data, of the same schema.
+        other: test data or other training data, of the same schema; or the name of one of
+            ``train``'s sources, which is compared with the rows of all others.
         n_rows: rows drawn at random from each.
         seed: of the draw and of the trees.
         progress: called with (what, done, total) after each classifier.
@@ -134,22 +136,28 @@ def compare_stores(
         See :class:`Comparison`.
 
     Raises:
-        ClimstackError: the schemas differ, or a set has too few timesteps (or rows, where time is
-            unknown) to hold blocks out.
+        ClimstackError: the schemas differ, there is no such source, or a set has too few timesteps
+            (or rows, where time is unknown) to hold blocks out.
     """
-    schema = train.schema
-    if other.schema.name != schema.name:
+    schema, rng = train.schema, np.random.default_rng(seed)
+    if isinstance(other, str):
+        main = main_rows(train, [Extra(other)])
+        there = np.setdiff1d(np.arange(len(train)), main)
+        place, held = Path(other), train
+    else:
+        main, there = np.arange(len(train)), np.arange(len(other))
+        place, held = other.path, other
+    if held.schema.name != schema.name:
         raise ClimstackError(
-            f"{other.path} has schema {other.schema.name}, but {train.path} has {schema.name}:"
+            f"{place} has schema {held.schema.name}, but {train.path} has {schema.name}:"
             " compare stores of one schema"
         )
-    rng = np.random.default_rng(seed)
     # All of these serve to compare the halves; half of them to compare with the other set.
-    wide = read(train, draw_rows(len(train), 2 * n_rows, rng), targets=False)
-    theirs = read(other, draw_rows(len(other), n_rows, rng), targets=False)
+    wide = read(train, main[draw_rows(len(main), 2 * n_rows, rng)], targets=False)
+    theirs = read(held, there[draw_rows(len(there), n_rows, rng)], targets=False)
     ours = wide.take(draw_rows(len(wide), (len(wide) + 1) // 2, rng))
     timed = bool(theirs.time.min() >= 0)
-    pair = _Pair(ours, theirs, (train.path, other.path), seed)
+    pair = _Pair(ours, theirs, (train.path, place), seed)
     halves, usual = _halves(wide), None
     drift = sample_drift(ours, theirs).with_columns(usual_auc=pl.lit(None, pl.Float64))
     if halves is not None:
@@ -180,7 +188,7 @@ def compare_stores(
     variables = inputs.group_by("variable", maintain_order=True).agg(pl.col("gain").sum())
     return Comparison(
         train=train.path,
-        other=other.path,
+        other=place,
         n_rows=(len(ours), len(theirs)),
         auc=steps[0].auc,
         auc_per_fold=aucs_per_fold,
