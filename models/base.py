@@ -100,26 +100,32 @@ class FoldData:
         return predicted
 
     @cached_property
+    def scale_rows(self) -> Rows:
+        """The training rows that scales are fitted on: those of no extra source."""
+        rows, extra = self.train_rows, self.plan.extra
+        return rows if extra is None else rows[~extra[rows]]
+
+    @cached_property
     def view(self) -> TabularView:
         """The tabular view, fitted on the training rows alone."""
         schema, inputs = self.store.schema, self.store.inputs
         fill = None
         if len(schema.imputed_inputs):  # a pass of its own over the training rows
-            fill = Fill.fit(schema, inputs.blocks(self.train_rows))
-        return TabularView.fit(schema, inputs.blocks(self.train_rows), self.kind, fill)
+            fill = Fill.fit(schema, inputs.blocks(self.scale_rows))
+        return TabularView.fit(schema, inputs.blocks(self.scale_rows), self.kind, fill)
 
     @cached_property
     def extra(self) -> Scaler | None:
         """Standardises the predictions taken as inputs; fitted on the training rows alone."""
         if self.bases is None or not self.bases.n_extra:
             return None
-        parts = self._split(self.train_rows)
+        parts = self._split(self.scale_rows)
         return Scaler.fit(self.bases.extra(self.plan, part) for part in parts)
 
     @cached_property
     def scaler(self) -> Scaler:
         """The targets' scaler, fitted on the training rows alone, over ``targets``."""
-        return Scaler.fit(self._targets(part) for part in self._split(self.train_rows))
+        return Scaler.fit(self._targets(part) for part in self._split(self.scale_rows))
 
     @cached_property
     def feature_names(self) -> list[str]:

@@ -83,10 +83,14 @@ def test_a_source_of_a_store_is_named(folder, schema):
     with open_run(experiment, folder / "runs/named") as run:
         plan = run.plan(run.train_store())
     assert set(plan.weight[plan.extra]) == {2.0}
-    wrong = written(folder, "wrong", str(store.path), EXTRA.format(source="archive.parque", weight=1.0))
+    wrong = written(
+        folder, "wrong", str(store.path), EXTRA.format(source="archive.parque", weight=1.0)
+    )
     with (
         open_run(load_experiment(wrong), folder / "runs/wrong") as run,
-        pytest.raises(ClimstackError, match=r"no source 'archive.parque': did you mean 'archive.parquet'"),
+        pytest.raises(
+            ClimstackError, match=r"no source 'archive.parque': did you mean 'archive.parquet'"
+        ),
     ):
         run.plan(run.train_store())
 

@@ -64,6 +64,25 @@ def test_what_gives_a_set_away_is_named(found):
     assert found.variables["gain"].sum() == pytest.approx(1)
 
 
+def test_a_source_of_a_store_is_compared_with_the_others(
+    train, elsewhere, schema, tmp_path, monkeypatch, capsys
+):
+    paths = [store.path.with_suffix(".parquet") for store in (train, elsewhere)]
+    both = convert(paths, tmp_path / "both", schema, N_COLUMNS)
+    found = compare_stores(both, "elsewhere.parquet")
+    assert found.n_rows == (N_TRAIN // 2, N_TRAIN)
+    assert found.auc > 0.99
+    assert found.other.name == "elsewhere.parquet"
+    with pytest.raises(ClimstackError, match="has no source 'nowhere': known: elsewhere"):
+        compare_stores(both, "nowhere")
+    arguments = ["data", "compare", str(both.path), "elsewhere.parquet", "--json"]
+    monkeypatch.setattr(sys, "argv", ["climstack", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["other"] == "elsewhere.parquet"
+
+
 def test_rows_of_the_same_days_are_not_told_apart(make):
     """Each timestep's columns are dealt to two sets: nothing but chance tells them apart."""
     rng = np.random.default_rng(0)

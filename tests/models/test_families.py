@@ -6,9 +6,10 @@ import sys
 from dataclasses import fields
 
 import numpy as np
+import polars as pl
 import pytest
 
-from features import ClimstackError, convert, r2_score, registry, time_blocks
+from features import ClimstackError, Extra, convert, enrich, r2_score, registry, time_blocks
 from models import (
     CellStore,
     FoldData,
@@ -270,3 +271,29 @@ def test_a_family_reads_no_validation_rows(family, store, plan, few_targets, tmp
     list(model.fit(model.prepare(data, params, tmp_path), sets, params, 0))
     assert set(np.concatenate(watched.asked)) <= set(plan.train_rows(0))
     assert not set(np.concatenate(watched.asked)) & set(plan.valid_rows(0))
+
+
+def test_weights_of_an_extra_source_count(family, generated, schema, few_targets, tmp_path):
+    """Rows whose targets are turned round do harm by their weight."""
+    table = pl.read_parquet(generated["train"])
+    turned = table.with_columns(
+        pl.col("state_t_30") * (1 + 1e-9),  # no copies
+        pl.col(schema.target_columns) * -1,
+        sample_id=pl.lit("turned_") + pl.col("sample_id"),
+    )
+    files = [tmp_path / "main.parquet", tmp_path / "turned.parquet"]
+    for file, rows in zip(files, (table, turned), strict=True):
+        rows.write_parquet(file)
+    store = convert(files, tmp_path / "store", schema, 16)
+    ours = time_blocks(store.time[store.source == 0], n_folds=3, embargo=1)
+    cells, scores = CellStore(tmp_path / "cells"), []
+    for weight in (1e-6, 1.0):
+        extra = Extra("turned.parquet", weight, time="separate")
+        plan = enrich(ours, store, [extra])
+        fit = cross_validate(
+            store, plan, spec_of(family), cells, targets=few_targets, folds=[0], n_jobs=1
+        )
+        truth = store.targets[plan.valid_rows(0)][:, few_targets]
+        scores.append(r2_score(truth, fit.oof(0)))
+    assert scores[0].max() > 0.3
+    assert scores[1].max() < 0.15
