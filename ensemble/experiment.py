@@ -34,6 +34,7 @@ class DataSettings:
         sample_submission: file whose ids and row order the submission takes.
         schema: name of the schema.
         grid_columns: rows per timestep; None takes the schema's.
+        grid: grid file to keep with the store that is made of a table ``train``.
     """
 
     train: str
@@ -41,12 +42,18 @@ class DataSettings:
     sample_submission: str | None = None
     schema: str = "leap"
     grid_columns: int | None = None
+    grid: str | None = None
 
     def __post_init__(self) -> None:
         load_schema(self.schema)
         check(
             self.grid_columns is None or self.grid_columns >= 1,
             f"grid_columns must be at least 1, but got {self.grid_columns}",
+        )
+        check(
+            self.grid is None or not (Path(self.train) / "manifest.json").is_file(),
+            f"grid is for tables, but train is the store {self.train}: remove grid, and convert"
+            " with --grid",
         )
 
 
@@ -220,7 +227,7 @@ def experiment_from_table(
     own: dict[str, Any] = {key: table.pop(key) for key in ("name", "seed") if key in table}
     top = from_table(_TopTable, own, "the experiment")
     data = dict(_table(table.pop("data", {}), "[data]"))
-    for key in ("train", "test", "sample_submission"):
+    for key in ("train", "test", "sample_submission", "grid"):
         if isinstance(data.get(key), str):
             data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
     parts: dict[str, Any] = {"data": from_table(DataSettings, data, "[data]")}

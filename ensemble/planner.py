@@ -21,6 +21,7 @@ from features.conversion import convert
 from features.errors import ClimstackError
 from features.files import atomic_path
 from features.folds import FoldPlan, make_plan, time_blocks
+from features.grid import Grid
 from features.readers import TableFile, find_columns
 from features.schema import Schema, load_schema
 from features.store import Store
@@ -103,10 +104,18 @@ def plan_run(
     if stored is not None:
         time_of, column_of = stored.time, stored.column
     else:
-        grid = data.grid_columns or schema.n_grid_columns
-        time_of, column_of = np.divmod(np.arange(n_rows - n_rows % grid), grid)
+        width = data.grid_columns or schema.n_grid_columns
+        time_of, column_of = np.divmod(np.arange(n_rows - n_rows % width), width)
+    known = None if stored is None else stored.grid
+    grid = known if data.grid is None else Grid.read(data.grid)
     plan = make_plan(
-        settings.scheme, time_of, column_of, settings.n_folds, settings.embargo, experiment.seed
+        settings.scheme,
+        time_of,
+        column_of,
+        settings.n_folds,
+        settings.embargo,
+        experiment.seed,
+        grid,
     )
     n_train = n_rows * (settings.n_folds - 1) / settings.n_folds
     models = []

@@ -36,6 +36,7 @@ from features.errors import ClimstackError
 from features.files import (
     atomic_path,
     content_hash,
+    file_hash,
     read_json,
     write_json,
     write_text,
@@ -127,6 +128,7 @@ class Run:
             settings.n_folds,
             settings.embargo,
             self.experiment.seed,
+            store.grid,
         )
         file = self.path / "folds.parquet"
         if not file.is_file():
@@ -292,19 +294,22 @@ class Run:
             raise ClimstackError(f"no data at {path}: give a CSV or Parquet file, or a store")
         facts = path.stat()
         now = {"source": str(path), "bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
+        data = self.experiment.data
+        grid = Path(data.grid) if data.grid is not None and name == "train" else None
+        if grid is not None:
+            now["grid"] = file_hash(grid) if grid.is_file() else None
         note, place = self.path / "store" / f"{name}.json", self.path / "store" / name
         if place.is_dir() and note.is_file() and read_json(note) == now:
             store = Store(place)
             store.verify()
             return store
         report = self.progress or (lambda *_: None)
-        data = self.experiment.data
         fresh = place.with_name(f"{name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         with self.stage(f"convert {name}"):
             report(f"convert {name}", 0, 1)
             # A process of its own: what reading a table leaves in memory would stay for all fits.
-            run_apart(_convert, path, fresh, load_schema(data.schema), data.grid_columns)
+            run_apart(_convert, path, fresh, load_schema(data.schema), data.grid_columns, grid)
             store = Store(fresh)
             report(f"convert {name}", 1, 1)
         if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
@@ -319,8 +324,10 @@ class Run:
         return Store(place)
 
 
-def _convert(path: Path, out: Path, schema: Schema, grid_columns: int | None) -> None:
-    convert(path, out, schema, grid_columns)
+def _convert(
+    path: Path, out: Path, schema: Schema, grid_columns: int | None, grid: Path | None
+) -> None:
+    convert(path, out, schema, grid_columns, grid=grid)
 
 
 def _circumstances() -> dict[str, Any]:

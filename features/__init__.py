@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         forward_chaining,
         groups,
         random_rows,
+        regions,
         time_blocks,
     )
     from features.grid import Grid
@@ -54,6 +55,7 @@ __all__ = [
     "r2_score",
     "random_rows",
     "regime_masks",
+    "regions",
     "rmse",
     "time_blocks",
     "write_exploration",

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from features.errors import ClimstackError, LeakageWarning, closest
 from features.files import atomic_path
+from features.grid import Grid
+from features.sphere import compact_parts, mean_spacing, unit_vectors, within
 
 Rows = NDArray[np.intp]
 
@@ -30,10 +32,12 @@ class FoldPlan:
     Attributes:
         scheme: name of the scheme that made it.
         n_folds: number of folds.
-        embargo: units (timesteps, columns) kept free around a validation block.
+        embargo: units (timesteps, columns) kept free around a validation block; around a region
+            mean spacings of the grid.
         fold: (n_samples,) int16, the fold that validates the row, -1 for none.
         excluded: (n_folds, n_samples) bool, rows that neither train nor validate in a fold.
-        unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number.
+        unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number;
+            of regions the column's place in an order that goes from neighbour to neighbour.
         hash: SHA-256 of all of it.
     """
 
@@ -190,6 +194,54 @@ def column_blocks(column: NDArray[np.int64], n_folds: int = 5, embargo: int = 0)
     return _blocks("column_blocks", "grid columns", column, n_folds, embargo)
 
 
+def regions(
+    column: NDArray[np.int64],
+    lat: NDArray[np.float64],
+    lon: NDArray[np.float64],
+    n_folds: int = 5,
+    embargo: int = 0,
+) -> FoldPlan:
+    """Compact regions of the globe of about equal numbers of columns: does the model know a place?
+
+    Columns are bisected again and again across the direction in which they spread most, in
+    proportion to the folds on either side. Going on down to single columns gives their order,
+    :attr:`FoldPlan.unit`: a run of it is a compact patch, mostly. Inner blocks are such runs, with
+    ``embargo`` columns of that order free on both sides.
+
+    Args:
+        column: grid column of each row, (n_samples,).
+        lat: of the grid's columns, degrees north, (n_columns,).
+        lon: of the grid's columns, degrees east, (n_columns,).
+        n_folds: number of regions.
+        embargo: columns at most ``embargo * sqrt(4 pi / n_columns)`` rad (great circle) from a
+            column of a region don't train for it: 10.4 degrees each for the 384 columns of LEAP.
+
+    Raises:
+        ClimstackError: fewer columns than folds, a negative embargo, or a row's column is not one
+            of the grid's.
+    """
+    _not_negative(embargo)
+    found, position = np.unique(column, return_inverse=True)
+    if len(found) and not 0 <= found[0] <= found[-1] < len(lat):
+        raise ClimstackError(
+            f"rows lie in grid columns {found[0]} to {found[-1]}, but the grid has columns 0 to"
+            f" {len(lat) - 1}: give the grid of these data"
+        )
+    _at_least("grid columns", len(found), n_folds)
+    places = unit_vectors(lat[found], lon[found])
+    fold, near = np.empty(len(found), dtype=np.int16), np.empty((n_folds, len(found)), dtype=bool)
+    order = []
+    for k, region in enumerate(compact_parts(places, n_folds)):
+        fold[region] = k
+        near[k] = within(places, places[region], embargo * mean_spacing(len(lat)))
+        order += [region[at] for at in compact_parts(places[region], len(region))]
+    unit = np.argsort(np.concatenate(order))
+    excluded = near & (fold != np.arange(n_folds)[:, None])
+    return FoldPlan(
+        "regions", n_folds, embargo, fold[position], excluded[:, position], _int64(unit[position])
+    )
+
+
 def forward_chaining(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1) -> FoldPlan:
     """Train on the past, validate on the block that follows; the first block only trains.
 
@@ -253,7 +305,7 @@ def random_rows(n_samples: int, n_folds: int = 5, seed: int = 0) -> FoldPlan:
     return FoldPlan("random_rows", n_folds, 0, fold, excluded, np.arange(n_samples))
 
 
-SCHEMES = ("time_blocks", "forward_chaining", "column_blocks", "random_rows")
+SCHEMES = ("time_blocks", "forward_chaining", "column_blocks", "regions", "random_rows")
 
 
 def make_plan(
@@ -263,11 +315,12 @@ def make_plan(
     n_folds: int,
     embargo: int,
     seed: int,
+    grid: Grid | None = None,
 ) -> FoldPlan:
-    """Make a plan by the scheme's name, from the index of a store.
+    """Make a plan by the scheme's name, from the index of a store and its grid.
 
     Raises:
-        ClimstackError: unknown scheme, or time is unknown (test data).
+        ClimstackError: unknown scheme, time is unknown (test data), or ``regions`` without a grid.
     """
     if scheme not in SCHEMES:
         raise ClimstackError(f"no fold scheme '{scheme}': {closest(scheme, SCHEMES)}")
@@ -277,6 +330,13 @@ def make_plan(
         return random_rows(len(time), n_folds, seed)
     if scheme == "column_blocks":
         return column_blocks(column, n_folds, embargo)
+    if scheme == "regions":
+        if grid is None:
+            raise ClimstackError(
+                "the scheme 'regions' needs to know where the grid columns lie, but the store has"
+                " no grid: convert with --grid, or name the grid file in [data] grid"
+            )
+        return regions(column, grid.lat, grid.lon, n_folds, embargo)
     return (time_blocks if scheme == "time_blocks" else forward_chaining)(time, n_folds, embargo)
 
 
@@ -293,8 +353,7 @@ def _cut(
     what: str, unit: NDArray[np.int64], n_blocks: int, embargo: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Cut the distinct units into blocks: block of each row, first and last unit of each block."""
-    if embargo < 0:
-        raise ClimstackError(f"embargo must be at least 0, but got {embargo}")
+    _not_negative(embargo)
     found, position = np.unique(unit, return_inverse=True)
     _at_least(what, len(found), n_blocks)
     edges = np.linspace(0, len(found), n_blocks + 1).round().astype(np.int64)
@@ -309,6 +368,11 @@ def _within(unit: NDArray[np.int64], held: NDArray[np.int64], distance: int) -> 
     above = np.abs(unit - held[np.clip(after, 0, len(held) - 1)])
     near: NDArray[np.bool_] = np.minimum(below, above) <= distance
     return near
+
+
+def _not_negative(embargo: int) -> None:
+    if embargo < 0:
+        raise ClimstackError(f"embargo must be at least 0, but got {embargo}")
 
 
 def _at_least(what: str, found: int, n_folds: int) -> None:
