@@ -75,8 +75,7 @@ def describe(store: Store, plan: FoldPlan, targets: NDArray[np.intp], unseen: in
     rows = plan.train_rows(unseen)
     rows = rows[:: max(1, -(-len(rows) // MAX_ROWS))]
     inputs = store.inputs[rows]
-    fill = Fill.fit(store.schema, [inputs])
-    view = TabularView.fit(store.schema, [inputs], "linear", fill, store.levels)
+    view = TabularView.fit(store.schema, [inputs], "linear", Fill.fit(store.schema, [inputs]))
     x = view.transform(inputs).astype(np.float64)
     values = store.require_targets()[rows][:, targets]
     z = Scaler.fit([values]).transform(values)
