@@ -108,9 +108,7 @@ def convert_command(
     broken: Annotated[
         str, typer.Option(help="NetCDF pairs that can't be read: refuse or skip.")
     ] = "refuse",
-    grid: Annotated[
-        Path | None, typer.Option(help="NetCDF grid file to keep with the store.")
-    ] = None,
+    grid: Annotated[Path | None, typer.Option(help="Grid file to keep with the store.")] = None,
 ) -> None:
     """Turn CSV, Parquet and folders of NetCDF pairs into a store; a rerun goes on.
 

@@ -17,9 +17,7 @@ def explore(
     store: Annotated[Path, typer.Argument(metavar="STORE", show_default=False)],
     out: Annotated[Path, typer.Option(help="FILE.html")],
     test: Annotated[Path | None, typer.Option(help="Store to compare with, as test data.")] = None,
-    grid: Annotated[
-        Path | None, typer.Option(help="NetCDF grid file, if the store holds none.")
-    ] = None,
+    grid: Annotated[Path | None, typer.Option(help="Grid file, if the store holds none.")] = None,
 ) -> None:
     """Write a page on what a store holds, from a sample of its rows.
 

@@ -13,7 +13,7 @@ from typing import Any
 from ensemble.blending import LEVELS, Candidate, Level, candidates, load_blender
 from features.enrichment import Extra
 from features.errors import ClimstackError, closest
-from features.folds import SCHEMES
+from features.fold_schemes import SCHEMES
 from features.schema import load_schema
 from features.settings import check, from_table
 from features.toml import assignments, toml_value
@@ -35,6 +35,7 @@ class DataSettings:
         sample_submission: file whose ids and row order the submission takes.
         schema: name of the schema.
         grid_columns: rows per timestep; None takes the schema's.
+        grid: grid file to keep with the store that is made of a table ``train``.
         extra: sources that train and never validate: sources of the training store by name or,
             where ``train`` is a table, further files or folders that are converted with it.
     """
@@ -44,6 +45,7 @@ class DataSettings:
     sample_submission: str | None = None
     schema: str = "leap"
     grid_columns: int | None = None
+    grid: str | None = None
     extra: tuple[Extra, ...] = ()
 
     def __post_init__(self) -> None:
@@ -52,11 +54,16 @@ class DataSettings:
             self.grid_columns is None or self.grid_columns >= 1,
             f"grid_columns must be at least 1, but got {self.grid_columns}",
         )
+        check(
+            self.grid is None or not (Path(self.train) / "manifest.json").is_file(),
+            f"grid is for tables, but train is the store {self.train}: remove grid, and convert"
+            " with --grid",
+        )
 
 
 @dataclass(frozen=True)
 class FoldSettings:
-    """``[folds]``: who validates whom; see :mod:`features.folds`."""
+    """``[folds]``: who validates whom; see :mod:`features.fold_schemes`."""
 
     scheme: str = "time_blocks"
     n_folds: int = 5
@@ -228,7 +235,7 @@ def experiment_from_table(
     own: dict[str, Any] = {key: table.pop(key) for key in ("name", "seed") if key in table}
     top = from_table(_TopTable, own, "the experiment")
     data = dict(_table(table.pop("data", {}), "[data]"))
-    for key in ("train", "test", "sample_submission"):
+    for key in ("train", "test", "sample_submission", "grid"):
         if isinstance(data.get(key), str):
             data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
     extras = _extras(data.pop("extra", []), folder)

@@ -21,7 +21,9 @@ from features.conversion import convert
 from features.enrichment import plan_store
 from features.errors import ClimstackError
 from features.files import atomic_path
-from features.folds import FoldPlan, make_plan, time_blocks
+from features.fold_schemes import make_plan, time_blocks
+from features.folds import FoldPlan
+from features.grid import Grid
 from features.netcdf import find_pairs
 from features.readers import CSV_BLOCK_BYTES, TableFile, find_columns
 from features.schema import Schema, load_schema
@@ -109,8 +111,15 @@ def plan_run(
         )
     else:
         time_of, column_of = np.divmod(np.arange(n_rows - n_rows % grid), grid)
+        known = None if data.grid is None else Grid.read(data.grid)
         plan = make_plan(
-            settings.scheme, time_of, column_of, settings.n_folds, settings.embargo, experiment.seed
+            settings.scheme,
+            time_of,
+            column_of,
+            settings.n_folds,
+            settings.embargo,
+            experiment.seed,
+            known,
         )
         n_rows += sum(_count_rows(Path(extra.source), schema, grid) for extra in data.extra)
     n_train = n_rows * (settings.n_folds - 1) / settings.n_folds

@@ -45,14 +45,14 @@ def write_errors(held_out: HeldOut, path: Path, latitude: Array | None = None) -
     if BLEND in names:
         raise ClimstackError(f"a member is named '{BLEND}', as the blend in errors.parquet: rename")
     latitudes = None if latitude is None else latitude_of_rows(held_out.store, latitude)
-    schema, targets = held_out.store.schema, held_out.targets
+    schema, targets, levels = held_out.store.schema, held_out.targets, held_out.store.levels
     sums: dict[str, RegimeSums] = {}
     for block in held_out.blocks():
         here = None if latitudes is None else latitudes[block.rows]
         y = block.truth[:, targets]
         errors = {BLEND: block.outputs[:, targets] - y}
         errors |= {name: values - y for name, values in block.predictions.items()}
-        for regime, mask in regime_masks(schema, block.inputs, here).items():
+        for regime, mask in regime_masks(schema, block.inputs, here, levels).items():
             if mask.any():
                 if regime not in sums:
                     sums[regime] = RegimeSums.empty(len(targets), list(errors))

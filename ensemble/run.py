@@ -37,6 +37,7 @@ from features.errors import ClimstackError
 from features.files import (
     atomic_path,
     content_hash,
+    file_hash,
     read_json,
     write_json,
     write_text,
@@ -303,7 +304,10 @@ class Run:
                 )
         schema = load_schema(data.schema)
         sources = [open_source(each, schema, data.grid_columns) for each in paths]
-        now = {"sources": [each.facts for each in sources]}
+        now: dict[str, Any] = {"sources": [each.facts for each in sources]}
+        grid = Path(data.grid) if data.grid is not None and name == "train" else None
+        if grid is not None:
+            now["grid"] = file_hash(grid) if grid.is_file() else None
         note, place = self.path / "store" / f"{name}.json", self.path / "store" / name
         if place.is_dir() and note.is_file() and read_json(note) == now:
             store = Store(place)
@@ -315,7 +319,7 @@ class Run:
         with self.stage(f"convert {name}"):
             report(f"convert {name}", 0, 1)
             # A process of its own: what reading a table leaves in memory would stay for all fits.
-            run_apart(_convert, paths, fresh, schema, data.grid_columns)
+            run_apart(_convert, paths, fresh, schema, data.grid_columns, grid)
             store = Store(fresh)
             report(f"convert {name}", 1, 1)
         if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
@@ -330,8 +334,10 @@ class Run:
         return Store(place)
 
 
-def _convert(paths: list[Path], out: Path, schema: Schema, grid_columns: int | None) -> None:
-    convert(paths, out, schema, grid_columns)
+def _convert(
+    paths: list[Path], out: Path, schema: Schema, grid_columns: int | None, grid: Path | None
+) -> None:
+    convert(paths, out, schema, grid_columns, grid=grid)
 
 
 def _circumstances() -> dict[str, Any]:

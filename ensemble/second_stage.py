@@ -81,7 +81,7 @@ def _learn(
     drawn = _draw(plan, members, store, folds, seed)
     truth = store.require_targets()
     inputs = (store.inputs[rows] for _, _, rows in drawn)
-    view = TabularView.fit(store.schema, inputs, blender.view)
+    view = TabularView.fit(store.schema, inputs, blender.view, hybrid=store.levels)
     scaler = Scaler.fit(truth[rows][:, targets] for _, _, rows in drawn)
     features, residual = [], []
     for predictions, blend, x, y in _blended(store, members, graph, drawn):

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from features.errors import ClimstackError, LeakageWarning
     from features.explore import Exploration, explore_store
     from features.explore_page import write_exploration
-    from features.folds import (
-        FoldPlan,
+    from features.fold_schemes import (
         column_blocks,
         forward_chaining,
         groups,
         random_rows,
+        regions,
         time_blocks,
     )
+    from features.folds import FoldPlan
     from features.grid import Grid
     from features.metrics import bias, crps, leap_score, mae, r2_score, rmse
     from features.regimes import regime_masks
@@ -57,6 +58,7 @@ __all__ = [
     "r2_score",
     "random_rows",
     "regime_masks",
+    "regions",
     "rmse",
     "time_blocks",
     "write_exploration",

@@ -55,7 +55,7 @@ def convert(
         n_grid_columns: rows per timestep; None takes the schema's.
         memory_limit_mb: what the process may take at most, MB (2^20 bytes).
         broken: whether NetCDF pairs that can't be read are refused or left out.
-        grid: NetCDF grid file to keep with the store.
+        grid: grid file to keep with the store: see :meth:`features.grid.Grid.read`.
         progress: called with ("convert", bytes read, bytes in all).
 
     Raises:
@@ -79,11 +79,7 @@ def convert(
                 f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: convert them into"
                 " two stores"
             )
-    known_grid = None if grid is None else Grid.read(grid)
-    if known_grid is not None and len(known_grid) != width:
-        raise ClimstackError(
-            f"{grid} has {len(known_grid)} columns, expected {width}: give the grid's size"
-        )
+    known_grid = None if grid is None else _read_grid(grid, width, schema)
     partial = out.with_name(f"{out.name}.partial")
     if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
         raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")
@@ -101,6 +97,19 @@ def convert(
         partial.rename(out)
         (out / PLAN).unlink()
     return Store(out)
+
+
+def _read_grid(path: str | Path, n_columns: int, schema: Schema) -> Grid:
+    grid = Grid.read(path)
+    if len(grid) != n_columns:
+        raise ClimstackError(
+            f"{path} has {len(grid)} columns, expected {n_columns}: give the grid's size"
+        )
+    try:
+        grid.levels_for(schema)
+    except ClimstackError as error:
+        raise ClimstackError(f"{path}: {error}") from None
+    return grid
 
 
 def _block_bytes(memory_limit_mb: int) -> int:

@@ -29,10 +29,14 @@ class Column:
 
     Attributes:
         values: input variables by name, each (n_samples, n_levels), SI units.
+        levels: hybrid levels; None for ClimSim's own.
     """
 
-    def __init__(self, values: Mapping[str, Array]) -> None:
+    def __init__(
+        self, values: Mapping[str, Array], levels: physics.HybridLevels | None = None
+    ) -> None:
         self.values = values
+        self.levels = levels
 
     def __getitem__(self, name: str) -> Array:
         return self.values[name]
@@ -40,12 +44,12 @@ class Column:
     @cached_property
     def pressure(self) -> Array:
         """Pressure, Pa; see :func:`features.physics.pressure`."""
-        return physics.pressure(self["state_ps"][:, 0])
+        return physics.pressure(self["state_ps"][:, 0], self.levels)
 
     @cached_property
     def mass(self) -> Array:
         """Mass of air in each layer, kg/m2; see :func:`features.physics.layer_mass`."""
-        return physics.layer_mass(self["state_ps"][:, 0])
+        return physics.layer_mass(self["state_ps"][:, 0], self.levels)
 
     @cached_property
     def saturation(self) -> Array:
@@ -62,7 +66,7 @@ class Column:
     def moist_static_energy(self) -> Array:
         """Sum cp T + g z + Lv q, J/kg, with heights by the hypsometric equation."""
         t, q = self["state_t"], self["state_q0001"]
-        z = physics.height(t, q, self["state_ps"][:, 0])
+        z = physics.height(t, q, self["state_ps"][:, 0], self.levels)
         energy: Array = (
             physics.HEAT_CAPACITY * t + physics.GRAVITY * z + physics.LATENT_HEAT_VAPOUR * q
         )

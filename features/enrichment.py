@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError, closest
-from features.folds import FoldPlan, Rows, make_plan
+from features.fold_schemes import make_plan
+from features.folds import FoldPlan, Rows
 from features.settings import check, require
 from features.store import Store
 
@@ -68,10 +69,11 @@ def plan_store(
     """The fold plan of a store: its training data by a scheme's name, then the extra sources.
 
     Raises:
-        ClimstackError: see :func:`features.folds.make_plan` and :func:`enrich`.
+        ClimstackError: see :func:`features.fold_schemes.make_plan` and :func:`enrich`.
     """
     main = main_rows(store, extras)
-    plan = make_plan(scheme, store.time[main], store.column[main], n_folds, embargo, seed)
+    time, column = store.time[main], store.column[main]
+    plan = make_plan(scheme, time, column, n_folds, embargo, seed, store.grid)
     return enrich(plan, store, extras)
 
 

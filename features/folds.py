@@ -9,7 +9,6 @@ another hash.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError, LeakageWarning, closest
+from features.errors import ClimstackError
 from features.files import atomic_path
 
 Rows = NDArray[np.intp]
@@ -30,10 +29,12 @@ class FoldPlan:
     Attributes:
         scheme: name of the scheme that made it.
         n_folds: number of folds.
-        embargo: units (timesteps, columns) kept free around a validation block.
+        embargo: units (timesteps, columns) kept free around a validation block; around a region
+            mean spacings of the grid.
         fold: (n_samples,) int16, the fold that validates the row, -1 for none.
         excluded: (n_folds, n_samples) bool, rows that neither train nor validate in a fold.
-        unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number.
+        unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number;
+            of regions the column's place in an order that goes from neighbour to neighbour.
         weight: (n_samples,) float64, of each row in training; None where all weigh 1.
         extra: (n_samples,) bool, rows of extra sources, which train and are never held out; None
             where there are none. See :mod:`features.enrichment`.
@@ -180,148 +181,6 @@ class FoldPlan:
         return plan
 
 
-def time_blocks(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1) -> FoldPlan:
-    """Contiguous blocks of time; rows within ``embargo`` timesteps of a block don't train for it.
-
-    Every row is validated exactly once.
-
-    Args:
-        time: timestep number of each row, (n_samples,).
-        n_folds: number of blocks.
-        embargo: timesteps kept free on both sides.
-
-    Raises:
-        ClimstackError: fewer timesteps than folds, or a negative embargo.
-    """
-    return _blocks("time_blocks", "timesteps", time, n_folds, embargo)
-
-
-def column_blocks(column: NDArray[np.int64], n_folds: int = 5, embargo: int = 0) -> FoldPlan:
-    """Contiguous blocks of grid columns: does the model know a place it never saw?
-
-    Args:
-        column: grid column of each row, (n_samples,).
-        n_folds: number of blocks.
-        embargo: grid columns kept free on both sides.
-
-    Raises:
-        ClimstackError: fewer columns than folds, or a negative embargo.
-    """
-    return _blocks("column_blocks", "grid columns", column, n_folds, embargo)
-
-
-def forward_chaining(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1) -> FoldPlan:
-    """Train on the past, validate on the block that follows; the first block only trains.
-
-    Args:
-        time: timestep number of each row, (n_samples,).
-        n_folds: number of validation blocks; time is cut into ``n_folds + 1``.
-        embargo: timesteps before a validation block that don't train for it.
-
-    Raises:
-        ClimstackError: fewer timesteps than blocks, or a negative embargo.
-    """
-    block, first, _ = _cut("timesteps", time, n_folds + 1, embargo)
-    fold = (block - 1).astype(np.int16)
-    excluded = np.stack(
-        [(block - 1 != k) & (time >= first[k + 1] - embargo) for k in range(n_folds)]
-    )
-    return FoldPlan("forward_chaining", n_folds, embargo, fold, excluded, _int64(time))
-
-
-def groups(labels: NDArray[np.int64], n_folds: int = 5) -> FoldPlan:
-    """Whole groups: no group is on both sides of a fold. Sizes are balanced, largest group first.
-
-    Args:
-        labels: group number of each row, (n_samples,).
-        n_folds: number of folds.
-
-    Raises:
-        ClimstackError: fewer groups than folds.
-    """
-    found, position, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    _at_least("groups", len(found), n_folds)
-    fold_of_group, load = np.zeros(len(found), dtype=np.int16), np.zeros(n_folds, dtype=np.int64)
-    for group in np.argsort(-sizes, kind="stable"):
-        fold_of_group[group] = load.argmin()
-        load[fold_of_group[group]] += sizes[group]
-    excluded = np.zeros((n_folds, len(labels)), dtype=bool)
-    return FoldPlan("groups", n_folds, 0, fold_of_group[position], excluded, _int64(labels))
-
-
-def random_rows(n_samples: int, n_folds: int = 5, seed: int = 0) -> FoldPlan:
-    """Rows at random: flatters, because the neighbours in time of a validation row train.
-
-    Args:
-        n_samples: number of rows.
-        n_folds: number of folds.
-        seed: of the shuffle.
-
-    Raises:
-        ClimstackError: fewer rows than folds.
-    """
-    warnings.warn(
-        "random folds put neighbours in time on both sides, so their score is too good: use"
-        " time_blocks for a score you can trust",
-        LeakageWarning,
-        stacklevel=2,
-    )
-    _at_least("rows", n_samples, n_folds)
-    fold = (np.arange(n_samples) % n_folds).astype(np.int16)
-    np.random.default_rng(seed).shuffle(fold)
-    excluded = np.zeros((n_folds, n_samples), dtype=bool)
-    return FoldPlan("random_rows", n_folds, 0, fold, excluded, np.arange(n_samples))
-
-
-SCHEMES = ("time_blocks", "forward_chaining", "column_blocks", "random_rows")
-
-
-def make_plan(
-    scheme: str,
-    time: NDArray[np.int64],
-    column: NDArray[np.int64],
-    n_folds: int,
-    embargo: int,
-    seed: int,
-) -> FoldPlan:
-    """Make a plan by the scheme's name, from the index of a store.
-
-    Raises:
-        ClimstackError: unknown scheme, or time is unknown (test data).
-    """
-    if scheme not in SCHEMES:
-        raise ClimstackError(f"no fold scheme '{scheme}': {closest(scheme, SCHEMES)}")
-    if len(time) and time.min() < 0:
-        raise ClimstackError("these rows have no known time (a test file?): folds need train data")
-    if scheme == "random_rows":
-        return random_rows(len(time), n_folds, seed)
-    if scheme == "column_blocks":
-        return column_blocks(column, n_folds, embargo)
-    return (time_blocks if scheme == "time_blocks" else forward_chaining)(time, n_folds, embargo)
-
-
-def _blocks(
-    scheme: str, what: str, unit: NDArray[np.int64], n_folds: int, embargo: int
-) -> FoldPlan:
-    block, first, last = _cut(what, unit, n_folds, embargo)
-    near = [(unit >= first[k] - embargo) & (unit <= last[k] + embargo) for k in range(n_folds)]
-    excluded = np.stack([near[k] & (block != k) for k in range(n_folds)])
-    return FoldPlan(scheme, n_folds, embargo, block.astype(np.int16), excluded, _int64(unit))
-
-
-def _cut(
-    what: str, unit: NDArray[np.int64], n_blocks: int, embargo: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Cut the distinct units into blocks: block of each row, first and last unit of each block."""
-    if embargo < 0:
-        raise ClimstackError(f"embargo must be at least 0, but got {embargo}")
-    found, position = np.unique(unit, return_inverse=True)
-    _at_least(what, len(found), n_blocks)
-    edges = np.linspace(0, len(found), n_blocks + 1).round().astype(np.int64)
-    block_of_unit = np.searchsorted(edges, np.arange(len(found)), side="right") - 1
-    return block_of_unit[position], found[edges[:-1]], found[edges[1:] - 1]
-
-
 def _within(unit: NDArray[np.int64], held: NDArray[np.int64], distance: int) -> NDArray[np.bool_]:
     held = np.sort(held)
     after = np.searchsorted(held, unit)
@@ -329,14 +188,3 @@ def _within(unit: NDArray[np.int64], held: NDArray[np.int64], distance: int) -> 
     above = np.abs(unit - held[np.clip(after, 0, len(held) - 1)])
     near: NDArray[np.bool_] = np.minimum(below, above) <= distance
     return near
-
-
-def _at_least(what: str, found: int, n_folds: int) -> None:
-    if n_folds < 2:
-        raise ClimstackError(f"n_folds must be at least 2, but got {n_folds}")
-    if found < n_folds:
-        raise ClimstackError(f"{found} {what} can't be cut into {n_folds} folds: use fewer folds")
-
-
-def _int64(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.ascontiguousarray(values, dtype=np.int64)

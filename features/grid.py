@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import ClimstackError
-from features.physics import HybridLevels
+from features.files import read_json
+from features.physics import HybridLevels, hybrid_levels
+from features.schema import Schema
 
 Array = NDArray[np.float64]
 OF_COLUMNS = ("lat", "lon", "area")
@@ -54,18 +56,27 @@ class Grid:
 
     @classmethod
     def read(cls, path: str | Path) -> Grid:
-        """Read a NetCDF grid file such as ``ClimSim_low-res_grid-info.nc``.
+        """Read a NetCDF grid file such as ``ClimSim_low-res_grid-info.nc``, or a ``grid.json``.
 
         Raises:
             ClimstackError: missing, unreadable, or without one of the seven variables.
         """
-        from features.netcdf import read_variables
+        path, names = Path(path), (*OF_COLUMNS, *OF_LEVELS)
+        if path.suffix == ".json":
+            found = read_json(path)
+            for name in names:
+                if not isinstance(found, dict) or name not in found:
+                    raise ClimstackError(f"{path} has no variable '{name}': get the whole file")
+        else:
+            from features.netcdf import read_variables
 
-        found = read_variables(Path(path), (*OF_COLUMNS, *OF_LEVELS))
+            found = read_variables(path, names)
         try:
             return cls.from_table(found)
         except ClimstackError as error:
             raise ClimstackError(f"{path}: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ClimstackError(f"{path} holds no numbers ({error}): get it again") from None
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Grid:
@@ -81,18 +92,26 @@ class Grid:
         table = {name: getattr(self, name).tolist() for name in OF_COLUMNS}
         return table | {name: getattr(self.levels, name).tolist() for name in OF_LEVELS}
 
-    def bands(self, width: float = 30.0) -> NDArray[np.int64]:
-        """Number of each column's band of latitude, from the south, (n_columns,).
+    def levels_for(self, schema: Schema) -> HybridLevels | None:
+        """The levels that features of a schema are computed with; None for ClimSim's own.
 
-        Folds by region: ``groups(store.grid.bands()[store.column], n_folds)``.
-
-        Args:
-            width: of a band, degrees.
+        Coefficients that equal those of :func:`features.physics.hybrid_levels` to within rounding
+        are ClimSim's own.
 
         Raises:
-            ClimstackError: the width is not between 0 and 180.
+            ClimstackError: the grid has another number of levels than the schema's profiles.
         """
-        if not 0 < width <= 180:
-            raise ClimstackError(f"0 < width <= 180 must hold, but got width={width}")
-        band = np.floor((self.lat + 90.0) / width).astype(np.int64)
-        return np.minimum(band, int(np.ceil(180.0 / width)) - 1)  # the pole lies in the last
+        n_levels = len(self.levels.hyam)
+        for variable in schema.variables:
+            if variable.n_levels not in (1, n_levels):
+                raise ClimstackError(
+                    f"the grid has {n_levels} levels, but '{variable.name}' of schema"
+                    f" {schema.name} has {variable.n_levels}: give the grid of these data"
+                )
+        own = hybrid_levels()
+        if n_levels == len(own.hyam) and all(
+            np.allclose(getattr(self.levels, name), getattr(own, name), rtol=1e-6, atol=1e-10)
+            for name in OF_LEVELS
+        ):
+            return None
+        return self.levels

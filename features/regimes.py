@@ -39,13 +39,19 @@ CONDENSATE = ("state_q0002", "state_q0003")
 KIND_OF = {regime: kind for kind, regimes in KINDS.items() for regime in regimes}
 
 
-def regime_masks(schema: Schema, inputs: Array, latitude: Array | None = None) -> dict[str, Mask]:
+def regime_masks(
+    schema: Schema,
+    inputs: Array,
+    latitude: Array | None = None,
+    levels: physics.HybridLevels | None = None,
+) -> dict[str, Mask]:
     """Which rows lie in which regime; those of a kind share the rows out among them.
 
     Args:
         schema: says where the inputs lie.
         inputs: (n_samples, n_inputs), physical units.
         latitude: of each row, degrees north, (n_samples,); None leaves the latitude out.
+        levels: hybrid levels: :attr:`features.store.Store.levels`; None for ClimSim's own.
 
     Returns:
         By the regime's name a mask, (n_samples,). Kinds that the schema lacks a variable for are
@@ -64,8 +70,9 @@ def regime_masks(schema: Schema, inputs: Array, latitude: Array | None = None) -
     if set(FRACTIONS) <= set(n_levels):
         surface = np.concatenate([of(name) for name in FRACTIONS], axis=1).argmax(axis=1)
         found |= {name: surface == place for place, name in enumerate(KINDS["surface"])}
-    if "state_ps" in n_levels and all(n_levels.get(x) == physics.N_LEVELS for x in CONDENSATE):
-        cloudy = cloud_water_path(schema, inputs) > CLOUDY
+    known = physics.N_LEVELS if levels is None else len(levels.hyam)
+    if "state_ps" in n_levels and all(n_levels.get(x) == known for x in CONDENSATE):
+        cloudy = cloud_water_path(schema, inputs, levels) > CLOUDY
         found |= {"cloudy": cloudy, "clear": ~cloudy}
     if latitude is not None:
         tropics = np.abs(latitude) < TROPICS
@@ -73,11 +80,13 @@ def regime_masks(schema: Schema, inputs: Array, latitude: Array | None = None) -
     return found
 
 
-def cloud_water_path(schema: Schema, inputs: Array) -> Array:
+def cloud_water_path(
+    schema: Schema, inputs: Array, levels: physics.HybridLevels | None = None
+) -> Array:
     """Liquid and ice in the column, kg/m2, (n_samples,), from (n_samples, n_inputs)."""
     liquid, ice = (inputs[:, schema.slice_of(name)] for name in CONDENSATE)
     surface_pressure = inputs[:, schema.slice_of("state_ps")][:, 0]
-    return physics.column_integral(liquid + ice, physics.layer_mass(surface_pressure))
+    return physics.column_integral(liquid + ice, physics.layer_mass(surface_pressure, levels))
 
 
 def latitude_of_rows(store: Store, latitude: Array) -> Array:

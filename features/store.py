@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from features.errors import ClimstackError
 from features.files import content_hash, file_hash, read_json
 from features.grid import Grid
+from features.physics import HybridLevels
 from features.schema import Schema, load_schema
 
 FORMAT = 1
@@ -201,6 +202,22 @@ class Store:
         if self.manifest.get("grid") is None:
             return None
         return Grid.from_table(read_json(self.path / "grid.json"))
+
+    @cached_property
+    def levels(self) -> HybridLevels | None:
+        """Hybrid levels that features are computed with: the grid's; None for ClimSim's own.
+
+        Raises:
+            ClimstackError: the grid has another number of levels than the schema's profiles.
+        """
+        return None if self.grid is None else self.grid.levels_for(self.schema)
+
+    @cached_property
+    def levels_hash(self) -> str | None:
+        """Hash of :attr:`levels`; None for ClimSim's own."""
+        if self.levels is None:
+            return None
+        return content_hash({name: values.tolist() for name, values in vars(self.levels).items()})
 
     def batches(
         self, size: int, seed: int, rows: Rows | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.derived import Column, available
 from features.errors import ClimstackError
+from features.physics import HybridLevels
 from features.schema import Axis, Schema, load_schema
 from features.transforms import Array, Scaler
 
@@ -71,6 +72,7 @@ class TabularView:
         fill: what missing inputs become, fitted on training rows.
         kind: made for ``"linear"`` models, for ``"trees"`` or for ``"networks"``.
         clip: standardised features are clipped to +-clip, so one extreme value can't blow up.
+        hybrid: hybrid levels that derived features are computed with; None for ClimSim's own.
     """
 
     schema: Schema
@@ -78,6 +80,7 @@ class TabularView:
     kind: Kind
     fill: Fill
     clip: float = 30.0
+    hybrid: HybridLevels | None = None
 
     @classmethod
     def fit(
@@ -86,6 +89,7 @@ class TabularView:
         blocks: Iterable[Array],
         kind: Kind = "trees",
         fill: Fill | None = None,
+        hybrid: HybridLevels | None = None,
     ) -> TabularView:
         """Fit on blocks of training inputs, each (n, n_inputs) float64.
 
@@ -94,10 +98,12 @@ class TabularView:
             blocks: the training inputs.
             kind: what it is made for.
             fill: fitted on the same rows; None where nothing is missing.
+            hybrid: hybrid levels: :attr:`features.store.Store.levels`; None for ClimSim's own.
         """
         fill = fill or Fill.fit(schema, ())
         parts = (part for block in blocks for part in _split(fill.apply(block)))
-        return cls(schema, Scaler.fit(_encode(schema, part, kind) for part in parts), kind, fill)
+        scaler = Scaler.fit(_encode(schema, part, kind, hybrid) for part in parts)
+        return cls(schema, scaler, kind, fill, hybrid=hybrid)
 
     @cached_property
     def feature_names(self) -> list[str]:
@@ -135,7 +141,9 @@ class TabularView:
         features = np.empty((len(inputs), len(self.feature_names)), dtype=np.float32)
         start = 0
         for part in _split(inputs):
-            encoded = self.scaler.transform(_encode(self.schema, part, self.kind, start))
+            encoded = self.scaler.transform(
+                _encode(self.schema, part, self.kind, self.hybrid, start)
+            )
             kept = encoded[:, ~self.scaler.constant]
             features[start : start + len(part)] = np.clip(kept, -self.clip, self.clip)
             start += len(part)
@@ -143,6 +151,7 @@ class TabularView:
 
     def save(self, path: Path) -> None:
         """Write the fitted view as one ``.npz`` file."""
+        hybrid = {} if self.hybrid is None else vars(self.hybrid)
         with path.open("wb") as file:
             np.savez(
                 file,
@@ -153,6 +162,7 @@ class TabularView:
                 kind=np.array(self.kind),
                 clip=np.array(self.clip),
                 schema=np.array(self.schema.name),
+                **hybrid,
             )
 
     @classmethod
@@ -164,7 +174,9 @@ class TabularView:
             kind: Kind = next(k for k in get_args(Kind) if k == str(held["kind"]))
             mean = held["fill"] if "fill" in held else np.empty(0)  # views saved before had none
             fill = Fill(schema.imputed_inputs, mean)
-            return cls(schema, scaler, kind, fill, float(held["clip"]))
+            names = [part.name for part in fields(HybridLevels)]
+            hybrid = HybridLevels(*(held[name] for name in names)) if names[0] in held else None
+            return cls(schema, scaler, kind, fill, float(held["clip"]), hybrid)
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:
@@ -197,7 +209,13 @@ def _split(inputs: Array) -> Iterator[Array]:
         yield inputs[start : start + VIEW_ROWS]
 
 
-def _encode(schema: Schema, inputs: Array, kind: Kind, first_row: int | None = None) -> Array:
+def _encode(
+    schema: Schema,
+    inputs: Array,
+    kind: Kind,
+    hybrid: HybridLevels | None,
+    first_row: int | None = None,
+) -> Array:
     """All columns of the view before standardisation, (n, n_columns).
 
     Raises:
@@ -214,7 +232,7 @@ def _encode(schema: Schema, inputs: Array, kind: Kind, first_row: int | None = N
                 columns.append(np.sqrt(np.maximum(values[variable.name], 0.0)))
         elif kind != "linear":
             columns.append(values[variable.name])
-    column = Column(values)
+    column = Column(values, hybrid)
     with np.errstate(all="ignore"):  # what comes of it is looked at next
         columns += [derived.compute(column) for derived in available(set(values), kind == "linear")]
     encoded = np.concatenate(columns, axis=1)

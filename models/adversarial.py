@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from features.drift import sample_drift
 from features.enrichment import Extra, main_rows
 from features.errors import ClimstackError
-from features.folds import FoldPlan, time_blocks
+from features.fold_schemes import time_blocks
+from features.folds import FoldPlan
 from features.relations import normal_ranks
 from features.sample import Sample, draw_rows, read
 from features.store import Store

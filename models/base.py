@@ -112,7 +112,8 @@ class FoldData:
         fill = None
         if len(schema.imputed_inputs):  # a pass of its own over the training rows
             fill = Fill.fit(schema, inputs.blocks(self.scale_rows))
-        return TabularView.fit(schema, inputs.blocks(self.scale_rows), self.kind, fill)
+        blocks = inputs.blocks(self.scale_rows)
+        return TabularView.fit(schema, blocks, self.kind, fill, self.store.levels)
 
     @cached_property
     def extra(self) -> Scaler | None:

@@ -148,7 +148,15 @@ def cell_keys(
         )
     }
     return [
-        CellKey.of(store.data_hash, plan.hash, part.spec, fold, [names[i] for i in served], bases)
+        CellKey.of(
+            store.data_hash,
+            plan.hash,
+            part.spec,
+            fold,
+            [names[i] for i in served],
+            bases,
+            store.levels_hash,
+        )
         for part in parts_of(store, spec, targets)
         for served in part.sets
     ]

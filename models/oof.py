@@ -50,6 +50,7 @@ class CellKey:
         fold: which fold.
         targets: names of the target columns.
         bases: hashes of the models it builds on, by role.
+        levels: hash of the hybrid levels that features are computed with; None for ClimSim's own.
     """
 
     versions: dict[str, str]
@@ -61,6 +62,7 @@ class CellKey:
     fold: int
     targets: tuple[str, ...]
     bases: dict[str, list[str]]
+    levels: str | None = None
 
     @classmethod
     def of(
@@ -71,19 +73,28 @@ class CellKey:
         fold: int,
         targets: Iterable[str],
         bases: dict[str, list[str]],
+        levels: str | None = None,
     ) -> CellKey:
         """The key of a model on a fold."""
         packages = ("climstack", load_family(spec.family).package)
         versions = {package: _version(package) for package in packages}
         params = asdict(spec.parsed)
+        named = tuple(targets)
         return cls(
-            versions, data, folds, spec.family, params, spec.seed, fold, tuple(targets), bases
+            versions, data, folds, spec.family, params, spec.seed, fold, named, bases, levels
         )
 
     @property
     def hash(self) -> str:
         """SHA-256 of the key: the cell's folder name."""
-        return content_hash(asdict(self))
+        return content_hash(self.to_table())
+
+    def to_table(self) -> dict[str, Any]:
+        """What ``params.json`` holds; ClimSim's own levels are not named."""
+        table = asdict(self)
+        if self.levels is None:
+            del table["levels"]
+        return table
 
 
 @dataclass(frozen=True)
@@ -258,7 +269,7 @@ class CellStore:
             np.save(made / "oof.npy", np.ascontiguousarray(oof, dtype=np.float64))
             if uncertainty is not None:
                 np.save(made / "uncertainty.npy", uncertainty)
-            write_json(made / "params.json", asdict(key))
+            write_json(made / "params.json", key.to_table())
             score = score | {"sha256": _hashes(made)}
             write_json(made / "score.json", score)
         return Cell(folder, score)

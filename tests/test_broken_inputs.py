@@ -27,7 +27,7 @@ from ensemble.experiment import load_experiment
 from ensemble.submission import score_files, write_submission
 from features import ClimstackError, FoldPlan, Store, convert, time_blocks
 from features.check import check_file
-from features.folds import column_blocks, forward_chaining, make_plan
+from features.fold_schemes import column_blocks, forward_chaining, make_plan, regions
 from features.schema import load_schema
 from features.synthetic import write_dataset
 
@@ -547,6 +547,20 @@ fold_case(
     lambda: make_plan("time_blocks", np.full(9, -1), np.full(9, -1), 2, 0, 0),
     "no known time",
     "folds need train data",
+)
+
+
+fold_case(
+    "regions_without_a_grid",
+    lambda: make_plan("regions", TIME, GRID, 2, 0, 0),
+    "'regions' needs to know where the grid columns lie",
+    "convert with --grid",
+)
+fold_case(
+    "regions_of_another_grid",
+    lambda: regions(GRID, np.zeros(6), np.zeros(6), 2),
+    "grid columns 0 to 7, but the grid has columns 0 to 5",
+    "give the grid of these data",
 )
 
 

@@ -185,8 +185,9 @@ def _fingerprint(
 ) -> dict[str, str]:
     model = [spec.family, dict(spec.params), spec.seed]
     taken = [[step.fold, list(step.targets)] for step in steps]
+    levels, data = store.levels_hash, store.data_hash
     parts: dict[str, Any] = {
-        "data": store.data_hash,
+        "data": data if levels is None else [data, levels],
         "folds": plan.hash,
         "parameters": model,
         "search space": space.to_table(),

@@ -182,6 +182,17 @@ class Finished:
         return found if len(found.hyam) == self.n_levels else None
 
     @property
+    def blocks_of(self) -> str:
+        """What the blocks that intervals draw from are, as their folds' scheme cuts them."""
+        scheme = self.experiment.folds.scheme
+        other = {
+            "column_blocks": "blocks of grid columns",
+            "regions": "patches of columns",
+            "random_rows": "blocks of rows",
+        }
+        return other.get(scheme, "blocks of time")
+
+    @property
     def n_levels(self) -> int:
         """Levels of the targets' profiles; 1 when all targets are scalars."""
         return max(variable.n_levels for variable in self.schema.targets)

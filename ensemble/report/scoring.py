@@ -1,4 +1,4 @@
-"""Sections on scores: the leaderboard, R2 by pressure, the blend's gain, error by time block."""
+"""Sections on scores: the leaderboard, R2 by pressure, the blend's gain, error by block."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def leaderboard_section(run: Finished) -> Section:
     forest = Figure(
         "Honest scores with their intervals",
         "Further right is better. Squares are members, circles blends, orange is what the"
-        " submission uses; bars are the interval from drawing whole blocks of time anew.",
+        f" submission uses; bars are the interval from drawing whole {run.blocks_of} anew.",
         [marks],
         Table(
             ["model", "honest", "low", "high"],
@@ -154,7 +154,7 @@ def gain_section(run: Finished) -> Section:
     figure = Figure(
         f"{blend['model']} against {blend['best_member']}",
         "Difference of honest mean R2; to the right of 0 the blend is better. A bar that crosses 0"
-        f" may be luck ({LEVEL:.0%} intervals, {N_DRAWS} draws of whole blocks of time).",
+        f" may be luck ({LEVEL:.0%} intervals, {N_DRAWS} draws of whole {run.blocks_of}).",
         [marks],
         Table(["group", "gain", "low", "high"], rows),
         {
@@ -167,8 +167,8 @@ def gain_section(run: Finished) -> Section:
 
 
 def time_section(run: Finished) -> Section:
-    """The error in each block of time, by model and by kind of target."""
-    name, title = "time", "Error by time block"
+    """The error in each block that the folds are cut from, by model and by kind of target."""
+    name, title = "time", "Error by block"
     scores = run.scores
     if scores is None:
         return Section(name, title, [NO_SCORES])
@@ -187,19 +187,21 @@ def time_section(run: Finished) -> Section:
             "Every model",
             "Mean over the modelled targets of squared error over the truth's variance: 0 is"
             " perfect, 1 is as good as the mean. A block that is hard for all models is hard.",
+            run,
             scores,
             by_model,
         ),
         _by_block(
             f"{run.chosen['model']} by kind of target",
             "The same for what the submission uses, each profile on its own.",
+            run,
             scores,
             by_kind,
         ),
     ]
     lead = (
-        f"{len(scores.rows)} blocks of {scores.rows.min():.0f} to {scores.rows.max():.0f} rows, in"
-        " the order of time; a block that lies in two folds stands twice."
+        f"{len(scores.rows)} {run.blocks_of}, {scores.rows.min():.0f} to {scores.rows.max():.0f}"
+        " rows each, in order; a block that lies in two folds stands twice."
     )
     return Section(name, title, [lead, *figures])
 
@@ -292,7 +294,9 @@ def _line(place: int, name: str, x: Array, strong: bool) -> dict[str, Any]:
     }
 
 
-def _by_block(title: str, reading: str, scores: Scores, lines: dict[str, Array]) -> Figure:
+def _by_block(
+    title: str, reading: str, run: Finished, scores: Scores, lines: dict[str, Array]
+) -> Figure:
     x = np.arange(len(scores.block))
     data = [
         {
@@ -315,14 +319,14 @@ def _by_block(title: str, reading: str, scores: Scores, lines: dict[str, Array])
         ],
     )
     layout = {
-        "xaxis": {"title": {"text": "blocks of time, in order"}},
+        "xaxis": {"title": {"text": f"{run.blocks_of}, in order"}},
         "yaxis": {"title": {"text": "error over variance"}, "rangemode": "tozero"},
     }
     return Figure(title, reading, data, table, layout, wide=False)
 
 
 def _drawn_r2(scores: Scores, model: str) -> Array:
-    """R2 of each target in each draw of blocks of time, (N_DRAWS, n_targets).
+    """R2 of each target in each draw of blocks, (N_DRAWS, n_targets).
 
     Block bootstrap (Kuensch 1989, Annals of Statistics 17), as the leaderboard's intervals.
     """

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from features import physics
 from features.errors import ClimstackError
+from features.grid import Grid
 from features.physics import Array
 from features.schema import Schema, load_schema
 from features.schemas.leap import TIMESTEP
 from features.synthetic import processes, turbulence
 from features.synthetic.radiation import longwave, shortwave
 from features.synthetic.state import Air, Columns, Weather
+from features.synthetic.waves import lattice
 
 STRIDE = 7  # physics steps between stored timesteps: 140 minutes
 PROFILES = {
@@ -90,6 +92,17 @@ def simulate(
         longitude=weather.longitude,
         diagnostics=diagnostics,
     )
+
+
+def synthetic_grid(n_columns: int) -> Grid:
+    """Where the columns of :func:`simulate` lie; the levels are ClimSim's own.
+
+    Args:
+        n_columns: grid columns, at least 1.
+    """
+    latitude, longitude = (np.rad2deg(angle) for angle in lattice(n_columns))
+    area = np.full(n_columns, 4.0 * np.pi / n_columns)
+    return Grid(latitude, longitude, area, physics.hybrid_levels())
 
 
 def _write_inputs(out: Array, columns: Columns, schema: Schema) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 
 from features.errors import ClimstackError
-from features.files import atomic_path
+from features.files import atomic_path, write_json
 from features.physics import SECONDS_PER_DAY, Array
 from features.schema import load_schema
 from features.schemas.leap import TIMESTEP
-from features.synthetic.columns import STRIDE, simulate
+from features.synthetic.columns import STRIDE, simulate, synthetic_grid
 
 ROW_GROUP = 4096
 GAP_DAYS = 5.0  # between training and test: the weather has changed by then
@@ -36,9 +36,9 @@ def write_dataset(
             takes a fifth.
 
     Returns:
-        The paths of ``train``, ``test``, ``sample_submission`` and ``solution``. The test rows are
-        shuffled and numbered in the shuffled order, as the solution; the sample submission holds
-        the score weights in yet another order.
+        The paths of ``train``, ``test``, ``sample_submission``, ``solution`` and ``grid``. The test
+        rows are shuffled and numbered in the shuffled order, as the solution; the sample submission
+        holds the score weights in yet another order; the grid is that of :func:`synthetic_grid`.
 
     Raises:
         ClimstackError: an argument is too small.
@@ -67,6 +67,8 @@ def write_dataset(
     )
     # Backwards as strings: a reader that trusts the order of the rows is found out.
     _write(paths["sample_submission"], sample.sort(schema.id_column, descending=True))
+    paths["grid"] = folder / "grid.json"
+    write_json(paths["grid"], synthetic_grid(n_columns).to_table())
     return paths
 
 

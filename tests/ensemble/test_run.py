@@ -28,7 +28,7 @@ from ensemble.graph import Graph
 from ensemble.held_out import HeldOut
 from ensemble.planner import parse_memory
 from ensemble.uncertainty import fit_uncertainty
-from features import ClimstackError
+from features import ClimstackError, FoldPlan, Grid, Store
 
 TREES = "n_rounds = 4\nnum_leaves = 4\nearly_stopping_rounds = 0"
 EXPERIMENT = """
@@ -71,6 +71,59 @@ def finished(tmp_path_factory, generated):
 def cells_of(run: Path) -> set[str]:
     """Finished cells; a killed writer's folder has no name of 64 digits."""
     return {p.name for p in (run / "cells").glob("*") if len(p.name) == 64}
+
+
+REGIONS = """
+name = "small"
+[data]
+train = "{train}"
+test = "{test}"
+grid_columns = 16
+grid = "{grid}"
+[folds]
+scheme = "regions"
+n_folds = 3
+[[models]]
+family = "ridge"
+[[models]]
+name = "stiff"
+family = "ridge"
+[models.params]
+clip = 4.0
+"""
+
+
+def test_folds_by_region_from_end_to_end(generated, tmp_path):
+    """Blend, intervals, report and submission over regions, of a table and its grid file."""
+    file = tmp_path / "small.toml"
+    file.write_text(REGIONS.format(**generated))
+    experiment = load_experiment(file)
+    planned = plan_run(experiment, tmp_path)
+    assert [model.done for model in planned.models] == [None, None]
+    rows = run_experiment(experiment, tmp_path)
+    run = tmp_path / "small"
+    assert np.isfinite([row["score"] for row in rows]).all()
+    plan, store = FoldPlan.load(run / "folds.parquet"), Store(run / "store" / "train")
+    assert plan.scheme == "regions"
+    assert store.grid.to_table() == Grid.read(generated["grid"]).to_table()
+    for fold in range(3):
+        assert set(store.column[plan.valid_rows(fold)]).isdisjoint(
+            store.column[plan.train_rows(fold)]
+        )
+    text = (run / "report.html").read_text()
+    assert "Error by block" in text
+    assert "patches of columns" in text
+    assert not re.search("blocks? of time, in order", text)
+    submit_run(run, tmp_path / "again.parquet", intervals=tmp_path / "ends.parquet")
+    assert pl.read_parquet(tmp_path / "ends.parquet").height
+    assert [model.done for model in plan_run(experiment, tmp_path).models] == [3, 3]
+    file.write_text(file.read_text().replace("grid = ", "# "))
+    for start in (plan_run, run_experiment):
+        with pytest.raises(ClimstackError, match="the store has no grid: convert with --grid"):
+            start(load_experiment(file), tmp_path / "other")
+    file.write_text(REGIONS.format(**generated | {"train": run / "store" / "train"}))
+    with pytest.raises(ClimstackError, match=r"\[data\] grid is for tables.*convert with --grid"):
+        load_experiment(file)
 
 
 def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_path):

@@ -12,8 +12,11 @@ from features import (
     forward_chaining,
     groups,
     random_rows,
+    regions,
     time_blocks,
 )
+from features.sphere import mean_spacing, unit_vectors, within
+from features.synthetic import synthetic_grid
 
 sizes = st.tuples(
     st.integers(12, 60), st.integers(1, 7), st.integers(2, 5), st.integers(0, 2), st.integers(0, 9)
@@ -93,6 +96,104 @@ def test_column_blocks_hold_out_places(store):
     for k in range(4):
         valid, train = store.column[plan.valid_rows(k)], store.column[plan.train_rows(k)]
         assert np.abs(valid[:, None] - train[None, :]).min() > 1
+
+
+def angles(a, b):
+    """Great-circle distances, rad."""
+    return np.arccos(np.clip(a @ b.T, -1.0, 1.0))
+
+
+def pieces(places, reach):
+    """In how many pieces places lie whose neighbours are within a reach, rad."""
+    label, near = np.arange(len(places)), angles(places, places) <= reach
+    for _ in places:
+        label = np.where(near, label, len(places)).min(axis=1)
+    return len(np.unique(label))
+
+
+@pytest.mark.parametrize("n_folds", [2, 3, 5, 7, 12])
+@pytest.mark.parametrize("n_columns", [96, 384])
+def test_regions_are_compact_pieces_of_equal_size(n_columns, n_folds):
+    grid = synthetic_grid(n_columns)
+    column = np.tile(np.arange(n_columns), 3)
+    plan = regions(column, grid.lat, grid.lon, n_folds)
+    assert plan.hash == regions(column, grid.lat, grid.lon, n_folds).hash
+    assert not plan.excluded.any()
+    sizes = np.bincount(plan.fold[:n_columns])
+    assert sizes.max() - sizes.min() <= 2
+    np.testing.assert_array_equal(
+        plan.fold.reshape(3, -1), plan.fold[:n_columns][None].repeat(3, 0)
+    )
+    places = unit_vectors(grid.lat, grid.lon)
+    for k in range(n_folds):
+        region = places[plan.fold[:n_columns] == k]
+        assert pieces(region, 1.6 * mean_spacing(n_columns)) == 1
+        # no column of another region lies nearer to its middle than a cap of its size allows
+        far = angles(region, region.mean(0)[None] / np.linalg.norm(region.mean(0))).max()
+        assert far < 2.2 * np.arccos(1 - 2 * len(region) / n_columns)
+
+
+def test_regions_do_not_hang_on_rounding():
+    """The whole globe spreads alike in all directions: the axis may not come from rounding."""
+    lat, lon = (a.ravel() for a in np.meshgrid(np.linspace(-80, 80, 9), np.arange(0, 360, 20.0)))
+    column = np.arange(len(lat))
+    fold = regions(column, lat, lon, 5).fold
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        moved = (values + 1e-9 * rng.standard_normal(len(lat)) for values in (lat, lon))
+        np.testing.assert_array_equal(regions(column, *moved, 5).fold, fold)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(20, 120), st.integers(2, 6), st.integers(0, 2), st.integers(0, 9))
+def test_the_embargo_of_regions_is_a_great_circle_distance(n_columns, n_folds, embargo, seed):
+    rng = np.random.default_rng(seed)
+    lat, lon = np.rad2deg(np.arcsin(rng.uniform(-1, 1, n_columns))), rng.uniform(0, 360, n_columns)
+    column = np.sort(rng.choice(n_columns, n_columns - 5, replace=False))  # some have no rows
+    places = unit_vectors(lat, lon)[column]
+    reach = embargo * np.sqrt(4 * np.pi / n_columns)
+    try:
+        plan = regions(column, lat, lon, n_folds, embargo)
+    except ClimstackError:  # nothing would be left to train on
+        return
+    for k in range(n_folds):
+        valid, train = places[plan.valid_rows(k)], places[plan.train_rows(k)]
+        if embargo:
+            assert angles(train, valid).min() > reach
+        out = np.flatnonzero(plan.excluded[k])
+        assert (angles(places[out], valid).min(axis=1) <= reach + 1e-9).all()
+    assert (plan.fold >= 0).all()
+
+
+def test_inner_rows_of_regions_are_patches():
+    grid = synthetic_grid(384)
+    column = np.tile(np.arange(384), 2)
+    plan = regions(column, grid.lat, grid.lon, 5, embargo=1)
+    places, spacing = unit_vectors(grid.lat, grid.lon), mean_spacing(384)
+    assert sorted(set(plan.unit)) == list(range(384))
+    assert len(set(zip(plan.unit, column, strict=True))) == 384
+    order = places[np.argsort(plan.unit[:384])]
+    assert np.median(np.diag(angles(order[1:], order[:-1]))) < 1.5 * spacing
+    for k in range(5):
+        fit, watch = plan.inner_rows(k, 0.15)
+        train = set(plan.train_rows(k))
+        assert set(fit) | set(watch) < train
+        assert not set(fit) & set(watch)
+        assert np.abs(plan.unit[fit][:, None] - plan.unit[watch][None]).min() > 1
+        held = np.unique(column[watch])
+        assert len(held) == round(0.15 * len(np.unique(column[plan.train_rows(k)])))
+        # 3 blocks in a few pieces, not strewn over the globe: few others lie right beside them
+        assert pieces(places[held], 1.6 * spacing) <= 9
+        assert set(column[fit]).isdisjoint(held)
+        inside = within(places[np.unique(column[fit])], places[held], 1.1 * spacing)
+        assert inside.mean() < 0.25
+
+
+def test_regions_refuse_columns_that_the_grid_lacks():
+    grid = synthetic_grid(8)
+    for column, said in ((np.arange(9), "0 to 8"), (np.array([-1, 0, 1]), "-1 to 1")):
+        with pytest.raises(ClimstackError, match=f"grid columns {said}.*columns 0 to 7: give the"):
+            regions(column, grid.lat, grid.lon, 2)
 
 
 def test_random_rows_warn():

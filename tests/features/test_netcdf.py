@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -353,7 +354,7 @@ def test_grid_is_kept_with_the_store(generated, schema, tmp_path):
     made = convert(generated["train"], tmp_path / "store", schema, N_GRID, grid=path)
     read, kept = Grid.read(path), Store(made.path).grid
     assert kept.to_table() == read.to_table()
-    assert kept.bands(60).tolist() == np.repeat([0, 1, 2], [5, 6, 5]).tolist()
+    assert Grid.read(made.path / "grid.json").to_table() == read.to_table()
     made.verify()
     file = made.path / "grid.json"
     file.write_text(file.read_text().replace("-89.0", "-80.0"))
@@ -364,6 +365,18 @@ def test_grid_is_kept_with_the_store(generated, schema, tmp_path):
     write(path, {"lon": lat}, STAMPS[0])
     with pytest.raises(ClimstackError, match="has no variable 'lat'"):
         Grid.read(path)
+    path = tmp_path / "grid.json"
+    for table, said in (
+        ([], "no variable 'lat'"),
+        (read.to_table() | {"lat": ["x"]}, "holds no numbers"),
+    ):
+        path.write_text(json.dumps(table))
+        with pytest.raises(ClimstackError, match=said):
+            Grid.read(path)
+    n = {"hyam": 30, "hybm": 30, "hyai": 31, "hybi": 31}
+    path.write_text(json.dumps(read.to_table() | {name: [0.5] * k for name, k in n.items()}))
+    with pytest.raises(ClimstackError, match=r"grid\.json: the grid has 30 levels, but 'state_t'"):
+        convert(generated["train"], tmp_path / "other", schema, N_GRID, grid=path)
 
 
 @pytest.mark.real

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import physics
+from features import Grid, physics
 from features.errors import ClimstackError
 from features.schema import load_schema
 from features.synthetic import SyntheticColumns, simulate, write_dataset
@@ -222,7 +222,8 @@ def test_moisture_and_sun_formulas_meet_known_values():
 
 def test_files_hold_the_competition_columns(tmp_path):
     paths = write_dataset(tmp_path / "made", 5, 24, seed=3)
-    assert list(paths) == ["train", "test", "sample_submission", "solution"]
+    assert list(paths) == ["train", "test", "sample_submission", "solution", "grid"]
+    assert len(Grid.read(paths.pop("grid"))) == 24
     frames = {name: pl.read_parquet(path) for name, path in paths.items()}
     inputs, targets = SCHEMA.input_columns, SCHEMA.target_columns
     assert frames["train"].columns == ["sample_id", *inputs, *targets]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import ClimstackError, Scaler, TabularView
+from features import ClimstackError, Scaler, TabularView, derived, physics
 
 
 @settings(max_examples=50, deadline=None)
@@ -57,6 +57,54 @@ def test_save_and_load_round_trip(store, tmp_path):
     inputs = store.inputs[:50]
     np.testing.assert_array_equal(again.transform(inputs), view.transform(inputs))
     assert again.feature_names == view.feature_names
+
+
+@pytest.fixture
+def other_levels():
+    """ClimSim's pressures over 1000 hPa, but all of them follow the surface."""
+    own = physics.hybrid_levels()
+    zero = np.zeros_like
+    return physics.HybridLevels(
+        zero(own.hyam), own.hyam + own.hybm, zero(own.hyai), own.hyai + own.hybi
+    )
+
+
+@pytest.mark.parametrize("kind", ["trees", "networks"])
+def test_features_know_the_levels_they_are_given(store, other_levels, kind, tmp_path):
+    inputs, schema = store.inputs[:60], store.schema
+    view = TabularView.fit(schema, [inputs], kind, hybrid=other_levels)
+    values = {v.name: inputs[:, schema.slice_of(v.name)] for v in schema.inputs}
+    p = other_levels.hybm * values["state_ps"]
+    rh = physics.relative_humidity(values["state_q0001"], values["state_t"], p)
+    vapour = (values["state_q0001"] * np.diff(other_levels.hybi * values["state_ps"])).sum(
+        1
+    ) / 9.80616
+    expected = {f"relative_humidity_{k}": rh[:, k] for k in (20, 45)} | {"column_vapour": vapour}
+    features = view.transform(inputs)
+    plain = TabularView.fit(schema, [inputs], kind)
+    for name, column in expected.items():
+        at = view.feature_names.index(name)
+        np.testing.assert_allclose(
+            features[:, at], (column - column.mean()) / column.std(), rtol=1e-4, atol=1e-4
+        )
+        own = plain.transform(inputs)[:, plain.feature_names.index(name)]
+        assert np.abs(own - features[:, at]).max() > 1e-3
+    view.save(tmp_path / "view.npz")
+    again = TabularView.load(tmp_path / "view.npz")
+    np.testing.assert_array_equal(again.transform(inputs), features)
+    plain.save(tmp_path / "plain.npz")
+    with np.load(tmp_path / "plain.npz") as held:
+        assert not {"hyam", "hybm", "hyai", "hybi"} & set(held)
+
+
+def test_every_feature_of_pressure_follows_the_levels(store, other_levels):
+    values = {
+        v.name: store.inputs[:9][:, store.schema.slice_of(v.name)] for v in store.schema.inputs
+    }
+    own, other = derived.Column(values), derived.Column(values, other_levels)
+    for feature in derived.DERIVED:
+        same = np.array_equal(feature.compute(own), feature.compute(other))
+        assert same == ("state_ps" not in feature.needs), feature.name
 
 
 def test_bad_inputs_are_named(store):

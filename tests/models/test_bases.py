@@ -61,6 +61,7 @@ class LineAndStep:
     """The same store with a target that is a line plus a step: one for ridge, one for trees."""
 
     data_hash = "a line and a step"
+    levels = levels_hash = None
 
     def __init__(self, store):
         self.schema, self.inputs, self.path, self._n = (

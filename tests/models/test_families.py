@@ -175,6 +175,7 @@ def test_scale_of_the_targets_does_not_matter(
         def __init__(self, store):
             self.schema, self.inputs, self.path = store.schema, store.inputs, store.path
             self.data_hash = f"times {factor}"
+            self.levels = self.levels_hash = None
             self._targets = store.targets
 
         def __len__(self):
@@ -233,7 +234,7 @@ class Watched:
 
     def __init__(self, store):
         self._store, self.schema, self.path = store, store.schema, store.path
-        self.asked = []
+        self.asked, self.levels = [], store.levels
         self.inputs = WatchedMatrix(store.inputs, self.asked)
         self.targets = WatchedMatrix(store.targets, self.asked)
 

@@ -4,7 +4,8 @@ import logging
 import numpy as np
 import pytest
 
-from features import time_blocks
+from features import Grid, Store, physics, time_blocks
+from features.synthetic import synthetic_grid
 from models import CellStore, ModelSpec, cell_keys, cross_validate
 
 SPEC = ModelSpec("trees", "lightgbm", {"n_rounds": 3, "num_leaves": 4})
@@ -85,6 +86,42 @@ def test_half_written_cells_are_swept(filled):
     (cells.path / ".abc.xyz.tmp" / "abc").mkdir(parents=True)
     cells.sweep()
     assert not list(cells.path.glob(".*"))
+
+
+def with_levels(store, monkeypatch, change):
+    """The same rows with a grid whose hybrid coefficients are ClimSim's, changed."""
+    given, own = synthetic_grid(store.n_grid_columns), physics.hybrid_levels()
+    changed = physics.HybridLevels(**{name: change(values) for name, values in vars(own).items()})
+    monkeypatch.setattr(Store, "grid", Grid(given.lat, given.lon, given.area, changed))
+    return Store(store.path)
+
+
+def test_a_grid_with_climsims_own_levels_changes_no_cell(
+    filled, store, plan, few_targets, monkeypatch
+):
+    cells, member = filled
+    assert "levels" not in json.loads((member.cells[0][0].path / "params.json").read_text())
+    for change in (np.copy, lambda values: values.astype(np.float32).astype(np.float64)):
+        same = with_levels(store, monkeypatch, change)
+        assert same.levels is None
+        assert run(same, plan, few_targets, cells).computed == 0
+
+
+def test_other_levels_are_other_cells_and_are_kept_with_them(
+    filled, store, plan, few_targets, monkeypatch
+):
+    cells, member = filled
+    other = with_levels(store, monkeypatch, lambda values: 0.95 * values)
+    again = run(other, plan, few_targets, cells)
+    assert again.computed == 15
+    assert not {c.path for f in member.cells for c in f} & {c.path for f in again.cells for c in f}
+    assert run(other, plan, few_targets, cells).computed == 0
+    monkeypatch.undo()  # without the store's grid: the view knows
+    cell = again.cells[1][0]
+    inputs = store.inputs[plan.valid_rows(1)]
+    np.testing.assert_array_equal(cell.model().predict(inputs), cell.oof())
+    view = cell.model().view
+    np.testing.assert_array_equal(view.hybrid.hyai, 0.95 * physics.hybrid_levels().hyai)
 
 
 def test_keys_name_everything(store, plan, few_targets):
