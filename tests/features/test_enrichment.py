@@ -190,3 +190,20 @@ def test_random_folds_and_a_plan_of_other_rows_are_refused(every_third):
 def test_bad_settings_are_refused(name, value):
     with pytest.raises(ClimstackError, match=f"{name} must"):
         Extra("more.parquet", **{name: value})
+
+
+@pytest.mark.real
+def test_real_pairs_find_their_place_among_the_rows_of_the_table(real_folder, schema, tmp_path):
+    """Two timesteps of the archive, which the competition's table holds too."""
+    pytest.importorskip("netCDF4")
+    sources = [real_folder / "train.parquet", real_folder / "netcdf"]
+    store = convert(sources, tmp_path / "store", schema)
+    stamps = (real_folder / "timesteps.txt").read_text().split()
+    places = [stamps.index(stamp) for stamp in ("0008-01-01-62400", "0008-01-11-01200")]
+    plan = plan_store(store, "time_blocks", 5, 0, 0, [Extra("netcdf", 0.5)])
+    assert plan.unit[plan.extra].tolist() == np.repeat(places, 384).tolist()
+    for k in range(5):
+        units = set(plan.unit[plan.valid_rows(k)])
+        train = plan.train_rows(k)
+        used = set(plan.unit[train[plan.extra[train]]])
+        assert used == {place for place in places if place not in units}
