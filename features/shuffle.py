@@ -14,7 +14,6 @@ from features.matrix import Matrix, Rows
 
 BLOCK_ROWS = 256  # neighbours that are read in one piece
 MIXED_ROWS = 8192  # rows that are mixed; twice as many are held: these, and the next ones
-READERS = 2
 
 Piece = tuple[Rows, Rows]  # neighbours in the files, and their places in a mix
 
@@ -42,7 +41,7 @@ class _Mix(NamedTuple):
 
     rows: Rows
     arrays: list[NDArray[Any]]
-    reading: list[Future[None]]
+    reading: Future[None]
 
 
 def shuffled(
@@ -94,22 +93,14 @@ def shuffled(
         arrays = memory.arrays(len(mixed))
         cuts = np.cumsum([len(part) for part in neighbours])[:-1]
         pieces = list(zip(neighbours, np.split(places, cuts), strict=True))
-        return _Mix(
-            mixed,
-            arrays,
-            [
-                readers.submit(_read, matrices, pieces[number::READERS], arrays)
-                for number in range(READERS)
-            ],
-        )
+        return _Mix(mixed, arrays, reader.submit(_read, matrices, pieces, arrays))
 
-    with ThreadPoolExecutor(READERS) as readers:
+    with ThreadPoolExecutor(1) as reader:
         coming = begin_mix(begin) if begin < end else None
         following = begin + n_mixed
         while coming is not None:
             mix, coming = coming, None
-            for reading in mix.reading:
-                reading.result()
+            mix.reading.result()
             for start in range(0, len(mix.rows), size):
                 taken = slice(start, start + size)
                 yield mix.rows[taken], [array[taken] for array in mix.arrays]
