@@ -47,8 +47,16 @@ class Matrix:
 
     @classmethod
     def of_npy(cls, file: Path) -> Matrix:
-        """The two-dimensional array of a ``.npy`` file, as it is on disk now."""
+        """The two-dimensional array of a ``.npy`` file.
+
+        Raises:
+            ClimstackError: its values are not row by row.
+        """
         held = np.load(file, mmap_mode="r")
+        if not held.flags.c_contiguous or held.ndim != 2:
+            raise ClimstackError(
+                f"{file} holds shape {held.shape}, not row by row: write a C-contiguous matrix"
+            )
         return cls([file], [held.shape[0]], held.shape[1], held.dtype.str, held.offset)
 
     def __len__(self) -> int:

@@ -177,25 +177,24 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
 def _write_valid(data: FoldData, scratch: Path) -> None:
     """Lay out what workers need of the held-out rows."""
     valid = data.plan.valid_rows(data.fold)
-    bases = data.bases
-    with npy_rows(
-        scratch / "valid_features.npy", "<f4", (len(valid), len(data.feature_names))
-    ) as add:
+    parts = [valid[start : start + VALID_ROWS] for start in range(0, len(valid), VALID_ROWS)]
+    shape = (len(valid), len(data.feature_names))
+    with npy_rows(scratch / "valid_features.npy", "<f4", shape) as add:
         for block, _ in data.blocks(valid):
             add(block)
     shape = (len(valid), len(data.targets))
     total, deviation = np.zeros((2, len(data.targets)))
     with npy_rows(scratch / "valid_truth.npy", "<f8", shape) as add:
-        for block in data.store.require_targets().blocks(valid):
-            truth = block[:, data.targets]
+        for part in parts:
+            truth = data.store.require_targets()[part][:, data.targets]
             total += truth.sum(0)
             add(truth)
     for truth in Matrix.of_npy(scratch / "valid_truth.npy").blocks():
         deviation += ((truth - total / len(valid)) ** 2).sum(0)
     np.save(scratch / "valid_deviation.npy", deviation)
-    if bases is not None and bases.to_improve(data.plan, valid[:1]) is not None:
+    if data.bases is not None and data.bases.to_improve(data.plan, valid[:1]) is not None:
         with npy_rows(scratch / "valid_known.npy", "<f8", shape) as add:
-            for start in range(0, len(valid), VALID_ROWS):
-                known = bases.to_improve(data.plan, valid[start : start + VALID_ROWS])
+            for part in parts:
+                known = data.bases.to_improve(data.plan, part)
                 assert known is not None
                 add(known)

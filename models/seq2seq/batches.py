@@ -7,7 +7,6 @@ out of that epoch, other ones in every epoch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from features.matrix import Matrix
+from features.memory import free_memory
 from features.shuffle import shuffled
 
 MEMORY_SHARE = 0.5  # of what is free on the device: as much may be taken by resident rows
@@ -35,7 +35,8 @@ class Batches:
         device: where batches are wanted.
         rank: number of this process.
         world_size: number of processes; divides the batch size.
-        resident: put all rows on the device once; None decides by what is free.
+        resident: put all rows on the device once; None decides by what is free, see
+            :func:`features.memory.free_memory`.
     """
 
     def __init__(
@@ -91,8 +92,5 @@ class Batches:
 
 
 def _fits(features: Matrix, targets: Matrix, device: torch.device) -> bool:
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return features.nbytes + targets.nbytes < MEMORY_SHARE * free
