@@ -12,14 +12,17 @@ Usage: python benchmarks/bench_gpu.py [--device cpu] [ARCHITECTURE ...]
 """
 
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from features import registry
+from features.matrix import Matrix
 from models.seq2seq import losses
 from models.seq2seq.batches import Batches
 from models.seq2seq.layers import Shape
@@ -129,6 +132,11 @@ def main(device: str, architectures: list[str]) -> None:
     shape = leap_shape()
     x = rng.normal(size=(n_rows, shape.n_features)).astype(np.float32)
     z = rng.normal(size=(n_rows, len(shape.out_source))).astype(np.float32)
+    temporary = tempfile.TemporaryDirectory()
+    files = [Path(temporary.name) / name for name in ("features.npy", "targets.npy")]
+    for file, values in zip(files, (x, z), strict=True):
+        np.save(file, values)
+    rows = [Matrix.of_npy(file) for file in files]
     settings = TrainSettings(batch_size=batch_size, device=device, precision="bf16")
     where = make_fabric(settings).device
     top = ceiling(where)
@@ -143,7 +151,7 @@ def main(device: str, architectures: list[str]) -> None:
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         resident, streamed = (
-            Batches(x, z, batch_size, where, resident=held) for held in (True, False)
+            Batches(*rows, batch_size, where, resident=held) for held in (True, False)
         )
         eager = rows_per_second(spec, settings, resident)
         memory = torch.cuda.max_memory_allocated() / GIB if cuda else float("nan")

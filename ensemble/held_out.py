@@ -14,7 +14,8 @@ from ensemble.graph import Graph
 from ensemble.moments import Array
 from features.errors import ClimstackError
 from features.folds import FoldPlan, Rows
-from features.store import BLOCK_ROWS, Store
+from features.matrix import BLOCK_ROWS
+from features.store import Store
 from models.member import Member
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ensemble.moments import Array, Block, Moments
 from features.errors import ClimstackError
 from features.folds import FoldPlan
-from features.store import BLOCK_ROWS, Store
+from features.matrix import BLOCK_ROWS
+from features.store import Store
 from models.member import Member, cell_keys
 
 N_BLOCKS = 40  # of time, for the bootstrap

@@ -16,7 +16,8 @@ from ensemble.graph import Graph
 from ensemble.moments import Array
 from features.errors import ClimstackError
 from features.files import release, scratch_array
-from features.store import BLOCK_ROWS, Store
+from features.matrix import BLOCK_ROWS
+from features.store import Store
 from models.cross_validation import Progress
 from models.member import Member
 from models.oof import Cell

@@ -22,7 +22,8 @@ from ensemble.graph import BLEND, MEMBER, Graph, fit_graph
 from ensemble.moments import Array, Moments
 from ensemble.out_of_fold import time_blocks
 from features.folds import FoldPlan
-from features.store import BLOCK_ROWS, Store
+from features.matrix import BLOCK_ROWS
+from features.store import Store
 from features.tabular import TabularView
 from features.transforms import Scaler
 from models.member import Member

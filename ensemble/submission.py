@@ -14,10 +14,10 @@ from ensemble.moments import Array
 from features.errors import ClimstackError
 from features.files import atomic_path, release, scratch_array
 from features.ids import IdCheck
+from features.matrix import BLOCK_ROWS
 from features.metrics import r2_score
 from features.readers import TableFile, first_bad_value
 from features.schema import Schema
-from features.store import BLOCK_ROWS
 
 COLUMNS_AT_ONCE = 46  # 368 / 8: how many columns are scored at a time
 

@@ -9,7 +9,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,20 @@ def scratch_array(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+@contextmanager
+def npy_rows(
+    path: Path, dtype: str, shape: tuple[int, ...]
+) -> Iterator[Callable[[NDArray[Any]], Any]]:
+    """Write a new ``.npy`` file of this shape: gives a function that appends rows.
+
+    What is written through a memory map counts as the process's memory; this does not.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype=dtype).data)
 
 
 def release(array: NDArray[Any]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.folds import Rows
-from features.store import BLOCK_ROWS, Store
+from features.matrix import BLOCK_ROWS
+from features.store import Store
 
 SAMPLE_ROWS = 49_152  # 128 timesteps of LEAP's grid: 364 MB with its targets
 MIN_TIMESTEPS = 64  # or a quarter of them: of a finer grid fewer columns are drawn instead

@@ -10,7 +10,6 @@ parts with their SHA-256 and carries a checksum of itself. float64 keeps every v
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,84 +22,12 @@ from numpy.typing import NDArray
 from features.errors import ClimstackError
 from features.files import content_hash, file_hash, read_json
 from features.grid import Grid
+from features.matrix import Matrix, Rows
 from features.physics import HybridLevels
 from features.schema import Schema, load_schema
+from features.shuffle import shuffled
 
 FORMAT = 1
-BLOCK_ROWS = 4096
-SHUFFLED_ROWS, SHUFFLED_BLOCKS = 512, 32
-Rows = NDArray[np.intp]
-
-
-class Matrix:
-    """One (n_rows, n_columns) float64 matrix in several raw files, read as if it were one array.
-
-    Rows are read by their position. A memory map would serve as well, but in a virtual machine the
-    faults on its pages take several times as long as reading them, and what is mapped counts as
-    the process's memory. Processes share what the system caches either way.
-    """
-
-    def __init__(self, files: Sequence[Path], n_rows: Sequence[int], n_columns: int) -> None:
-        self._files = list(files)
-        self._starts = np.cumsum([0, *n_rows])
-        self.shape = (int(self._starts[-1]), n_columns)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | Rows) -> NDArray[np.float64]:
-        """Copy rows, in the order asked for: shape (n_asked, n_columns).
-
-        Raises:
-            IndexError: there is no such row.
-            ClimstackError: a file has become shorter since it was opened.
-        """
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        out = np.empty((len(rows), self.shape[1]), dtype="<f8")
-        self.read(np.asarray(rows, dtype=np.intp), out)
-        return out
-
-    def read(self, rows: Rows, out: NDArray[np.float64]) -> None:
-        """Copy rows into an array that is there, C-contiguous, (n_asked, n_columns).
-
-        Raises:
-            IndexError: there is no such row.
-            ClimstackError: a file has become shorter since it was opened.
-        """
-        if not len(rows):
-            return
-        if not (rows.min() >= 0 and rows.max() < len(self)):
-            raise IndexError(f"rows 0 to {len(self) - 1} exist, but got {rows.min()}..{rows.max()}")
-        part = np.searchsorted(self._starts, rows, side="right") - 1
-        # Neighbours in a file are read in one piece: rows first..last of the result.
-        apart = np.flatnonzero((np.diff(rows) != 1) | (np.diff(part) != 0)) + 1
-        first, last = np.concatenate([[0], apart]), np.append(apart, len(rows))
-        size, data = out.itemsize * self.shape[1], out.data.cast("B")
-        offset = (rows - self._starts[part])[first] * size
-        for number in np.unique(part):
-            with self._files[number].open("rb", buffering=0) as file:
-                here = part[first] == number
-                pieces = (values[here].tolist() for values in (first * size, last * size, offset))
-                for start, stop, at in zip(*pieces, strict=True):
-                    self._fill(file.fileno(), data[start:stop], at, self._files[number])
-
-    @staticmethod
-    def _fill(handle: int, data: memoryview, offset: int, path: Path) -> None:
-        while len(data):
-            n_read = os.preadv(handle, [data], offset)
-            if n_read == 0:
-                raise ClimstackError(f"{path} was cut off while in use: convert the data again")
-            data, offset = data[n_read:], offset + n_read
-
-    def blocks(
-        self, rows: Rows | None = None, size: int = BLOCK_ROWS
-    ) -> Iterator[NDArray[np.float64]]:
-        """Copies of ``size`` rows at a time, over ``rows`` or over everything."""
-        n_rows = len(self) if rows is None else len(rows)
-        for start in range(0, n_rows, size):
-            stop = min(start + size, n_rows)
-            yield self[slice(start, stop)] if rows is None else self[rows[start:stop]]
 
 
 class Store:
@@ -224,33 +151,19 @@ class Store:
     ) -> Iterator[tuple[Rows, NDArray[np.float64], NDArray[np.float64]]]:
         """Training rows in shuffled batches: row numbers, inputs and targets of ``size`` rows.
 
-        Blocks of ``SHUFFLED_ROWS`` neighbours are read in one piece, in shuffled order, and
-        ``SHUFFLED_BLOCKS`` of them are mixed; so reading goes at about the speed of a plain
-        read of the files, in the memory of so many blocks (121 MB for LEAP). Each row comes once;
-        the last batch of so many blocks is short.
+        Each row comes once; the last batch may be short. Blocks of 256 neighbours are read in one
+        piece, in shuffled order, and 8,192 rows are mixed while the next ones are read: 121 MB
+        for LEAP. More is taken only while a caller keeps older batches, which stay as they are.
 
         Args:
             size: rows of a batch.
-            seed: the order is a function of it and of ``rows``.
+            seed: the order is a function of it, ``size`` and ``rows``.
             rows: ascending; None takes all.
         """
         matrices = (self.inputs, self.require_targets())
-        rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.intp)
-        rng = np.random.default_rng(seed)
-        starts = rng.permutation(np.arange(0, len(rows), SHUFFLED_ROWS))
-        n_mixed = min(len(rows), SHUFFLED_ROWS * SHUFFLED_BLOCKS)
-        x, y = (np.empty((n_mixed, matrix.shape[1])) for matrix in matrices)
-        for first in range(0, len(starts), SHUFFLED_BLOCKS):
-            together = starts[first : first + SHUFFLED_BLOCKS]
-            blocks = [rows[start : start + SHUFFLED_ROWS] for start in together]
-            ends = np.cumsum([len(block) for block in blocks])
-            for block, end in zip(blocks, ends, strict=True):
-                for held, matrix in zip((x, y), matrices, strict=True):
-                    matrix.read(block, held[end - len(block) : end])
-            mixed, order = np.concatenate(blocks), rng.permutation(ends[-1])
-            for start in range(0, len(order), size):
-                taken = order[start : start + size]
-                yield mixed[taken], x[taken], y[taken]
+        rows = None if rows is None else np.asarray(rows, dtype=np.intp)
+        for taken, (x, y) in shuffled(matrices, size, np.random.default_rng(seed), rows):
+            yield taken, x, y
 
     def require_targets(self) -> Matrix:
         """The target matrix.

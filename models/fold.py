@@ -6,23 +6,27 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.errors import ClimstackError
-from features.files import scratch_array
-from features.metrics import r2_score
+from features.files import npy_rows
+from features.matrix import Matrix
+from features.metrics import r2_from_sums
 from features.tabular import TabularView
 from features.transforms import Scaler
-from models.base import FoldData
+from models.base import Array, FoldData
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.process import give_back_memory, peak_memory_mb
 from models.spec import ModelSpec, load_family
+
+VALID_ROWS = 8192  # as many are predicted and scored at once
 
 Job = tuple[list[int], CellKey]  # positions of the targets that one model serves, and its cell
 
@@ -57,11 +61,6 @@ class OpenFold:
         """Fit the cells one after the other and store each as soon as it is done."""
         family = load_family(self.spec.family)
         residual = self.spec.residual_of is not None
-        features, truth = (
-            np.load(self.scratch / f"valid_{what}.npy", mmap_mode="r")
-            for what in ("features", "truth")
-        )
-        known = np.load(self.scratch / "valid_known.npy", mmap_mode="r") if residual else None
         key_of = {tuple(served): key for served, key in jobs}
         sets = [served for served, _ in jobs]
         start = time.process_time()
@@ -69,13 +68,9 @@ class OpenFold:
             key = key_of[tuple(served)]
             here = self.scaler.take(np.array(served))
             model = TrainedModel(self.spec.family, fitted, self.view, here, self.extra, residual)
-            oof = model.predict_features(features, None if known is None else known[:, served])
-            if not np.isfinite(oof).all():
-                raise ClimstackError(
-                    f"model '{self.spec.name}' predicts a value that is not finite for"
-                    f" {key.targets[0]} in fold {key.fold}: change its parameters"
-                )
-            r2 = r2_score(np.asarray(truth[:, served]), oof)
+            predictions = self.scratch / key.hash
+            predictions.mkdir(exist_ok=True)
+            r2 = self.r2(self._predict(model, key, served, predictions), served)
             if not np.isfinite(r2).all():
                 raise ClimstackError(
                     f"{key.targets[int(np.isfinite(r2).argmin())]} has values"
@@ -86,7 +81,7 @@ class OpenFold:
                 "peak_memory_mb": peak_memory_mb(),
                 "r2": r2.tolist(),
             }
-            yield self.cells.write(key, model, oof, score, model.uncertainty(features))
+            yield self.cells.write(key, model, predictions, score)
             start = time.process_time()
 
     def fit_all(self, jobs: list[Job]) -> list[Cell]:
@@ -97,6 +92,59 @@ class OpenFold:
             if self.main_process not in (os.getppid(), os.getpid()):
                 os._exit(1)
         return done
+
+    def valid_blocks(self, what: str) -> Iterator[NDArray[Any]]:
+        """What was laid out of the held-out rows, in blocks: features, truth or known."""
+        return Matrix.of_npy(self.scratch / f"valid_{what}.npy").blocks(size=VALID_ROWS)
+
+    def r2(self, predicted: Iterable[Array], served: list[int] | None = None) -> Array:
+        """R2 of each target, not finite where squares are not.
+
+        Args:
+            predicted: predictions of the held-out rows in blocks, physical units.
+            served: positions of their targets; None for all.
+
+        Raises:
+            ClimstackError: a prediction is not finite.
+        """
+        here = slice(None) if served is None else served
+        error: Any = 0.0
+        for truth, values in zip(self.valid_blocks("truth"), predicted, strict=True):
+            if not np.isfinite(values).all():
+                raise ClimstackError(
+                    f"model '{self.spec.name}' predicts a value that is not finite:"
+                    " change its parameters"
+                )
+            error = error + ((truth[:, here] - values) ** 2).sum(0)
+        deviation = np.load(self.scratch / "valid_deviation.npy")[here]
+        finite = np.isfinite(error) & np.isfinite(deviation)
+        return np.where(finite, r2_from_sums(error, deviation), np.nan)
+
+    def _predict(
+        self, model: TrainedModel, key: CellKey, served: list[int], folder: Path
+    ) -> Iterator[Array]:
+        """Predict the held-out rows in blocks, which are left in the folder too."""
+        known = self.valid_blocks("known") if model.residual else None
+        n_valid = len(Matrix.of_npy(self.scratch / "valid_truth.npy"))
+        with ExitStack() as files:
+            add_of = {}
+            for features in self.valid_blocks("features"):
+                oof = model.predict_features(
+                    features, None if known is None else next(known)[:, served]
+                )
+                if not np.isfinite(oof).all():
+                    raise ClimstackError(
+                        f"model '{self.spec.name}' predicts a value that is not finite for"
+                        f" {key.targets[0]} in fold {key.fold}: change its parameters"
+                    )
+                for name, values in (("oof", oof), ("uncertainty", model.uncertainty(features))):
+                    if values is None:
+                        continue
+                    if name not in add_of:
+                        rows = npy_rows(folder / f"{name}.npy", "<f8", (n_valid, len(served)))
+                        add_of[name] = files.enter_context(rows)
+                    add_of[name](values)
+                yield oof
 
 
 @contextmanager
@@ -129,13 +177,24 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
 def _write_valid(data: FoldData, scratch: Path) -> None:
     """Lay out what workers need of the held-out rows."""
     valid = data.plan.valid_rows(data.fold)
+    parts = [valid[start : start + VALID_ROWS] for start in range(0, len(valid), VALID_ROWS)]
     shape = (len(valid), len(data.feature_names))
-    features = scratch_array(scratch / "valid_features.npy", "<f4", shape)
-    start = 0
-    for block, _ in data.blocks(valid):
-        features[start : start + len(block)] = block
-        start += len(block)
-    truth = data.store.require_targets()[valid][:, data.targets]
-    np.save(scratch / "valid_truth.npy", truth)
-    if data.bases is not None and (known := data.bases.to_improve(data.plan, valid)) is not None:
-        np.save(scratch / "valid_known.npy", known)
+    with npy_rows(scratch / "valid_features.npy", "<f4", shape) as add:
+        for block, _ in data.blocks(valid):
+            add(block)
+    shape = (len(valid), len(data.targets))
+    total, deviation = np.zeros((2, len(data.targets)))
+    with npy_rows(scratch / "valid_truth.npy", "<f8", shape) as add:
+        for part in parts:
+            truth = data.store.require_targets()[part][:, data.targets]
+            total += truth.sum(0)
+            add(truth)
+    for truth in Matrix.of_npy(scratch / "valid_truth.npy").blocks():
+        deviation += ((truth - total / len(valid)) ** 2).sum(0)
+    np.save(scratch / "valid_deviation.npy", deviation)
+    if data.bases is not None and data.bases.to_improve(data.plan, valid[:1]) is not None:
+        with npy_rows(scratch / "valid_known.npy", "<f8", shape) as add:
+            for part in parts:
+                known = data.bases.to_improve(data.plan, part)
+                assert known is not None
+                add(known)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from features import registry
-from features.files import read_json, scratch_array, write_json
+from features.files import npy_rows, read_json, write_json
 from features.folds import Rows
 from features.schema import AXES, Schema
 from features.sequence import Layout
@@ -248,14 +248,14 @@ class NetworkFamily:
 
 
 def _write_rows(data: FoldData, folder: Path, name: str, rows: Rows) -> None:
-    width = len(data.feature_names)
-    features = scratch_array(folder / f"{name}_features.npy", "<f4", (len(rows), width))
-    targets = scratch_array(folder / f"{name}_targets.npy", "<f4", (len(rows), len(data.targets)))
-    start = 0
-    for x, z in data.blocks(rows):
-        features[start : start + len(x)] = x
-        targets[start : start + len(x)] = z
-        start += len(x)
+    features, targets = (
+        npy_rows(folder / f"{name}_{what}.npy", "<f4", (len(rows), width))
+        for what, width in (("features", len(data.feature_names)), ("targets", len(data.targets)))
+    )
+    with features as add_features, targets as add_targets:
+        for x, z in data.blocks(rows):
+            add_features(x)
+            add_targets(z)
 
 
 def components_of(data: FoldData) -> tuple[Component, ...]:

@@ -258,17 +258,23 @@ class CellStore:
         self,
         key: CellKey,
         model: TrainedModel,
-        oof: Array,
+        predictions: Path,
         score: dict[str, Any],
-        uncertainty: Array | None = None,
     ) -> Cell:
-        """Store a finished cell atomically."""
+        """Store a finished cell atomically.
+
+        Args:
+            key: what its predictions depend on.
+            model: what predicted.
+            predictions: a folder, on the same disk, of ``oof.npy`` and, where the model has a
+                head for it, ``uncertainty.npy``; they are moved from there.
+            score: seconds, memory and R2.
+        """
         folder = self.path / key.hash
         with atomic_path(folder, sync=False) as made:
             model.save(made)
-            np.save(made / "oof.npy", np.ascontiguousarray(oof, dtype=np.float64))
-            if uncertainty is not None:
-                np.save(made / "uncertainty.npy", uncertainty)
+            for file in predictions.iterdir():
+                file.rename(made / file.name)
             write_json(made / "params.json", key.to_table())
             score = score | {"sha256": _hashes(made)}
             write_json(made / "score.json", score)

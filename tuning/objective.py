@@ -20,7 +20,6 @@ from optuna import TrialPruned
 from optuna.trial import Trial
 
 from features.folds import FoldPlan
-from features.metrics import r2_score
 from features.store import Store
 from features.transforms import Array
 from models.base import FoldData
@@ -183,14 +182,9 @@ class _Watcher:
         self.trial, self.may_end = trial, may_end
 
     def bind(self, fold: OpenFold) -> Any:
-        features, truth = (
-            np.load(fold.scratch / f"valid_{what}.npy", mmap_mode="r")
-            for what in ("features", "truth")
-        )
-
         def on_epoch(epoch: int, predict: Any) -> None:
-            found = fold.scaler.inverse(predict(features))
-            value = float(np.clip(r2_score(np.asarray(truth), found), 0, None).mean())
+            found = (fold.scaler.inverse(predict(x)) for x in fold.valid_blocks("features"))
+            value = float(np.clip(fold.r2(found), 0, None).mean())
             self.trial.report(value, epoch - 1)
             if self.may_end:
                 _prune(self.trial)

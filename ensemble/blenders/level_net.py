@@ -47,8 +47,8 @@ class LevelNet:
         from models.seq2seq.settings import TrainSettings
         from models.seq2seq.trainer import Job, train
 
-        np.save(scratch / "fit_features.npy", rows.features)
-        np.save(scratch / "fit_targets.npy", rows.residual)
+        np.save(scratch / "fit_features.npy", np.ascontiguousarray(rows.features))
+        np.save(scratch / "fit_targets.npy", np.ascontiguousarray(rows.residual))
         n_levels = int(max(rows.levels.max(), rows.target_levels.max())) + 1
         given = Layout.of(rows.names, rows.levels.tolist(), n_levels)
         asked = Layout.of(rows.targets, rows.target_levels.tolist(), n_levels)

@@ -18,10 +18,11 @@ from ensemble.leaderboard import Row, load_leaderboard
 from features.errors import ClimstackError
 from features.files import read_json
 from features.folds import FoldPlan
+from features.matrix import BLOCK_ROWS
 from features.metrics import r2_from_sums
 from features.physics import REFERENCE_PRESSURE, HybridLevels, hybrid_levels
 from features.schema import Schema
-from features.store import BLOCK_ROWS, Store
+from features.store import Store
 
 Array = NDArray[np.float64]
 SURFACE = "surface outputs"  # the name of all scalar targets together

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from features.errors import ClimstackError
 from features.files import write_json
+from features.matrix import Matrix
 from models.seq2seq import checkpoint, losses
 from models.seq2seq.augment import (
     Augment,
@@ -40,6 +41,7 @@ from models.seq2seq.settings import TrainSettings
 log = logging.getLogger(__name__)
 CHECK_EVERY = 25  # steps between looks at the losses: looking makes a GPU wait
 PREDICT_ROWS = 1_024
+WATCH_ROWS = 4_096  # as many are scored at once: inner blocks grow with the data
 HISTORY = "history.json"  # rows of Progress.history with their phase
 RESULT = "result.safetensors"
 
@@ -294,11 +296,19 @@ class _Phase:
 
     def _watch(self, raw: nn.Module, average: State, state: Any) -> float:
         """Mean R2, negatives as 0, of the averaged weights on the inner blocks."""
-        features, truth = self._arrays("watch")
-        predicted = self._predict(raw, average, features)
-        spread = ((truth - truth.mean(0)) ** 2).sum(0)
+        features, truth = self._matrices("watch")
+        error, total, squares = np.zeros((3, truth.shape[1]))
+        first = truth[:1]  # a constant target deviates from it by exactly 0
+        for start in range(0, len(truth), WATCH_ROWS):
+            here = slice(start, start + WATCH_ROWS)
+            true = truth[here]
+            predicted = self._predict(raw, average, features[here])
+            error += ((true - predicted) ** 2).sum(0, dtype=np.float64)
+            total += (true - first).sum(0, dtype=np.float64)
+            squares += ((true - first) ** 2).sum(0, dtype=np.float64)
+        spread = squares - total**2 / len(truth)
         there = spread > 0
-        r2 = 1 - ((truth - predicted) ** 2).sum(0)[there] / spread[there]
+        r2 = 1 - error[there] / spread[there]
         score = float(np.clip(r2, 0, None).mean())
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
@@ -314,15 +324,15 @@ class _Phase:
         raw.load_state_dict(held)
         return predicted
 
-    def _arrays(self, name: str) -> tuple[Any, Any]:
+    def _matrices(self, name: str) -> tuple[Matrix, Matrix]:
         features, targets = (
-            np.load(self.job.folder / f"{name}_{what}.npy", mmap_mode="r")
+            Matrix.of_npy(self.job.folder / f"{name}_{what}.npy")
             for what in ("features", "targets")
         )
         return features, targets
 
     def _load(self, name: str) -> Batches:
-        features, targets = self._arrays(name)
+        features, targets = self._matrices(name)
         return Batches(
             features, targets, self.settings.batch_size, self.device, self.fabric.global_rank,
             self.fabric.world_size,

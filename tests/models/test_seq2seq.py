@@ -14,13 +14,15 @@ import pytest
 import torch
 
 from features import ClimstackError, registry
+from features.matrix import Matrix
 from features.sequence import Layout
+from features.shuffle import MIXED_ROWS
 from features.tabular import all_levels
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
 from models.network_family import components_of
 from models.seq2seq import losses
 from models.seq2seq.augment import Component, input_noise, level_mask, mirror, mixup
-from models.seq2seq.batches import BLOCK_ROWS, Batches
+from models.seq2seq.batches import Batches
 from models.seq2seq.layers import Representations, Shape, soft_clip
 from models.seq2seq.network import NetworkSpec
 from models.seq2seq.settings import TrainSettings
@@ -327,32 +329,40 @@ def _global_batches(batches, epoch):
     return [x for x, _ in batches.epoch(3, epoch)]
 
 
+def numbered(folder, n_rows):
+    """Rows that hold their number."""
+    np.save(folder / "rows.npy", np.arange(n_rows, dtype=np.float32)[:, None])
+    return Matrix.of_npy(folder / "rows.npy")
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
 @pytest.mark.parametrize("resident", [True, False])
-def test_batches_show_each_row_once(resident):
-    n_rows, size = 3 * BLOCK_ROWS + 100, 512
-    x = np.arange(n_rows, dtype=np.float32)[:, None]
-    seen = []
-    for rank in range(2):
-        batches = Batches(x, x, size, CPU, rank, 2, resident)
-        for epoch in (0, 0, 1):
-            found = _global_batches(batches, epoch)
-            assert {len(batch) for batch in found} == {size // 2}
-        seen.append(torch.cat(_global_batches(batches, 0)).ravel())
-    together = torch.cat(seen)
-    assert len(together.unique()) == len(together)
-    assert len(together) > 0.6 * n_rows if not resident else len(together) > n_rows - size
-    first, again = (torch.cat(_global_batches(batches, 0)) for _ in range(2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first[:100], torch.cat(_global_batches(batches, 1))[:100])
+def test_batches_show_each_row_once(resident, world_size, tmp_path):
+    n_rows, size = 2 * MIXED_ROWS + 3 * 256 + 100, 512
+    x = numbered(tmp_path, n_rows)
+    left_out = []
+    for epoch in range(2):
+        seen = []
+        for rank in range(world_size):
+            batches = Batches(x, x, size, CPU, rank, world_size, resident)
+            found = list(batches.epoch(3, epoch))
+            assert len(found) == len(batches) == n_rows // size
+            assert {len(batch) for batch, _ in found} == {size // world_size}
+            assert all(torch.equal(batch, truth) for batch, truth in found)
+            again = _global_batches(batches, epoch)  # as a resumed fit sees them
+            assert all(torch.equal(a, b) for a, (b, _) in zip(again, found, strict=True))
+            seen.append(torch.cat(again).ravel())
+        together = torch.cat(seen)
+        assert len(together.unique()) == len(together) == n_rows // size * size
+        left_out.append(set(range(n_rows)) - set(together.long().tolist()))
+        assert (together.diff() == 1).float().mean() < 0.1
+    assert left_out[0] != left_out[1]
 
 
-def test_streamed_single_process_shows_nearly_all_rows():
-    n_rows, size = 2 * BLOCK_ROWS + 50, 256
-    x = np.arange(n_rows, dtype=np.float32)[:, None]
-    batches = Batches(x, x, size, CPU, resident=False)
-    seen = torch.cat(_global_batches(batches, 0)).ravel()
-    assert len(seen) == len(seen.unique()) == n_rows // size * size
-    assert len(batches) == n_rows // size
+def test_streamed_batches_that_are_kept_stay_as_they_are(tmp_path):
+    x = numbered(tmp_path, 5 * MIXED_ROWS)
+    kept = [batch for batch, _ in Batches(x, x, 1024, CPU, resident=False).epoch(0, 0)]
+    assert len(torch.cat(kept).unique()) == len(x)
 
 
 def test_two_processes_reach_the_loss_of_one(tmp_path, caplog):
