@@ -151,7 +151,7 @@ def main(device: str, architectures: list[str]) -> None:
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         resident, streamed = (
-            Batches(*rows, batch_size, where, resident=held) for held in (True, False)
+            Batches(rows, batch_size, where, resident=held) for held in (True, False)
         )
         eager = rows_per_second(spec, settings, resident)
         memory = torch.cuda.max_memory_allocated() / GIB if cuda else float("nan")

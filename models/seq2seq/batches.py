@@ -7,7 +7,7 @@ out of that epoch, other ones in every epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,18 +19,18 @@ from features.shuffle import shuffled
 
 MEMORY_SHARE = 0.5  # of what is free on the device: as much may be taken by resident rows
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class Batches:
-    """Rows to train on; ``epoch`` gives shuffled batches (inputs, targets) on the device.
+    """Rows to train on; ``epoch`` gives shuffled batches of their arrays on the device.
 
     Streamed rows take the memory of what :func:`features.shuffle.shuffled` mixes, whatever their
     number.
 
     Args:
-        features: (n_rows, n_features) float32.
-        targets: (n_rows, n_targets) float32.
+        arrays: features (n_rows, n_features), targets (n_rows, n_targets) and, where rows have
+            weights, these (n_rows, 1): float32.
         batch_size: rows of a batch over all processes.
         device: where batches are wanted.
         rank: number of this process.
@@ -41,49 +41,46 @@ class Batches:
 
     def __init__(
         self,
-        features: Matrix,
-        targets: Matrix,
+        arrays: Sequence[Matrix],
         batch_size: int,
         device: torch.device,
         rank: int = 0,
         world_size: int = 1,
         resident: bool | None = None,
     ) -> None:
-        batch_size = min(batch_size, len(features)) // world_size * world_size
-        self.features, self.targets = features, targets
+        self.n_rows = len(arrays[0])
+        batch_size = min(batch_size, self.n_rows) // world_size * world_size
+        self.arrays = arrays
         self.batch_size, self.device = batch_size, device
         self.rank, self.world_size = rank, world_size
-        self.resident = _fits(features, targets, device) if resident is None else resident
+        self.resident = _fits(arrays, device) if resident is None else resident
         self._held: Batch | None = None
         if self.resident:
-            held, truth = (torch.from_numpy(part[:]).to(device) for part in (features, targets))
-            self._held = held, truth
+            self._held = tuple(torch.from_numpy(part[:]).to(device) for part in arrays)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return len(self.features) // self.batch_size
+        return self.n_rows // self.batch_size
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Shuffled batches, each (batch_size / world_size, width)."""
+        """Shuffled batches, each array (batch_size / world_size, width)."""
         rng = np.random.default_rng([seed, epoch])
         if self._held is None:
             yield from self._stream(rng)
             return
-        order = rng.permutation(len(self.features))[: len(self) * self.batch_size]
+        order = rng.permutation(self.n_rows)[: len(self) * self.batch_size]
         # The share of each process in every batch: (n_batches, batch_size / world_size).
         shares = order.reshape(len(self), -1)[:, self.rank :: self.world_size]
         on_device = torch.from_numpy(np.ascontiguousarray(shares)).to(self.device)
-        features, targets = self._held
         for rows in on_device:
-            yield features.index_select(0, rows), targets.index_select(0, rows)
+            yield tuple(held.index_select(0, rows) for held in self._held)
 
     def _stream(self, rng: np.random.Generator) -> Iterator[Batch]:
         local = self.batch_size // self.world_size
         n_own = local * len(self)
         own = slice(self.rank * n_own, (self.rank + 1) * n_own)
-        for _, arrays in shuffled([self.features, self.targets], local, rng, share=own):
-            features, targets = (self._to_device(torch.from_numpy(part)) for part in arrays)
-            yield features, targets
+        for _, arrays in shuffled(self.arrays, local, rng, share=own):
+            yield tuple(self._to_device(torch.from_numpy(part)) for part in arrays)
 
     def _to_device(self, values: Tensor) -> Tensor:
         if self.device.type == "cuda":  # the copy in pinned memory is what the device fetches
@@ -91,6 +88,6 @@ class Batches:
         return values
 
 
-def _fits(features: Matrix, targets: Matrix, device: torch.device) -> bool:
+def _fits(arrays: Sequence[Matrix], device: torch.device) -> bool:
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    return features.nbytes + targets.nbytes < MEMORY_SHARE * free
+    return sum(part.nbytes for part in arrays) < MEMORY_SHARE * free

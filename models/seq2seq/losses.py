@@ -40,6 +40,11 @@ def adjacent(source: list[int], n_levels: int, n_profiles: int) -> Tensor:
     return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
 
 
+def mean_over(loss: Tensor, rows: Tensor | None) -> Tensor:
+    """Mean of (batch, n), its rows weighted by (batch, 1) if these are given."""
+    return loss.mean() if rows is None else (loss * rows).mean() / rows.mean()
+
+
 def total(
     name: LossName,
     predicted: Tensor,
@@ -49,6 +54,7 @@ def total(
     beta: float = 1.0,
     difference: float = 0.0,
     pairs: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Weighted mean over rows and targets, plus that of differences between adjacent levels.
 
@@ -60,16 +66,17 @@ def total(
         beta: see :func:`elementwise`.
         difference: weight of the differences; 0 leaves them out.
         pairs: neighbours, (n_pairs, 2), from :func:`adjacent`.
+        rows: weight of each row, (batch, 1); None where all weigh the same.
 
     Source: the second place of the LEAP competition added the loss of differences.
     """
-    loss = (elementwise(name, predicted, truth, beta) * weights).mean() / weights.mean()
+    loss = mean_over(elementwise(name, predicted, truth, beta) * weights, rows) / weights.mean()
     if difference and pairs is not None and len(pairs):
         step, true_step = (
             values.index_select(1, pairs[:, 1]) - values.index_select(1, pairs[:, 0])
             for values in (predicted, truth)
         )
         weight = weights.index_select(0, pairs[:, 0])
-        extra = (elementwise(name, step, true_step, beta) * weight).mean()
+        extra = mean_over(elementwise(name, step, true_step, beta) * weight, rows)
         loss = loss + difference * extra / weight.mean().clamp(min=1e-12)
     return loss

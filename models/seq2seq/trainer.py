@@ -59,7 +59,8 @@ class Job:
         settings: how it is trained.
         seed: of weights, batches and augmentation.
         folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
-            n_targets), float32, standardised; to stop early ``watch_*.npy`` too.
+            n_targets), float32, standardised; to stop early ``watch_*.npy`` too; where rows have
+            weights ``fit_weights.npy`` (n_rows, 1).
         kept: where checkpoints go; None keeps none.
         components: what changes its sign in a mirror, by axis; for ``mirror``.
         groups: groups of targets that are fine-tuned, by name: positions of flat outputs.
@@ -209,7 +210,7 @@ class _Phase:
         elif self.fabric.global_rank == 0:
             log.info(
                 "%s: %d parameters, %d rows, %d epochs of %d batches on %s",
-                job.name, sum(p.numel() for p in raw.parameters()), len(self.batches.features),
+                job.name, sum(p.numel() for p in raw.parameters()), self.batches.n_rows,
                 settings.epochs, len(self.batches), self.device,
             )  # fmt: skip
         while state.epoch < settings.epochs and not state.stopped:
@@ -269,19 +270,19 @@ class _Phase:
 
     def _loss(self, model: Any, batch: Batch, name: losses.LossName) -> Tensor:
         settings = self.settings
-        inputs, truth = batch
+        inputs, truth, *weights = batch
+        rows = weights[0] if weights else None
         for augment in self.augment:
             inputs, truth = augment(inputs, truth)
         predicted, expected = model(inputs)
         loss = losses.total(
             name, predicted, truth, self.weights,
-            beta=settings.beta, difference=settings.difference, pairs=self.pairs,
+            beta=settings.beta, difference=settings.difference, pairs=self.pairs, rows=rows,
         )  # fmt: skip
         if expected is not None:
             error = (predicted.detach() - truth).abs()
-            loss = loss + settings.confidence * (
-                losses.elementwise("smooth_l1", expected, error, settings.beta).mean()
-            )
+            missed = losses.elementwise("smooth_l1", expected, error, settings.beta)
+            loss = loss + settings.confidence * losses.mean_over(missed, rows)
         return loss
 
     def _check(self, found: list[Tensor], epoch: int) -> None:
@@ -296,7 +297,7 @@ class _Phase:
 
     def _watch(self, raw: nn.Module, average: State, state: Any) -> float:
         """Mean R2, negatives as 0, of the averaged weights on the inner blocks."""
-        features, truth = self._matrices("watch")
+        features, truth, *_ = self._matrices("watch")
         error, total, squares = np.zeros((3, truth.shape[1]))
         first = truth[:1]  # a constant target deviates from it by exactly 0
         for start in range(0, len(truth), WATCH_ROWS):
@@ -324,17 +325,15 @@ class _Phase:
         raw.load_state_dict(held)
         return predicted
 
-    def _matrices(self, name: str) -> tuple[Matrix, Matrix]:
-        features, targets = (
-            Matrix.of_npy(self.job.folder / f"{name}_{what}.npy")
-            for what in ("features", "targets")
-        )
-        return features, targets
+    def _matrices(self, name: str) -> list[Matrix]:
+        """Features, targets and, if there are any, weights."""
+        files = [self.job.folder / f"{name}_{what}.npy" for what in ("features", "targets")]
+        weights = self.job.folder / f"{name}_weights.npy"
+        return [Matrix.of_npy(file) for file in (*files, *[weights][: weights.is_file()])]
 
     def _load(self, name: str) -> Batches:
-        features, targets = self._matrices(name)
         return Batches(
-            features, targets, self.settings.batch_size, self.device, self.fabric.global_rank,
+            self._matrices(name), self.settings.batch_size, self.device, self.fabric.global_rank,
             self.fabric.world_size,
         )  # fmt: skip
 

@@ -344,7 +344,7 @@ def test_batches_show_each_row_once(resident, world_size, tmp_path):
     for epoch in range(2):
         seen = []
         for rank in range(world_size):
-            batches = Batches(x, x, size, CPU, rank, world_size, resident)
+            batches = Batches([x, x], size, CPU, rank, world_size, resident)
             found = list(batches.epoch(3, epoch))
             assert len(found) == len(batches) == n_rows // size
             assert {len(batch) for batch, _ in found} == {size // world_size}
@@ -361,7 +361,7 @@ def test_batches_show_each_row_once(resident, world_size, tmp_path):
 
 def test_streamed_batches_that_are_kept_stay_as_they_are(tmp_path):
     x = numbered(tmp_path, 5 * MIXED_ROWS)
-    kept = [batch for batch, _ in Batches(x, x, 1024, CPU, resident=False).epoch(0, 0)]
+    kept = [batch for batch, _ in Batches([x, x], 1024, CPU, resident=False).epoch(0, 0)]
     assert len(torch.cat(kept).unique()) == len(x)
 
 
