@@ -152,7 +152,9 @@ def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_pat
     facts = json.loads((run / "run.json").read_text())
     (tmp_path / "other").mkdir()
     shutil.copy(run / "leaderboard.json", tmp_path / "other")
-    (tmp_path / "other" / "run.json").write_text(json.dumps(facts | {"data_hash": "0", "rows_hash": "0"}))
+    (tmp_path / "other" / "run.json").write_text(
+        json.dumps(facts | {"data_hash": "0", "rows_hash": "0"})
+    )
     own.write_text(file.read_text() + f'[stack]\ncompare = ["{tmp_path / "other"}"]\n')
     with pytest.raises(ClimstackError, match="scored on other rows"):
         run_experiment(load_experiment(own), tmp_path)

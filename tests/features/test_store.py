@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import polars as pl
 import pytest
@@ -154,3 +156,16 @@ def test_released_pages_come_back_as_they_were(tmp_path):
     assert (np.load(tmp_path / "a.npy", mmap_mode="r")[7] == -1).all()
     release(expected)  # no map: left alone
     assert expected[499, 299] == 149_999
+
+
+def test_parities_of_rows_are_those_of_their_values(store, tmp_path):
+    """Also in a store of an earlier version, which kept none."""
+    expected = np.bitwise_xor.reduce(store.inputs[:].view(np.uint64), axis=1)
+    assert np.array_equal(store.row_parities("inputs"), expected)
+    shutil.copytree(store.path, tmp_path / "older")
+    for file in (tmp_path / "older").rglob("*.xor"):
+        file.unlink()
+    assert np.array_equal(Store(tmp_path / "older").row_parities("inputs"), expected)
+    rows = np.array([3, 5])
+    assert Store(tmp_path / "older").hash_of(rows) == store.hash_of(rows)
+    assert store.hash_of(rows) != store.hash_of(rows[::-1])
