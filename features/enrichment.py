@@ -3,16 +3,16 @@
 An extra row must not lie near a held-out one in time, or the score would be flattered. So each
 source gets a place on the training data's clock: from the store's own numbers where both tell the
 model's time, else from rows that both hold. LEAP's ``train.csv`` has every seventh timestep of a
-simulation, for one: its full archive holds copies of those rows, and they say where the six between
-lie. Whatever the settings say, no copy of a held-out row trains.
+simulation, for one: its full archive holds copies of those rows, and the six between lie somewhere
+from one copy to the next. Whatever the settings say, no copy of a held-out row trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,10 @@ from features.settings import check, require
 from features.store import Store
 
 Numbers = NDArray[np.int64]
-OF_TIME = ("time_blocks", "forward_chaining")
+OF_TIME, OF_PLACE = ("time_blocks", "forward_chaining"), ("column_blocks", "regions")
 FAR = 2**40  # units of a source that has no time in common with the training data
+TIMES = 2**31  # more timesteps than any source has
+Time = Literal["stored", "separate"]
 LOOKED_AT = 2**20  # rows at once
 CONFIRMED = 1024  # rows whose values are compared when their parities are equal
 
@@ -39,7 +41,8 @@ class Extra:
             a file or folder that is converted with it.
         weight: of each of its rows in training; a row of the training data weighs 1.
         embargo: timesteps of the training data's clock kept free around a validation block; None
-            takes the folds'.
+            takes the folds'. Inner blocks, which penalties and early stopping are chosen on, keep
+            the folds'.
         time: ``"stored"`` where the store's own numbers place it among the training data,
             ``"separate"`` where it has no time in common with them: another simulation, other
             years. None finds out, and refuses where it can't.
@@ -48,10 +51,14 @@ class Extra:
     source: str
     weight: float = 1.0
     embargo: int | None = None
-    time: Literal["stored", "separate"] | None = None
+    time: Time | None = None
 
     def __post_init__(self) -> None:
-        require(self, weight="(0, inf)")
+        require(self, weight="[1e-6, 1e6]")
+        check(
+            self.time in (None, *get_args(Time)),
+            f"time must be one of {', '.join(get_args(Time))}, but got {self.time!r}",
+        )
         check(
             self.embargo is None or self.embargo >= 0,
             f"embargo must be at least 0, but got {self.embargo}",
@@ -85,11 +92,21 @@ def main_rows(store: Store, extras: Sequence[Extra]) -> Rows:
     """
     if not extras:
         return np.arange(len(store))
-    main = np.flatnonzero(~np.isin(store.source, [_number(store, each) for each in extras]))
-    named = [each.source for each in extras]
-    twice = [name for name in named if named.count(name) > 1]
-    check(not twice, f"extra source '{twice[0] if twice else ''}' is named twice: remove one")
+    numbers = [_number(store, each) for each in extras]
+    for extra, number in zip(extras, numbers, strict=True):
+        check(
+            numbers.count(number) == 1, f"extra source '{extra.source}' is named twice: remove one"
+        )
+    main = np.flatnonzero(~np.isin(store.source, numbers))
     check(len(main) > 0, f"every source of {store.path} is an extra one: leave one to validate on")
+    ours = np.unique(store.source[main])
+    if _counts_rows(store, int(ours[-1])):
+        for extra, number in zip(extras, numbers, strict=True):
+            check(
+                number > ours[-1] or not _counts_rows(store, number),
+                f"the training data's timesteps in {store.path} count on from those of extra source"
+                f" '{extra.source}': convert it after the training data",
+            )
     return main
 
 
@@ -118,24 +135,28 @@ def enrich(plan: FoldPlan, store: Store, extras: Sequence[Extra]) -> FoldPlan:
         " sources: make the plan from those",
     )
     check(
-        plan.scheme != "random_rows",
-        "random folds keep no time free around a held-out row, and extra sources would leak into"
-        " it: use time_blocks",
+        plan.scheme in (*OF_TIME, *OF_PLACE),
+        f"folds of scheme {plan.scheme} keep neither time nor place free around a held-out row, and"
+        " extra sources would leak into it: use time_blocks",
     )
     n = len(store)
-    fold, unit, weight = np.full(n, -1, np.int16), np.zeros(n, np.int64), np.ones(n)
+    fold, weight = np.full(n, -1, np.int16), np.ones(n)
+    unit, last = np.zeros((2, n), np.int64)
     excluded, is_extra = np.zeros((plan.n_folds, n), np.bool_), np.ones(n, np.bool_)
-    fold[main], unit[main], is_extra[main] = plan.fold, plan.unit, False
+    fold[main], unit[main], last[main], is_extra[main] = plan.fold, plan.unit, plan.unit, False
     excluded[:, main] = plan.excluded
     for extra in extras:
         own = np.flatnonzero(store.source == _number(store, extra))
         weight[own] = extra.weight
         if plan.scheme in OF_TIME:
-            unit[own] = _on_clock(store, main, own, extra)
-            excluded[:, own] = _near_in_time(plan, unit[own], extra)
+            unit[own], last[own] = _on_clock(store, main, own, extra)
+            excluded[:, own] = _near_in_time(plan, unit[own], last[own], extra)
         else:
             unit[own], excluded[:, own] = _by_column(plan, store, main, own, extra)
-    made = FoldPlan(plan.scheme, plan.n_folds, plan.embargo, fold, excluded, unit, weight, is_extra)
+            last[own] = unit[own]
+    made = FoldPlan(
+        plan.scheme, plan.n_folds, plan.embargo, fold, excluded, unit, last, weight, is_extra
+    )
     _refuse_copies(made, store)
     return made
 
@@ -151,18 +172,22 @@ def _number(store: Store, extra: Extra) -> int:
     return names.index(name)
 
 
-def _on_clock(store: Store, main: Rows, own: Rows, extra: Extra) -> Numbers:
-    """The timestep of the training data at which each of a source's rows lies, rounded."""
-    time, copies = store.time, _copied_times(store, main, own)
+def _counts_rows(store: Store, number: int) -> bool:
+    return store.sources[number].get("clock") != "model"
+
+
+def _on_clock(store: Store, main: Rows, own: Rows, extra: Extra) -> tuple[Numbers, Numbers]:
+    """First and last timestep of the training data at which each row of a source may lie."""
+    time, copies = store.time[own], _copied_times(store, main, own)
     if extra.time == "separate":
         check(
             not len(copies),
             f"extra source '{extra.source}' is said to have no time in common with the training"
             f" data, but holds copies of {len(copies)} of its timesteps: leave time out",
         )
-        return FAR + time[own]
-    clocks = {store.sources[number].get("clock") for number in np.unique(store.source[main])}
-    same_clock = clocks == {"model"} and store.sources[store.source[own[0]]].get("clock") == "model"
+        return FAR + time, FAR + time
+    numbers = [*np.unique(store.source[main]), store.source[own[0]]]
+    same_clock = not any(_counts_rows(store, int(number)) for number in numbers)
     if extra.time == "stored" or (same_clock and extra.time is None):
         wrong = np.flatnonzero(copies[:, 0] != copies[:, 1])
         if len(wrong):
@@ -171,8 +196,8 @@ def _on_clock(store: Store, main: Rows, own: Rows, extra: Extra) -> Numbers:
                 f"timestep {theirs} of extra source '{extra.source}' is a copy of the training"
                 f" data's timestep {ours}, so the store's numbers don't place it: leave time out"
             )
-        return time[own]
-    if len(copies) < 2:
+        return time, time
+    if not len(copies):
         raise ClimstackError(
             f"extra source '{extra.source}' has no known place in the training data's time: say"
             ' time = "separate" if it is from another simulation or other years, or'
@@ -181,29 +206,42 @@ def _on_clock(store: Store, main: Rows, own: Rows, extra: Extra) -> Numbers:
     if not (np.diff(copies, axis=0) > 0).all():
         raise ClimstackError(
             f"extra source '{extra.source}' holds copies of the training data's timesteps in"
-            " another order: leave the copies out, or sort it by time"
+            " another order: sort it by time"
         )
-    return _interpolated(time[own], copies)
+    # A row lies from the last copy before it to the first one after it; before the first copy and
+    # after the last, anywhere.
+    theirs, ours = copies[:, 0], np.concatenate([[-FAR], copies[:, 1], [FAR]])
+    before = np.searchsorted(theirs, time, "right")
+    return ours[before], ours[1:][np.searchsorted(theirs, time, "left")]
 
 
 def _copied_times(store: Store, main: Rows, own: Rows) -> Numbers:
     """Timesteps of a source that the training data hold too: (n, 2), theirs and ours, ascending."""
-    parity, time = store.row_parities("inputs"), store.time
-    of_main = parity[main]
-    order = np.argsort(of_main, kind="stable")
-    found: list[NDArray[np.intp]] = []
-    for start in range(0, len(own), LOOKED_AT):
-        rows = own[start : start + LOOKED_AT]
-        at = np.searchsorted(of_main, parity[rows], sorter=order)
-        match = order[np.minimum(at, len(order) - 1)]
-        hit = of_main[match] == parity[rows]
-        found.append(np.stack([rows[hit], main[match[hit]]], axis=1))
-    pairs = np.concatenate(found)
-    times = np.stack([time[pairs[:, 0]], time[pairs[:, 1]]], axis=1)
-    times, first = np.unique(times, axis=0, return_index=True)
-    real = _equal(store, pairs[first, 0], pairs[first, 1])
-    copied: Numbers = times[real]
-    return copied
+    time, found = store.time, np.empty(0, np.int64)
+    for pairs in _of_equal_parity(store, own, main):
+        times = time[pairs[:, 0]] * TIMES + time[pairs[:, 1]]
+        while len(times):  # one pair of rows for each pair of timesteps, another if it won't do
+            unknown = ~np.isin(times, found)
+            times, pairs = times[unknown], pairs[unknown]
+            _, first = np.unique(times, return_index=True)
+            real = _equal(store, pairs[first, 0], pairs[first, 1])
+            found = np.concatenate([found, times[first[real]]])
+            times, pairs = np.delete(times, first), np.delete(pairs, first, axis=0)
+    return np.stack(np.divmod(np.sort(found), TIMES), axis=1)
+
+
+def _of_equal_parity(store: Store, rows: Rows, others: Rows) -> Iterator[NDArray[np.intp]]:
+    """Pairs of a row and another one whose inputs have equal parities, (n, 2) at a time."""
+    parity = store.row_parities("inputs")
+    others = others[np.argsort(parity[others], kind="stable")]
+    known = parity[others]
+    for start in range(0, len(rows), LOOKED_AT):
+        here = rows[start : start + LOOKED_AT]
+        first = np.searchsorted(known, parity[here], "left")
+        counts = np.searchsorted(known, parity[here], "right") - first
+        pair_of = np.repeat(np.arange(len(here)), counts)
+        nth = np.arange(len(pair_of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        yield np.stack([here[pair_of], others[first[pair_of] + nth]], axis=1)
 
 
 def _equal(store: Store, some: Rows, others: Rows) -> NDArray[np.bool_]:
@@ -216,22 +254,13 @@ def _equal(store: Store, some: Rows, others: Rows) -> NDArray[np.bool_]:
     return np.concatenate(found)
 
 
-def _interpolated(time: Numbers, copies: Numbers) -> Numbers:
-    theirs, ours = copies[:, 0].astype(np.float64), copies[:, 1].astype(np.float64)
-    slope = (ours[-1] - ours[0]) / (theirs[-1] - theirs[0])
-    at = np.interp(time, theirs, ours)
-    at = np.where(time < theirs[0], ours[0] + slope * (time - theirs[0]), at)
-    at = np.where(time > theirs[-1], ours[-1] + slope * (time - theirs[-1]), at)
-    return np.rint(at).astype(np.int64)  # a distance within the embargo stays within it
-
-
-def _near_in_time(plan: FoldPlan, unit: Numbers, extra: Extra) -> NDArray[np.bool_]:
+def _near_in_time(plan: FoldPlan, first: Numbers, last: Numbers, extra: Extra) -> NDArray[np.bool_]:
     embargo = plan.embargo if extra.embargo is None else extra.embargo
-    near = np.zeros((plan.n_folds, len(unit)), np.bool_)
+    near = np.zeros((plan.n_folds, len(first)), np.bool_)
     for k in range(plan.n_folds):
         held = plan.unit[plan.valid_rows(k)]
-        last = FAR - 1 if plan.scheme == "forward_chaining" else held.max() + embargo
-        near[k] = (unit >= held.min() - embargo) & (unit <= last)
+        end = FAR - 1 if plan.scheme == "forward_chaining" else held.max() + embargo
+        near[k] = (last >= held.min() - embargo) & (first <= end)
     return near
 
 
@@ -264,20 +293,15 @@ def _refuse_copies(plan: FoldPlan, store: Store) -> None:
     Raises:
         ClimstackError: names both rows.
     """
-    parity = store.row_parities("inputs")
     assert plan.extra is not None
     for k in range(plan.n_folds):
-        held = plan.valid_rows(k)
-        held = held[np.argsort(parity[held], kind="stable")]
-        rows = plan.train_rows(k)
-        rows = rows[plan.extra[rows]]
-        at = np.minimum(np.searchsorted(parity[held], parity[rows]), len(held) - 1)
-        hit = np.flatnonzero(parity[held[at]] == parity[rows])[:CONFIRMED]
-        real = hit[_equal(store, rows[hit], held[at[hit]])]
-        if len(real):
-            row, original = rows[real[0]], held[at[real[0]]]
-            name = store.sources[store.source[row]]["file"]
-            raise ClimstackError(
-                f"row {row} of {store.path}, from '{name}', is a copy of row {original}, which fold"
-                f" {k} holds out: leave the copy out"
-            )
+        train = plan.train_rows(k)
+        for pairs in _of_equal_parity(store, train[plan.extra[train]], plan.valid_rows(k)):
+            real = pairs[_equal(store, pairs[:, 0], pairs[:, 1])]
+            if len(real):
+                row, original = real[0]
+                name = store.sources[store.source[row]]["file"]
+                raise ClimstackError(
+                    f"row {row} of {store.path}, from '{name}', is a copy of row {original}, which"
+                    f" fold {k} holds out, so the source is not where its settings say"
+                )

@@ -35,6 +35,8 @@ class FoldPlan:
         excluded: (n_folds, n_samples) bool, rows that neither train nor validate in a fold.
         unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number;
             of regions the column's place in an order that goes from neighbour to neighbour.
+        last: (n_samples,) int64, of a row whose place is known to be from ``unit`` to ``last``
+            only, as an extra source's may be; None where every unit is exact.
         weight: (n_samples,) float64, of each row in training; None where all weigh 1.
         extra: (n_samples,) bool, rows of extra sources, which train and are never held out; None
             where there are none. See :mod:`features.enrichment`.
@@ -47,13 +49,21 @@ class FoldPlan:
     fold: NDArray[np.int16]
     excluded: NDArray[np.bool_]
     unit: NDArray[np.int64]
+    last: NDArray[np.int64] | None = None
     weight: NDArray[np.float64] | None = None
     extra: NDArray[np.bool_] | None = None
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(f"{self.scheme} {self.n_folds} {self.embargo}".encode())
-        for array in (self.fold, self.excluded, self.unit, self.weight, self.extra):
+        for array in (
+            self.fold,
+            self.excluded,
+            self.unit,
+            self.last,
+            self.weight,
+            self.extra,
+        ):
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
         object.__setattr__(self, "hash", digest.hexdigest())
@@ -106,9 +116,10 @@ class FoldPlan:
             held[start : start + size] = True
         unit = self.unit[train]
         is_held = np.isin(unit, units[held]) & ours
-        near = _within(unit, units[held], self.embargo)
+        last = unit if self.last is None else self.last[train]
+        near = within(unit, last, units[held], self.embargo)
         fit, watch = train[~is_held & ~near], train[is_held]
-        if not len(fit):
+        if not (~is_held & ~near & ours).any():
             raise ClimstackError(
                 f"fold {k} has {len(units)} training units, too few to hold {n_held} out with an"
                 f" embargo of {self.embargo}: use fewer folds or a smaller embargo"
@@ -126,15 +137,23 @@ class FoldPlan:
         n_held = 1 + int(np.argmax(np.cumsum(counts[::-1]) >= 2))
         held = np.isin(self.unit, units[-n_held:]) & ours
         fold = np.where(held, 0, -1).astype(np.int16)
-        nothing = np.zeros((1, len(self)), dtype=bool)
-        return FoldPlan("refit", 1, 0, fold, nothing, self.unit, self.weight, self.extra)
+        exact = ~ours & (True if self.last is None else self.unit == self.last)
+        copies = np.isin(self.unit, units[-n_held:]) & exact
+        return FoldPlan(
+            "refit", 1, self.embargo, fold, copies[None], self.unit, self.last, self.weight,
+            self.extra,
+        )  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write ``folds.parquet``: row, fold, unit, and one excluded flag per fold."""
         flags = {f"excluded_{k}": self.excluded[k] for k in range(self.n_folds)}
         more = {
             name: values
-            for name, values in (("weight", self.weight), ("extra", self.extra))
+            for name, values in (
+                ("last", self.last),
+                ("weight", self.weight),
+                ("extra", self.extra),
+            )
             if values is not None
         }
         table = pl.DataFrame({"fold": self.fold, "unit": self.unit, **more, **flags})
@@ -170,7 +189,7 @@ class FoldPlan:
                 table["unit"].to_numpy().copy(),
                 *(
                     table[name].to_numpy().copy() if name in table.columns else None
-                    for name in ("weight", "extra")
+                    for name in ("last", "weight", "extra")
                 ),
             )
             whole = plan.hash == facts.get("hash")
@@ -181,10 +200,12 @@ class FoldPlan:
         return plan
 
 
-def _within(unit: NDArray[np.int64], held: NDArray[np.int64], distance: int) -> NDArray[np.bool_]:
+def within(
+    first: NDArray[np.int64], last: NDArray[np.int64], held: NDArray[np.int64], distance: int
+) -> NDArray[np.bool_]:
+    """Which stretches from ``first`` to ``last`` come within a distance of a held unit, (n,)."""
     held = np.sort(held)
-    after = np.searchsorted(held, unit)
-    below = np.abs(unit - held[np.clip(after - 1, 0, len(held) - 1)])
-    above = np.abs(unit - held[np.clip(after, 0, len(held) - 1)])
-    near: NDArray[np.bool_] = np.minimum(below, above) <= distance
+    near: NDArray[np.bool_] = np.searchsorted(held, last + distance, "right") > np.searchsorted(
+        held, first - distance, "left"
+    )
     return near

@@ -105,7 +105,10 @@ def test_a_run_on_other_rows_is_not_compared(folder, generated):
     ("extra", "sentence"),
     [
         ("[[data.extra]]\nweight = 1.0", r"number 1 needs the setting 'source'"),
-        (EXTRA.format(source="a", weight=0), r"number 1 weight must lie in \(0, inf\), but got 0"),
+        (
+            EXTRA.format(source="a", weight=0),
+            r"number 1 weight must lie in \[1e-6, 1e6\], but got 0",
+        ),
         ("[[data.extra]]\nsource = 'a'\ntime = 'far'", "time must be one of stored, separate"),
         ("extra = 3", r"extra must be \[\[data.extra\]\] tables"),
     ],
