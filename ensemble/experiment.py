@@ -238,7 +238,7 @@ def experiment_from_table(
     for key in ("train", "test", "sample_submission", "grid"):
         if isinstance(data.get(key), str):
             data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
-    extras = _extras(data.pop("extra", []), folder)
+    extras = _extras(data.pop("extra", []), folder, str(data.get("train", "")))
     settings = from_table(DataSettings, data, "[data]")
     parts: dict[str, Any] = {"data": replace(settings, extra=extras)}
     stack = dict(_table(table.pop("stack", {}), "[stack]"))
@@ -301,15 +301,21 @@ class _VariantTable:
     targets: tuple[str, ...]
 
 
-def _extras(tables: Any, folder: Path) -> tuple[Extra, ...]:
-    """``[[data.extra]]``; what is no file or folder is the name of a source."""
+def _extras(tables: Any, folder: Path, train: str) -> tuple[Extra, ...]:
+    """``[[data.extra]]``: names of a store's sources, or files and folders beside a table."""
     check(isinstance(tables, list), "[data] extra must be [[data.extra]] tables")
+    in_store = (Path(train) / "manifest.json").is_file()
     found = []
     for position, each in enumerate(tables):
         where = f"[[data.extra]] number {position + 1}"
         extra = from_table(Extra, _table(each, where), where)
         path = (folder / _expand(extra.source, where)).resolve()
-        found.append(replace(extra, source=str(path) if path.exists() else extra.source))
+        check(
+            not in_store or Path(extra.source).name == extra.source,
+            f"{where} source '{extra.source}' is a path, but {train} is a store: give the name of"
+            " one of its sources",
+        )
+        found.append(extra if in_store else replace(extra, source=str(path)))
     return tuple(found)
 
 

@@ -24,7 +24,7 @@ from ensemble.out_of_fold import time_blocks
 from features.folds import FoldPlan
 from features.matrix import BLOCK_ROWS
 from features.store import Store
-from features.tabular import TabularView
+from features.tabular import Fill, TabularView
 from features.transforms import Scaler
 from models.member import Member
 
@@ -81,8 +81,9 @@ def _learn(
     blender, targets = load_row_blender(candidate.blender), graph.targets
     drawn = _draw(plan, members, store, folds, seed)
     truth = store.require_targets()
+    fill = Fill.fit(store.schema, (store.inputs[rows] for _, _, rows in drawn))
     inputs = (store.inputs[rows] for _, _, rows in drawn)
-    view = TabularView.fit(store.schema, inputs, blender.view, hybrid=store.levels)
+    view = TabularView.fit(store.schema, inputs, blender.view, fill, store.levels)
     scaler = Scaler.fit(truth[rows][:, targets] for _, _, rows in drawn)
     features, residual = [], []
     for predictions, blend, x, y in _blended(store, members, graph, drawn):

@@ -71,11 +71,14 @@ class Matrix:
         """Copy rows, in the order asked for: shape (n_asked, n_columns).
 
         Raises:
-            IndexError: there is no such row.
+            IndexError: there is no such row, or a mask was given.
             ClimstackError: a file has become shorter since it was opened.
         """
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            raise IndexError("rows are named by their numbers: use np.flatnonzero of a mask")
         out = np.empty((len(rows), self.shape[1]), self.dtype)
         self.read(np.asarray(rows, dtype=np.intp), out)
         return out

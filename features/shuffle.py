@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import ClimstackError
 from features.matrix import Matrix, Rows
 
 BLOCK_ROWS = 256  # neighbours that are read in one piece
@@ -64,7 +65,12 @@ def shuffled(
         rows: ascending; None takes all.
         share: a stretch of the rows in the order of their blocks; processes that draw alike and
             take stretches apart see different rows.
+
+    Raises:
+        ClimstackError: a batch of no rows is asked for.
     """
+    if size < 1:
+        raise ClimstackError(f"a batch must have at least 1 row, but got size={size}")
     n_rows = len(matrices[0]) if rows is None else len(rows)
     starts = rng.permutation(np.arange(0, n_rows, BLOCK_ROWS))
     ends = np.cumsum(np.minimum(starts + BLOCK_ROWS, n_rows) - starts)

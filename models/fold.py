@@ -184,13 +184,14 @@ def _write_valid(data: FoldData, scratch: Path) -> None:
             add(block)
     shape = (len(valid), len(data.targets))
     total, deviation = np.zeros((2, len(data.targets)))
+    first = data.store.require_targets()[valid[:1]][:, data.targets]  # a constant is exactly 0 away
     with npy_rows(scratch / "valid_truth.npy", "<f8", shape) as add:
         for part in parts:
             truth = data.store.require_targets()[part][:, data.targets]
-            total += truth.sum(0)
+            total += (truth - first).sum(0)
             add(truth)
     for truth in Matrix.of_npy(scratch / "valid_truth.npy").blocks():
-        deviation += ((truth - total / len(valid)) ** 2).sum(0)
+        deviation += ((truth - first - total / len(valid)) ** 2).sum(0)
     np.save(scratch / "valid_deviation.npy", deviation)
     if data.bases is not None and data.bases.to_improve(data.plan, valid[:1]) is not None:
         with npy_rows(scratch / "valid_known.npy", "<f8", shape) as add:

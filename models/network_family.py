@@ -249,7 +249,7 @@ class NetworkFamily:
 
 def _write_rows(data: FoldData, folder: Path, name: str, rows: Rows) -> None:
     if (weights := data.weights(rows)) is not None:
-        np.save(folder / f"{name}_weights.npy", weights[:, None])
+        np.save(folder / f"{name}_weights.npy", (weights / weights.mean())[:, None])
     features, targets = (
         npy_rows(folder / f"{name}_{what}.npy", "<f4", (len(rows), width))
         for what, width in (("features", len(data.feature_names)), ("targets", len(data.targets)))

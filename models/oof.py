@@ -266,7 +266,7 @@ class CellStore:
         Args:
             key: what its predictions depend on.
             model: what predicted.
-            predictions: a folder, on the same disk, of ``oof.npy`` and, where the model has a
+            predictions: a folder of ``oof.npy`` and, where the model has a
                 head for it, ``uncertainty.npy``; they are moved from there.
             score: seconds, memory and R2.
         """
@@ -274,7 +274,7 @@ class CellStore:
         with atomic_path(folder, sync=False) as made:
             model.save(made)
             for file in predictions.iterdir():
-                file.rename(made / file.name)
+                shutil.move(file, made / file.name)
             write_json(made / "params.json", key.to_table())
             score = score | {"sha256": _hashes(made)}
             write_json(made / "score.json", score)

@@ -73,9 +73,11 @@ def cluster_targets(
 def describe(store: Store, plan: FoldPlan, targets: NDArray[np.intp], unseen: int) -> Array:
     """What makes targets alike, (n_targets, n_numbers)."""
     rows = plan.train_rows(unseen)
+    rows = rows if plan.extra is None else rows[~plan.extra[rows]]
     rows = rows[:: max(1, -(-len(rows) // MAX_ROWS))]
     inputs = store.inputs[rows]
-    view = TabularView.fit(store.schema, [inputs], "linear", Fill.fit(store.schema, [inputs]))
+    fill = Fill.fit(store.schema, [inputs])
+    view = TabularView.fit(store.schema, [inputs], "linear", fill, store.levels)
     x = view.transform(inputs).astype(np.float64)
     values = store.require_targets()[rows][:, targets]
     z = Scaler.fit([values]).transform(values)

@@ -1,8 +1,9 @@
 """Batches of a fold's rows: resident on the device, or streamed from files in shuffled blocks.
 
-Every epoch is a function of (seed, epoch) alone, so a resumed fit sees the same batches. With
-several processes each takes its share of every batch. Rows that don't fill a last batch are left
-out of that epoch, other ones in every epoch.
+Every epoch is a function of (seed, epoch) alone, so a resumed fit sees the same batches, unless
+what is free on the device has changed so that rows are streamed that were resident, or the reverse.
+With several processes each takes its share of every batch. Rows that don't fill a last batch are
+left out of that epoch, other ones in every epoch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from features.errors import ClimstackError
 from features.matrix import Matrix
 from features.memory import free_memory
 from features.shuffle import shuffled
@@ -50,6 +52,10 @@ class Batches:
     ) -> None:
         self.n_rows = len(arrays[0])
         batch_size = min(batch_size, self.n_rows) // world_size * world_size
+        if not batch_size:
+            raise ClimstackError(
+                f"{self.n_rows} rows are too few for {world_size} processes: use fewer devices"
+            )
         self.arrays = arrays
         self.batch_size, self.device = batch_size, device
         self.rank, self.world_size = rank, world_size

@@ -42,7 +42,7 @@ def adjacent(source: list[int], n_levels: int, n_profiles: int) -> Tensor:
 
 def mean_over(loss: Tensor, rows: Tensor | None) -> Tensor:
     """Mean of (batch, n), its rows weighted by (batch, 1) if these are given."""
-    return loss.mean() if rows is None else (loss * rows).mean() / rows.mean()
+    return loss.mean() if rows is None else (loss * rows).mean()
 
 
 def total(
@@ -66,7 +66,8 @@ def total(
         beta: see :func:`elementwise`.
         difference: weight of the differences; 0 leaves them out.
         pairs: neighbours, (n_pairs, 2), from :func:`adjacent`.
-        rows: weight of each row, (batch, 1); None where all weigh the same.
+        rows: weight of each row, (batch, 1), 1 in the mean of all batches; None where all weigh
+            the same.
 
     Source: the second place of the LEAP competition added the loss of differences.
     """

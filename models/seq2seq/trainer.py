@@ -60,7 +60,7 @@ class Job:
         seed: of weights, batches and augmentation.
         folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
             n_targets), float32, standardised; to stop early ``watch_*.npy`` too; where rows have
-            weights ``fit_weights.npy`` (n_rows, 1).
+            weights ``fit_weights.npy`` (n_rows, 1), 1 in the mean.
         kept: where checkpoints go; None keeps none.
         components: what changes its sign in a mirror, by axis; for ``mirror``.
         groups: groups of targets that are fine-tuned, by name: positions of flat outputs.

@@ -46,7 +46,7 @@ def test_the_unseen_fold_s_rows_are_not_looked_at(store, plan):
             return self.matrix[rows]
 
     class WatchedStore:
-        schema = store.schema
+        schema, levels = store.schema, None
         inputs, targets = Watched(store.inputs), Watched(store.targets)
 
         def require_targets(self):
