@@ -214,6 +214,9 @@ def tune(
     folds: Annotated[
         int | None, typer.Option(help="Folds to score on; all but the last if not given.")
     ] = None,
+    finalists: Annotated[
+        int, typer.Option(help="Best trials that all targets choose among in the end.")
+    ] = 1,
     new_study: Annotated[
         bool, typer.Option("--new-study", help="Start another where data or ranges changed.")
     ] = False,
@@ -228,8 +231,9 @@ def tune(
 
     settings = load_experiment(experiment, tuned=False)
     how = TuneSettings(
-        trials, workers, storage, new_study, clusters, representatives, folds, settings.seed
-    )
+        trials, workers, storage, new_study, clusters, representatives, folds, settings.seed,
+        finalists,
+    )  # fmt: skip
     with console.progress() as report:
         found = tune_model(settings, model, how, runs, report)
     if as_json:

@@ -281,8 +281,8 @@ def show_tuning(result: TuneResult) -> None:
             f" {gain.gain:+.4f} {_interval(gain.low, gain.high)}"
         )
     if result.kept == "tuned":
-        n_own = len(result.choices) - 1
-        wide.print(f"Kept: the tuned parameters; {n_own} clusters of targets have their own")
+        n_own = sum(len(choice.targets) for choice in result.choices[1:])
+        wide.print(f"Kept: the tuned parameters; {n_own} targets have others than the rest")
     else:
         wide.print("Kept: the defaults, because the tuned parameters lose on the unseen fold")
     wide.print(f'{result.best_file}: name it in the experiment as tuned = "..."', soft_wrap=True)

@@ -135,6 +135,13 @@ def choose(
     return choices
 
 
+def choices_of(finalists: Sequence[FrozenTrial], winners: NDArray[np.intp]) -> list[Choice]:
+    """The first finalist for all targets, and the others for those that chose them."""
+    targets = [np.flatnonzero(winners == number).tolist() for number in range(len(finalists))]
+    others = zip(finalists[1:], targets[1:], strict=True)
+    return [_choice(finalists[0], []), *(_choice(trial, own) for trial, own in others if own)]
+
+
 def claimed(
     trials: Sequence[FrozenTrial], steps: Sequence[Step], choices: Sequence[Choice]
 ) -> Gain:

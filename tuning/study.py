@@ -27,11 +27,13 @@ from models.oof import CellStore
 from models.spec import ModelSpec, Variant
 from tuning.clusters import Cluster, cluster_targets, spread_over
 from tuning.objective import Objective, Step, is_joint, steps_of, with_params
+from tuning.race import finalists, race
 from tuning.result import (
     Choice,
     Gain,
     TuneResult,
     choice_of,
+    choices_of,
     choose,
     claimed,
     complete_trials,
@@ -39,6 +41,7 @@ from tuning.result import (
     importances,
     minutes,
     trial_rows,
+    value_matrix,
 )
 from tuning.space import Ranges, Space
 from tuning.storage import fill, hidden, n_ended, open_storage, open_study, release_dead
@@ -62,6 +65,8 @@ class TuneSettings:
         n_representatives: targets of each cluster that trials are fitted for.
         n_folds: folds that trials are scored on; None takes all but the unseen one.
         seed: of clusters' steps and of the sampler.
+        n_finalists: trials that are fitted for every target in the end, each target keeping its
+            best; with 1 clusters may keep their own.
     """
 
     n_trials: int = 25
@@ -72,6 +77,7 @@ class TuneSettings:
     n_representatives: int = 2
     n_folds: int | None = None
     seed: int = 0
+    n_finalists: int = 1
 
     def __post_init__(self) -> None:
         require(
@@ -80,6 +86,7 @@ class TuneSettings:
             workers="[1, inf)",
             n_clusters="[1, inf)",
             n_representatives="[1, inf)",
+            n_finalists="[1, inf)",
         )
 
 
@@ -145,8 +152,9 @@ def tune(
         _finish_trials(task, study, settings, own, report)
         cells = CellStore(folder / "cells")
         result = _conclude(
-            store, plan, spec, space, steps, clusters, study, settings, cells, own, unseen, url
-        )
+            store, plan, spec, space, steps, clusters, study, settings, cells, own, unseen, url,
+            report,
+        )  # fmt: skip
     write_json(own / "study.json", result.to_table())
     return result
 
@@ -282,9 +290,20 @@ def _conclude(
     own: Path,
     unseen: int,
     url: str,
+    report: Progress,
 ) -> TuneResult:
     trials = complete_trials(study, settings.n_trials)
-    choices = choose(trials, steps, clusters)
+    n_raced = 0
+    if settings.n_finalists == 1 or is_joint(store, spec):
+        choices = choose(trials, steps, clusters)
+    else:
+        values = value_matrix(trials, len(steps))
+        best = [trials[row] for row in finalists(values, settings.n_finalists)]
+        specs = [with_params(spec, trial.params) for trial in best]
+        folds = sorted({step.fold for step in steps})
+        targets = store.schema.modelled_targets
+        winners, n_raced = race(store, plan, specs, targets, folds, cells, settings.workers, report)
+        choices = choices_of(best, winners)
     claim = claimed(trials, steps, choices)
     held_out = [
         Step(unseen, targets)
@@ -308,7 +327,7 @@ def _conclude(
         )
     result = TuneResult(
         found, study.study_name, hidden(url), claim, worth, kept, choices, rows,
-        importances(study), sum(row["cells_fitted"] for row in rows),
+        importances(study), n_raced + sum(row["cells_fitted"] for row in rows),
         settings.n_trials * n_sets * len({step.fold for step in steps}), minutes(study),
         str(own / "best.toml"),
     )  # fmt: skip

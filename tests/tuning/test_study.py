@@ -23,6 +23,7 @@ from ensemble import experiment, load_experiment
 from features import ClimstackError
 from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
+from tuning.race import STAKE, finalists, race
 from tuning.result import Choice, Gain, choose, gain_of
 from tuning.storage import PLACE, fill, open_storage, open_study
 
@@ -505,3 +506,58 @@ num_leaves = [4, 12]
     )
     assert wrong.returncode == 1
     assert "has no model 'tree'" in wrong.stderr
+
+
+def test_finalists_serve_all_steps_together():
+    values = np.array([[0.5, 0.5, 0.0], [0.6, 0.5, 0.1], [0.1, 0.1, 0.6], [0.6, 0.4, 0.1]])
+    assert finalists(values, 1) == [1]
+    assert finalists(values, 2) == [1, 2]
+    assert sorted(finalists(values, 9)) == [0, 1, 2, 3]
+
+
+def test_each_target_keeps_the_finalist_that_serves_it_best(
+    store, plan, trees, few_targets, tmp_path
+):
+    """One finalist hardly learns: where both fail a target has nothing at stake."""
+    few, many = (replace(trees, params=dict(trees.params) | {"n_rounds": n}) for n in (1, 30))
+    cells = CellStore(tmp_path)
+    winners, fitted = race(store, plan, [few, many], few_targets, [0, 1], cells, 1, print)
+    r2 = np.zeros((2, 2, len(few_targets)))
+    for row, spec in enumerate((few, many)):
+        member = cross_validate(store, plan, spec, CellStore(tmp_path / "x"), targets=few_targets,
+                                folds=[0, 1])  # fmt: skip
+        for fold in (0, 1):
+            r2[row, fold] = [max(cell.score["r2"][0], 0) for cell in member.cells[fold]]
+    stake = np.ptp(r2[:, 0], axis=0) > STAKE
+    mean = np.where(stake, r2.mean(1), r2[:, 0])
+    assert winners.tolist() == mean.argmax(0).tolist()
+    assert 1 in winners
+    assert fitted == 2 * len(few_targets) + 2 * stake.sum()
+    again = race(store, plan, [few, many], few_targets, [0, 1], cells, 1, print)
+    assert (again[0] == winners).all()
+    assert again[1] == 0
+
+
+def test_targets_get_the_parameters_that_they_chose(
+    done, store, plan, trees, ranges, quick, tmp_path, monkeypatch
+):
+    """The race itself is stood in for: every third target chooses the second finalist."""
+    result, folder = done
+    shutil.copytree(folder, tmp_path / "run")
+    n_targets = len(store.schema.modelled_targets)
+    winners = (np.arange(n_targets) % 3 == 0).astype(np.intp)
+    specs = []
+
+    def stand_in(store, plan, finalists, *others):
+        specs.extend(finalists)
+        return winners, 7
+
+    monkeypatch.setattr(tuning.study, "race", stand_in)
+    raced = tune(store, plan, trees, tmp_path / "run", replace(quick, n_finalists=2), ranges=ranges)
+    assert len(specs) == len(raced.choices) == 2
+    assert raced.choices[0].params == result.choices[0].params
+    assert raced.choices[1].targets == np.flatnonzero(winners).tolist()
+    assert raced.choices[1].params != raced.choices[0].params
+    assert raced.cells_fitted == result.cells_fitted + 7
+    if raced.kept == "tuned":
+        assert [len(variant.targets) for variant in raced.spec.variants] == [winners.sum()]
