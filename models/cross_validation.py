@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from features.errors import ClimstackError
 from features.folds import FoldPlan
+from features.settings import check
 from features.store import Store
 from models.base import FoldData
 from models.fold import Job, open_fold
@@ -52,16 +53,23 @@ def cross_validate(
 
     Raises:
         ClimstackError: plan and store disagree on the rows, a model that this one builds on is not
-            fitted yet, or a family fails on the data.
+            fitted yet, the family can't heed the plan's weights, or it fails on the data.
     """
     if len(plan) != len(store):
         raise ClimstackError(
             f"the fold plan has {len(plan)} rows, the store {store.path} has {len(store)}:"
             " make the plan from this store"
         )
+    family = load_family(spec.family)
+    if plan.weight is not None and (plan.weight != 1).any():
+        check(
+            getattr(family, "weighted", True),
+            f"model '{spec.name}' is of family {spec.family}, which can't weigh rows: give every"
+            " extra source weight = 1, or leave the model out",
+        )
     targets = store.schema.modelled_targets if targets is None else np.asarray(targets)
     report = progress or (lambda *_: None)
-    view = load_family(spec.family).view
+    view = family.view
     sets = target_sets(store, spec, targets)
     bases = MemberBases.read(store, plan, spec, cells, targets)
     computed = 0

@@ -288,6 +288,11 @@ def test_weights_of_an_extra_source_count(family, generated, schema, few_targets
     store = convert(files, tmp_path / "store", schema, 16)
     ours = time_blocks(store.time[store.source == 0], n_folds=3, embargo=1)
     cells, scores = CellStore(tmp_path / "cells"), []
+    if not getattr(load_family(family), "weighted", True):
+        half = enrich(ours, store, [Extra("turned.parquet", 0.5, time="separate")])
+        with pytest.raises(ClimstackError, match="which can't weigh rows: give every extra source"):
+            cross_validate(store, half, spec_of(family), cells, targets=few_targets)
+        return
     for weight in (1e-6, 1.0):
         extra = Extra("turned.parquet", weight, time="separate")
         plan = enrich(ours, store, [extra])
