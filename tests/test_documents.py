@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # several spin where cores are shared
 BLOCK = re.compile(r"```(\w+)(?: (\S+))?\n(.*?)```", re.DOTALL)
 
 
@@ -22,12 +23,31 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 def run_script(path: Path, cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, path], cwd=cwd, capture_output=True, text=True, check=False
-    )
+        [sys.executable, path], cwd=cwd, env=os.environ | ONE_THREAD,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """All examples, started beside the tests that follow: much of each is one thread's work."""
+    folder = tmp_path_factory.mktemp("examples")
+    started = {
+        path: subprocess.Popen(
+            [sys.executable, path, folder / path.stem],
+            env=os.environ | ONE_THREAD,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for path in sorted((ROOT / "examples").glob("*.py"))
+    }  # fmt: skip
+    yield started
+    for process in started.values():
+        process.kill()
+
+
+@pytest.mark.usefixtures("examples")
 def test_readme_python_runs(tmp_path):
     code = [text for name, text in blocks("python") if not name]
     assert code
@@ -63,19 +83,9 @@ def test_the_new_family_recipe_works_with_one_file(tmp_path):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 14
 
 
-def test_examples_run_and_are_short(tmp_path):
-    """All at once: much of each is one thread's work."""
-    paths = sorted((ROOT / "examples").glob("*.py"))
-    assert all(len(path.read_text().splitlines()) < 40 for path in paths)
-    running = [
-        subprocess.Popen(
-            [sys.executable, path, tmp_path / path.stem],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for path in paths
-    ]  # fmt: skip
-    for process in running:
+def test_examples_run_and_are_short(examples):
+    for path, process in examples.items():
+        assert len(path.read_text().splitlines()) < 40
         out, problems = process.communicate()
         assert process.returncode == 0, problems
         assert re.search(r"0\.\d{3}", out)
