@@ -1,11 +1,11 @@
-"""Converting a CSV file of 5 GB beside bare Polars, and reading the store in batches.
+"""Converting a CSV file of 6 GB beside bare Polars, and reading the store in batches.
 
 Each measured step is a process of its own, so that its peak memory is its own. The CSV file holds
 simulated columns of air, repeated with other digits; 925 columns as in LEAP. The store is larger
 than the 2 GB of memory that converting and fits may take. Bare Polars writes Parquet, which holds
 the same values smaller but not mapped by row.
 
-Usage: python benchmarks/bench_data.py [--gigabytes 5] [--folder /tmp] [--fits]
+Usage: python benchmarks/bench_data.py [--gigabytes 6] [--folder /tmp] [--fits]
 """
 
 import argparse
@@ -174,7 +174,7 @@ def compare_reads(store: Path, cache: str, rounds: int) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--gigabytes", type=float, default=5.0)
+    options.add_argument("--gigabytes", type=float, default=6.0)
     options.add_argument("--folder")
     options.add_argument("--fits", action="store_true", help="fit a fold of three families too")
     chosen = options.parse_args()
