@@ -8,6 +8,7 @@ for scalars, written and binned once, and a target's model is fitted on the part
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.files import scratch_array
+from features.files import npy_rows, release, scratch_array
 from features.folds import Rows
 from models.base import Array, Float32, FoldData
 
@@ -81,22 +82,25 @@ class Parts:
         return parts
 
     def _write_rows(self, data: FoldData, name: str, rows: Rows, clip: float) -> None:
-        arrays = {
-            level: scratch_array(
-                self.path(name, level), "<f4", (len(rows), len(self.columns([level])))
-            )
-            for level in self.levels
-        }
-        labels = scratch_array(self.path(name, "labels"), "<f4", (len(data.targets), len(rows)))
+        shape = (len(data.targets), len(rows))
+        labels = scratch_array(self.path(name, "labels"), "<f4", shape)
         if (weights := data.weights(rows)) is not None:
             np.save(self.path(name, "weights"), weights)
         start = 0
-        for features, targets in data.blocks(rows):
-            here = slice(start, start + len(features))
-            for level, array in arrays.items():
-                array[here] = features[:, self.columns([level])]
-            labels[:, here] = np.clip(targets, -clip, clip).T
-            start += len(features)
+        with ExitStack() as files:
+            writers = []
+            for level in self.levels:
+                columns = self.columns([level])
+                shape = (len(rows), len(columns))
+                add = files.enter_context(npy_rows(self.path(name, level), "<f4", shape))
+                writers.append((columns, add))
+            for features, targets in data.blocks(rows):
+                for columns, add in writers:
+                    add(features[:, columns])
+                stop = start + len(features)
+                labels[:, start:stop] = np.clip(targets, -clip, clip).T
+                release(labels)  # what is mapped counts as this process's memory
+                start = stop
 
     def path(self, name: str, part: int | str, suffix: str = "npy") -> Path:
         """File of one part of the rows ``name``."""
