@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 
@@ -19,11 +18,10 @@ from features.ids import IdCheck, check_unique
 from features.missing import Repair
 from features.readers import CSV_BLOCK_BYTES
 from features.schema import Schema
-from features.sources import Batch, Broken, Source, open_source
+from features.sources import Batch, Broken, Source, ahead, open_source
 from features.store import Store, is_sealed, seal
 from features.store_writer import RECORD, StoreWriter, finished_parts
 
-Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]
 PLAN, LOCK = "plan.json", "lock"
 MEMORY_LIMIT_MB = 2048
@@ -171,7 +169,7 @@ class _Conversion:
                 self.state |= {"source": number, "place": place}
                 source = self.sources[number]
                 batches = source.batches(place, self._first_timestep(number), self.block_bytes)
-                for batch in _ahead(batches):
+                for batch in ahead(batches):
                     self._take(batch, number, writer, (inputs, targets))
                     self._report(batch.bytes_read)
             self._check_times()
@@ -295,15 +293,6 @@ class _Conversion:
             before = sum(source.n_bytes for source in self.sources[: self.state["source"]])
             total = sum(source.n_bytes for source in self.sources)
             self.progress("convert", before + n_bytes, total)
-
-
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; the next is made in a thread while one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
 
 
 def _read(path: Path) -> dict[str, Any]:

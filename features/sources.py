@@ -7,9 +7,10 @@ with the last of several is said at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, cast, get_args
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ from features.readers import Block, TableFile, find_columns
 from features.schema import Schema
 
 Array = NDArray[np.float64]
+Item = TypeVar("Item")
 Place = dict[str, int]
 Broken = Literal["refuse", "skip"]
 
@@ -91,6 +93,15 @@ class Source(Protocol):
         """
 
 
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; the next is made in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
 def parse_broken(text: str) -> Broken:
     """What to do with broken pairs, as people write it.
 
@@ -151,7 +162,7 @@ class TableSource:
         targets = schema.target_columns if self.has_targets else []
         columns = [schema.id_column, *schema.input_columns, *targets]
         start, offset = place.get("row", 0), place.get("offset", 0)
-        for block in self._file.blocks(columns, start, offset, block_bytes):
+        for block in ahead(self._file.blocks(columns, start, offset, block_bytes)):
             yield self._batch(block, first_timestep)
             n_rows = block.first_row + len(block.frame)
         if n_rows == 0 and not start:

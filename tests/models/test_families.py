@@ -198,24 +198,28 @@ def test_scale_of_the_targets_does_not_matter(
     np.testing.assert_allclose(r2_score(truth * factor, scaled.oof(0)), r2, atol=1e-6)
 
 
-def test_no_leak_a_memorising_model_scores_chance_out_of_fold(family, schema, tmp_path):
-    """Inputs are a key of the row, targets are noise: only a leak could score above chance."""
+@pytest.fixture(scope="module")
+def noise(schema, tmp_path_factory):
+    """A store whose inputs are a key of the row, and whose targets are noise."""
     rng = np.random.default_rng(5)
     n_rows = 600
     values = rng.normal(size=(n_rows, 556 + 368))
     values[:, schema.slice_of("state_t")] += 270.0  # K: derived features need a temperature,
     values[:, schema.column_index("state_ps")] += 1e5  # Pa: and a pressure
-    import polars as pl
-
     names = [*schema.input_columns, *schema.target_columns]
     frame = pl.DataFrame(dict(zip(names, values.T, strict=True)))
     ids = pl.Series("sample_id", [f"train_{i}" for i in range(n_rows)])
-    frame.insert_column(0, ids).write_parquet(tmp_path / "noise.parquet")
-    noise = convert(tmp_path / "noise.parquet", tmp_path / "store", schema, 10)
+    folder = tmp_path_factory.mktemp("noise")
+    frame.insert_column(0, ids).write_parquet(folder / "noise.parquet")
+    return convert(folder / "noise.parquet", folder / "store", schema, 10)
+
+
+def test_no_leak_a_memorising_model_scores_chance_out_of_fold(family, noise, schema, tmp_path):
+    """Only a leak could score above chance."""
     plan = time_blocks(noise.time, 3, 1)
     targets = schema.modelled_targets[::60]
     member = cross_validate(
-        noise, plan, spec_of(family), CellStore(tmp_path / "cells"), targets=targets, n_jobs=1
+        noise, plan, spec_of(family), CellStore(tmp_path), targets=targets, n_jobs=1
     )
     oof = np.concatenate([member.oof(k) for k in range(3)])
     truth = np.concatenate([noise.targets[plan.valid_rows(k)] for k in range(3)])[:, targets]
@@ -267,19 +271,26 @@ def test_a_family_reads_no_validation_rows(family, store, plan, few_targets, tmp
     assert not set(np.concatenate(watched.asked)) & set(plan.valid_rows(0))
 
 
-def test_weights_of_an_extra_source_count(family, generated, schema, few_targets, tmp_path):
-    """Rows whose targets are turned round do harm by their weight."""
+@pytest.fixture(scope="module")
+def turned(generated, schema, tmp_path_factory):
+    """The generated rows, and once more with targets turned round; folds of the former."""
     table = pl.read_parquet(generated["train"])
-    turned = table.with_columns(
-        pl.col("state_t_30") * (1 + 1e-9),  # no copies
+    copies = table.with_columns(
+        pl.col("state_t_30") * (1 + 1e-9),  # no copies to the bit
         pl.col(schema.target_columns) * -1,
         sample_id=pl.lit("turned_") + pl.col("sample_id"),
     )
-    files = [tmp_path / "main.parquet", tmp_path / "turned.parquet"]
-    for file, rows in zip(files, (table, turned), strict=True):
+    folder = tmp_path_factory.mktemp("turned")
+    files = [folder / "main.parquet", folder / "turned.parquet"]
+    for file, rows in zip(files, (table, copies), strict=True):
         rows.write_parquet(file)
-    store = convert(files, tmp_path / "store", schema, 16)
-    ours = time_blocks(store.time[store.source == 0], n_folds=3, embargo=1)
+    store = convert(files, folder / "store", schema, 16)
+    return store, time_blocks(store.time[store.source == 0], n_folds=3, embargo=1)
+
+
+def test_weights_of_an_extra_source_count(family, turned, few_targets, tmp_path):
+    """Rows whose targets are turned round do harm by their weight."""
+    store, ours = turned
     cells, scores = CellStore(tmp_path / "cells"), []
     if not getattr(load_family(family), "weighted", True):
         half = enrich(ours, store, [Extra("turned.parquet", 0.5, time="separate")])
