@@ -23,8 +23,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 demo: $(VENV)/.base
 	$(BIN)/climstack demo --out $(RUN_DIR)
 
+# Files of tests share the cores; one thread each, as OpenMP spins when cores are shared.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
