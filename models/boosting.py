@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from features.files import npy_rows, release, scratch_array
 from features.folds import Rows
+from features.matrix import Matrix
 from models.base import Array, Float32, FoldData
 
 SCALAR = -1  # the part of the scalars, and the "level" of a scalar target
@@ -122,7 +123,14 @@ class Parts:
 
     def features(self, name: str, levels: Sequence[int]) -> Float32:
         """Features of some levels side by side, (n_rows, n_features)."""
-        return np.concatenate([np.load(self.path(name, level)) for level in levels], axis=1)
+        held = Matrix.of_npy(self.path(name, levels[0]))
+        features = np.empty((len(held), len(self.columns(levels))), held.dtype)
+        start = 0
+        for level in levels:  # one after the other, so that they are not held twice
+            part = np.load(self.path(name, level))
+            features[:, start : start + part.shape[1]] = part
+            start += part.shape[1]
+        return features
 
     def labels(self, name: str, targets: Sequence[int]) -> Float32:
         """Labels of some targets, (n_targets, n_rows)."""

@@ -190,6 +190,8 @@ class LightGBM:
                 model = TreeModel(booster.model_to_string(num_iteration=best), columns)
                 vars(model)["_booster"] = booster  # spares reading the text back
                 yield targets, model
+                del vars(model)["_booster"], booster  # whoever keeps the model keeps no rows
+            del binned, dataset  # before the next window is joined
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Parameters worth searching; bins stay, so that trials share them."""
