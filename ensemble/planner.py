@@ -17,6 +17,7 @@ import polars as pl
 from joblib import cpu_count
 
 from ensemble.experiment import Experiment
+from ensemble.run_store import RunStore, is_store
 from features.conversion import convert
 from features.enrichment import plan_store
 from features.errors import ClimstackError
@@ -45,7 +46,8 @@ class ModelPlan:
     Attributes:
         model: its name.
         cells: how many cells it has on all folds.
-        done: how many of them are finished; None when the data is not converted yet.
+        done: how many of them are finished; None where the data is not converted yet
+            or has changed since.
         workers: how many processes fit it.
         minutes: wall minutes for the cells that are missing.
         memory_mb: peak memory over all its processes.
@@ -98,12 +100,10 @@ def plan_run(
     data = experiment.data
     schema = load_schema(data.schema)
     run = Path(runs) / experiment.name
-    stored = next(
-        (Store(p) for p in (Path(data.train), run / "store" / "train") if _is_store(p)), None
-    )
+    stored = RunStore.training(data, run).find()
     settings, grid = experiment.folds, data.grid_columns or schema.n_grid_columns
     n_rows = len(stored) if stored is not None else _count_rows(Path(data.train), schema, grid)
-    if data.test is not None and not _is_store(Path(data.test)):
+    if data.test is not None and not is_store(Path(data.test)):
         find_columns(TableFile.open(data.test), schema)
     if stored is not None:
         plan = plan_store(
@@ -242,23 +242,24 @@ def _probe_store(
     if stored is not None:
         grid = stored.n_grid_columns
     n_wanted = (n_times or max(PROBE_ROWS // grid, PROBE_TIMESTEPS)) * grid
-    columns = [schema.id_column, *schema.input_columns, *schema.target_columns]
+    values = pl.concat(_head(experiment, schema, stored, n_wanted))
+    ids = [f"train_{row}" for row in range(len(values))]  # sources would name theirs differently
     with atomic_path(folder / "probe.parquet") as made:
-        pl.concat(_head(experiment, schema, columns, stored, n_wanted)).write_parquet(made)
+        values.select(pl.Series(schema.id_column, ids), pl.all()).write_parquet(made)
     store = convert(folder / "probe.parquet", folder / "store", schema, grid)
     n_folds = min(experiment.folds.n_folds, len(np.unique(store.time)) // 2)
     return store, time_blocks(store.time, n_folds, 0)
 
 
 def _head(
-    experiment: Experiment, schema: Schema, columns: list[str], stored: Store | None, n_rows: int
+    experiment: Experiment, schema: Schema, stored: Store | None, n_rows: int
 ) -> Iterator[pl.DataFrame]:
+    """Inputs and targets of the first rows."""
+    columns = [*schema.input_columns, *schema.target_columns]
     if stored is not None:
-        n_rows = min(n_rows, len(stored))
-        rows = slice(0, n_rows)
-        ids = stored.sample_ids.head(n_rows)
+        rows = slice(0, min(n_rows, len(stored)))
         values = [*stored.inputs[rows].T, *stored.require_targets()[rows].T]
-        yield pl.DataFrame(dict(zip(columns, [ids, *values], strict=True)))
+        yield pl.DataFrame(dict(zip(columns, values, strict=True)))
         return
     path, width = Path(experiment.data.train), experiment.data.grid_columns
     found = 0
@@ -267,7 +268,7 @@ def _head(
             raise ClimstackError(f"{path} holds no targets: training needs a train file")
         taken = min(len(batch), n_rows - found)
         values = [*batch.inputs[:taken].T, *batch.targets[:taken].T]
-        yield pl.DataFrame(dict(zip(columns, [batch.ids[:taken], *values], strict=True)))
+        yield pl.DataFrame(dict(zip(columns, values, strict=True)))
         found += taken
         if found == n_rows:
             return
@@ -286,7 +287,3 @@ def _count_rows(path: Path, schema: Schema, n_grid_columns: int) -> int:
     if path.suffix == ".csv":
         return round((size - block.offset) * n_rows / block.ends[-1])
     return round(size * n_rows / block.bytes_read)  # packed: as densely as its beginning
-
-
-def _is_store(path: Path) -> bool:
-    return (path / "manifest.json").is_file()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from ensemble.leaderboard import Row, compared, leaderboard, save_leaderboard
 from ensemble.out_of_fold import collect_moments
 from ensemble.predict import predict_blocks
 from ensemble.regime_errors import write_errors
+from ensemble.run_store import RunStore
 from ensemble.stack import (
     choose,
     evaluate,
@@ -31,26 +31,21 @@ from ensemble.stack import (
 )
 from ensemble.submission import check_ids, write_submission
 from ensemble.uncertainty import fit_uncertainty
-from features.conversion import convert
 from features.enrichment import main_rows, plan_store
 from features.errors import ClimstackError
 from features.files import (
     atomic_path,
     content_hash,
-    file_hash,
-    read_json,
     write_json,
     write_text,
 )
 from features.folds import FoldPlan
-from features.schema import Schema, load_schema
-from features.sources import open_source
 from features.store import Store
 from models.cross_validation import Progress, cross_validate
 from models.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
-from models.process import peak_memory_mb, run_apart
+from models.process import peak_memory_mb
 
 PACKAGES = (
     "climstack",
@@ -90,8 +85,7 @@ class Run:
 
     def train_store(self) -> Store:
         """The training data as a store, converted into the run's folder the first time."""
-        data = self.experiment.data
-        store = self._store(data.train, "train", [extra.source for extra in data.extra])
+        store = self._open(RunStore.training(self.experiment.data, self.path))
         store.require_targets()
         return store
 
@@ -103,7 +97,8 @@ class Run:
                 f"experiment {self.experiment.name} names no test data: add [data] test = ..."
             )
         own = content_hash(str(Path(wanted).resolve()))[:12]
-        return self._store(str(wanted), "test" if source is None else f"test-{own}")
+        place = self.path / "store" / ("test" if source is None else f"test-{own}")
+        return self._open(RunStore((Path(wanted),), place, self.experiment.data))
 
     def check_test(self) -> None:
         """Look at test rows and sample submission before hours of fitting, not after.
@@ -288,56 +283,19 @@ class Run:
         self.facts.setdefault("stages", []).append(facts)
         write_json(self.path / "run.json", self.facts)
 
-    def _store(self, source: str, name: str, more: Sequence[str] = ()) -> Store:
-        """A store as it is, or one made of a table (and more sources) in the run's folder."""
-        path, data = Path(source), self.experiment.data
-        if (path / "manifest.json").is_file():
-            store = Store(path)
+    def _open(self, wanted: RunStore) -> Store:
+        """A store, made first where it must be."""
+        store = wanted.find()
+        if store is not None:
             store.verify()
             return store
-        paths = [path, *map(Path, more)]
-        for each in paths:
-            if not each.exists():
-                raise ClimstackError(
-                    f"no data at {each}: give a CSV or Parquet file, a folder of NetCDF pairs, or"
-                    " a store"
-                )
-        schema = load_schema(data.schema)
-        sources = [open_source(each, schema, data.grid_columns) for each in paths]
-        now: dict[str, Any] = {"sources": [each.facts for each in sources]}
-        grid = Path(data.grid) if data.grid is not None and name == "train" else None
-        if grid is not None:
-            now["grid"] = file_hash(grid) if grid.is_file() else None
-        note, place = self.path / "store" / f"{name}.json", self.path / "store" / name
-        if place.is_dir() and note.is_file() and read_json(note) == now:
-            store = Store(place)
-            store.verify()
-            return store
+        what = f"convert {wanted.place.name}"
         report = self.progress or (lambda *_: None)
-        fresh = place.with_name(f"{name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        with self.stage(f"convert {name}"):
-            report(f"convert {name}", 0, 1)
-            # A process of its own: what reading a table leaves in memory would stay for all fits.
-            run_apart(_convert, paths, fresh, schema, data.grid_columns, grid)
-            store = Store(fresh)
-            report(f"convert {name}", 1, 1)
-        if name == "train" and place.is_dir() and Store(place).data_hash != store.data_hash:
-            shutil.rmtree(fresh)
-            raise ClimstackError(
-                f"{path} holds other rows than {place} was made from: give the experiment another"
-                " name, or delete the run"
-            )
-        shutil.rmtree(place, ignore_errors=True)
-        fresh.rename(place)
-        write_json(note, now)
-        return Store(place)
-
-
-def _convert(
-    paths: list[Path], out: Path, schema: Schema, grid_columns: int | None, grid: Path | None
-) -> None:
-    convert(paths, out, schema, grid_columns, grid=grid)
+        with self.stage(what):
+            report(what, 0, 1)
+            store = wanted.make()
+            report(what, 1, 1)
+        return store
 
 
 def _circumstances() -> dict[str, Any]:

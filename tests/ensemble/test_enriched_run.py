@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,23 @@ def test_a_source_of_a_store_is_named(folder, schema):
         ),
     ):
         run.plan(run.train_store())
+
+
+def test_a_dry_run_sees_that_an_extra_source_has_changed(folder):
+    folder, source = folder / "dry", folder / "archive.parquet"
+    folder.mkdir()
+    for name in ("main.parquet", "archive.parquet"):
+        shutil.copy(source.with_name(name), folder)
+    extra = EXTRA.format(source="archive.parquet", weight=0.5)
+    experiment = load_experiment(written(folder, "dry", "main.parquet", extra))
+    with open_run(experiment, folder / "runs" / "dry") as run:
+        run.train_store()
+    before = plan_run(experiment, folder / "runs")
+    assert (before.rows, before.store_mb, before.models[0].done) == (36 * N_GRID, 0, 0)
+    pl.read_parquet(source).head(20 * N_GRID).write_parquet(folder / "archive.parquet")
+    after = plan_run(experiment, folder / "runs")
+    assert (after.rows, after.models[0].done) == (32 * N_GRID, None)
+    assert after.store_mb > 0
 
 
 def test_a_run_on_other_rows_is_not_compared(folder, generated):
