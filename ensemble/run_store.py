@@ -37,7 +37,7 @@ class RunStore:
     def training(cls, data: DataSettings, run: Path) -> Self:
         """What a run trains on."""
         paths = (data.train, *(extra.source for extra in data.extra))
-        named = is_store(Path(data.train))  # then its extra sources are names of its own
+        named = is_store(Path(data.train))  # then its extra sources are names in it
         wanted = paths[:1] if named else paths
         return cls(tuple(map(Path, wanted)), run / "store" / "train", data, is_training=True)
 
