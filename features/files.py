@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -48,7 +49,8 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         made = holder / path.name
-        yield made
+        with _naming_a_full_disk(path.parent):
+            yield made
         if sync:
             _sync(made)
         try:
@@ -135,13 +137,25 @@ def exclusive_lock(path: Path, busy: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ClimstackError(busy) from None
-        yield
+        with _naming_a_full_disk(path.parent):
+            yield
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary folders that a killed writer left directly under ``folder``."""
     for path in folder.glob(".*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """Say where no space is left: writing to an open file does not know its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import ClimstackError, Store, convert
-from features.files import npy_rows, release, scratch_array
+from features.files import atomic_path, exclusive_lock, npy_rows, release, scratch_array
 from features.matrix import Matrix
 from features.store_writer import StoreWriter
 
@@ -169,3 +170,14 @@ def test_parities_of_rows_are_those_of_their_values(store, tmp_path):
     rows = np.array([3, 5])
     assert Store(tmp_path / "older").hash_of(rows) == store.hash_of(rows)
     assert store.hash_of(rows) != store.hash_of(rows[::-1])
+
+
+def test_where_no_space_is_left_is_said(tmp_path):
+    for writing in (atomic_path(tmp_path / "a"), exclusive_lock(tmp_path / "lock", "busy")):
+        with (
+            pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"),
+            writing,
+            Path("/dev/full").open("wb", buffering=0) as file,
+        ):
+            file.write(b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
