@@ -166,10 +166,9 @@ class LightGBM:
         import lightgbm as lgb
 
         settings = params.engine(seed)
-        loaded: dict[Path, Any] = {}
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
-            binned = _join(prepared, levels, settings, loaded)
+            binned = _join(prepared, levels, settings)
             for name, dataset in zip(prepared.names, binned, strict=True):
                 dataset.set_weight(prepared.weights(name))
             for targets in together:
@@ -212,32 +211,23 @@ class LightGBM:
         return TreeModel((folder / "model.txt").read_text(encoding="utf-8"), columns)
 
 
-def _join(
-    parts: Parts, levels: Sequence[int], settings: dict[str, Any], loaded: dict[Path, Any]
-) -> list[Any]:
-    """Binned rows of some levels side by side: those to fit on and, if any, those to watch.
-
-    ``loaded`` keeps the levels' own rows for the next window, which mostly sees the same.
-    """
+def _join(parts: Parts, levels: Sequence[int], settings: dict[str, Any]) -> list[Any]:
+    """Binned rows of some levels side by side: those to fit on and, if any, those to watch."""
     import lightgbm as lgb
 
-    def load(path: Path, reference: Any = None) -> Any:
-        return lgb.Dataset(str(path), reference=reference, params=settings).construct()
+    def load(name: str, level: int, reference: Any = None) -> Any:
+        file = str(parts.path(name, level, "bin"))
+        return lgb.Dataset(file, reference=reference, params=settings).construct()
 
     joined: list[Any] = []
-    files = {name: [parts.path(name, level, "bin") for level in levels] for name in parts.names}
-    for path in set(loaded).difference(*files.values()):
-        del loaded[path]
-    for first, *others in files.values():
-        whole = load(first, joined[0] if joined else None)
-        for path in others:
-            if path not in loaded:
-                loaded[path] = load(path)
+    for name in parts.names:
+        whole = load(name, levels[0], joined[0] if joined else None)
+        for level in levels[1:]:
             with warnings.catch_warnings():
                 # There are no raw values to join, and there are no categories to lose.
                 warnings.filterwarnings("ignore", message="Cannot add features from")
                 warnings.filterwarnings("ignore", message="Resetting categorical features")
-                whole.add_features_from(loaded[path])
+                whole.add_features_from(load(name, level))
         joined.append(whole)
     return joined
 
