@@ -2,8 +2,9 @@
 
 Each level's features are binned once and laid out as LightGBM's own binary file. A worker joins the
 levels that a target sees (``Dataset.add_features_from`` copies bins, it does not bin again) and
-swaps labels: both give the same model to the bit as a fresh ``Dataset`` of those columns. Workers
-run one thread each, as OpenMP spins when cores are shared.
+swaps labels: both give the same model to the bit as a fresh ``Dataset`` of those columns, if sparse
+features are not bundled (bundles of joined levels get mixed up). Workers run one thread each, as
+OpenMP spins when cores are shared.
 
 With ``early_stopping_rounds`` a target stops early on inner blocks of the training rows, never on
 the fold's validation rows, so that their score stays honest. It is off by default: on the real
@@ -84,6 +85,7 @@ class LightGBMParams:
             "seed": seed,
             "num_threads": 1,
             "deterministic": True,
+            "enable_bundle": False,  # joined levels would mix up their bundles of sparse features
             "force_col_wise": True,  # left to itself, LightGBM would choose by a stopwatch
             "feature_pre_filter": False,  # it looks at the label, and labels are swapped
             "verbosity": -1,

@@ -2,9 +2,11 @@
 
 import lightgbm as lgb
 import numpy as np
+import polars as pl
 import pytest
 import xgboost as xgb
 
+from features import convert
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
 from models.boosting import seen_levels
 
@@ -28,11 +30,26 @@ def clipped(labels):
     return np.clip(labels, -10, 10).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def sparse(generated, schema, tmp_path_factory):
+    """A store in which some inputs are mostly zero, as on real rows: LightGBM bundles such."""
+    folder, rng = tmp_path_factory.mktemp("sparse"), np.random.default_rng(0)
+    table = pl.read_parquet(generated["train"])
+    rare = [name for name in schema.input_columns if "cam_in" in name or "q000" in name]
+    kept = rng.random((len(rare), len(table))) < 0.04
+    table.with_columns(
+        pl.col(name) * pl.Series(here) for name, here in zip(rare, kept, strict=True)
+    ).write_parquet(folder / "sparse.parquet")
+    return convert(folder / "sparse.parquet", folder / "store", schema, 16)
+
+
+@pytest.mark.parametrize("rows", ["store", "sparse"])
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("early_stopping_rounds", STOPPING)
 def test_lightgbm_equals_fresh_datasets(
-    store, plan, few_targets, tmp_path, early_stopping_rounds, window
+    request, plan, few_targets, tmp_path, early_stopping_rounds, window, rows
 ):
+    store = request.getfixturevalue(rows)
     params = LIGHTGBM | {"early_stopping_rounds": early_stopping_rounds, "window": window}
     data, parsed, models = fitted(store, plan, few_targets, "lightgbm", params, tmp_path)
     fit, watch = data.inner_rows(parsed.inner_fraction if early_stopping_rounds else 0)
