@@ -105,7 +105,7 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
         together_mb = watch.peak_mb
     last, n_last = members[-1], len(members[-1].sets)
     cell_seconds, shared = walls[0] * times, 0.0
-    if len(samples) > 1:
+    if n_last > 1:
         # Each cell's seconds hold its share of the fold's costs: take that out again.
         mean = last.seconds / n_last
         cell_seconds = max(mean - walls[0] / n_last, 0.0) / (1 - 1 / n_last)
@@ -166,7 +166,7 @@ def tree_memory_mb(root: int) -> float:
 
 def _sample(sets: list[list[int]]) -> list[list[int]]:
     """Some sets: spread over all where each serves one target, neighbours where it serves more."""
-    n_wanted = max(2, N_TARGETS // len(sets[-1]))
+    n_wanted = max(3, N_TARGETS // len(sets[-1]))
     if len(sets[-1]) == 1:
         return sets[:: max(1, len(sets) // n_wanted)]
     first = max(0, (len(sets) - n_wanted) // 2)

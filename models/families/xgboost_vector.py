@@ -67,23 +67,19 @@ class XGBoostVector:
         of_features, of_targets = all_levels(schema, self.view), schema.target_levels[targets]
         there = [int(level) for level in np.unique(of_features)]
         groups: list[list[int]] = []
-        first = SCALAR
-        for level in np.unique(of_targets):
+        seen: set[int] = set()
+        last = SCALAR
+        for level in np.unique(of_targets).tolist():
             here = np.flatnonzero(of_targets == level).tolist()
-            seen = set(seen_levels(first, params.window, there))
-            seen |= set(seen_levels(int(level), params.window, there))
-            n_features = int(np.isin(of_features, list(seen)).sum())
-            if (
-                first == SCALAR
-                or not groups
-                or (
-                    params.histograms_mb(n_features, len(groups[-1]) + len(here))
-                    > params.histogram_mb
-                )
-            ):
+            own = set(seen_levels(level, params.window, there))
+            n_features = int(np.isin(of_features, list(seen | own)).sum())
+            n_targets = len(here) + (len(groups[-1]) if groups else 0)
+            if last == SCALAR or params.histograms_mb(n_features, n_targets) > params.histogram_mb:
                 groups.append([])
-                first = int(level)
+                seen = set()
             groups[-1] += here
+            seen |= own
+            last = level
         return groups
 
     def prepare(self, data: FoldData, params: XGBoostVectorParams, folder: Path) -> Parts:
