@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from features import registry
-from features.matrix import Matrix
+from features.core import registry
+from features.store.matrix import Matrix
 from models.seq2seq import losses
 from models.seq2seq.batches import Batches
 from models.seq2seq.layers import Shape

@@ -18,13 +18,13 @@ import numpy as np
 import polars as pl
 
 from ensemble import candidates, choose, collect_moments, evaluate, fit_contenders
-from ensemble.calibration import ScoreCounts
-from ensemble.graph import Graph
-from ensemble.held_out import HeldOut
-from ensemble.intervals import Intervals, covered
-from ensemble.predict import predict_blocks
-from ensemble.regime_errors import write_errors
-from ensemble.uncertainty import fit_uncertainty, time_blocks_of
+from ensemble.evaluation.held_out import HeldOut
+from ensemble.evaluation.regime_errors import write_errors
+from ensemble.inference.predict import predict_blocks
+from ensemble.stacking.graph import Graph
+from ensemble.uncertainty.calibration import ScoreCounts
+from ensemble.uncertainty.conformal import fit_uncertainty, time_blocks_of
+from ensemble.uncertainty.intervals import Intervals, covered
 from features import convert, load_schema, time_blocks
 from features.synthetic import simulate, write_dataset
 from models import CellStore, ModelSpec, cross_validate

@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 
 from ensemble import load_experiment, plan_run
-from models.probe import tree_memory_mb
+from models.diagnostics.probe import tree_memory_mb
 
 EXPERIMENT = Path(__file__).parents[1] / "configs" / "leap_real.toml"
 
 
 def watch(runs: Path, limit: int | None, share: float) -> tuple[float, float]:
     """Peak memory, MB, and minutes of a run; it is stopped after a share of its cells."""
-    command = [sys.executable, "-c", "from ensemble.cli import main; main()", "run",
+    command = [sys.executable, "-c", "from ensemble.cli.app import main; main()", "run",
                str(EXPERIMENT), "--runs", str(runs)]  # fmt: skip
     if limit is not None:
         command += ["--memory-limit", f"{limit}MB"]

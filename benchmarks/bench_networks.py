@@ -26,11 +26,11 @@ import torch
 from scipy.optimize import nnls
 
 from ensemble import load_experiment
-from ensemble.pipeline import open_run
-from features import registry
-from features.sequence import Layout
+from ensemble.runs.pipeline import open_run
+from features.core import registry
 from models import FoldData, ModelSpec, cross_validate, load_family
 from models.network_family import part_of
+from models.seq2seq.layout import Layout
 from models.seq2seq.network import NetworkSpec
 from models.seq2seq.settings import TrainSettings
 from models.seq2seq.trainer import Job, predict, train

@@ -25,9 +25,9 @@ import numpy as np
 from scipy.optimize import nnls
 
 from ensemble import Candidate, available_blenders, candidates
-from ensemble.blending import LEVELS
-from ensemble.moments import Moments
-from features.files import scratch_array
+from ensemble.stacking.blending import LEVELS
+from ensemble.stacking.moments import Moments
+from features.core.files import scratch_array
 
 N_FOLDS, N_BLOCKS, BLOCK_ROWS = 5, 40, 4096
 

@@ -20,7 +20,7 @@ from joblib import Parallel, delayed
 
 from features import FoldPlan, Store, r2_score, time_blocks
 from models import FoldData, load_family
-from models.boosting import seen_levels
+from models.trees.boosting import seen_levels
 
 N_TARGETS, FOLDS = 20, (1, 3)
 DEFAULT = load_family("lightgbm").Params()

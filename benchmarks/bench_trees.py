@@ -21,10 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from features import convert, derived, load_schema, r2_score, tabular, time_blocks
+from features import convert, load_schema, r2_score, time_blocks
+from features.climate import derived
 from features.synthetic import write_dataset
+from features.views import tabular
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
-from models.boosting import Parts
+from models.trees.boosting import Parts
 
 ROUNDS = 2
 FOLD = 1

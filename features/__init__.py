@@ -2,16 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from features.lazy import attach
+from features.core.lazy import attach
 
 if TYPE_CHECKING:
-    from features.check import Finding, check_file
-    from features.conversion import convert
-    from features.enrichment import Extra, enrich
-    from features.errors import ClimstackError, LeakageWarning
-    from features.explore import Exploration, explore_store
-    from features.explore_page import write_exploration
-    from features.fold_schemes import (
+    from features.climate.regimes import regime_masks
+    from features.core.errors import ClimstackError, LeakageWarning
+    from features.core.metrics import bias, crps, leap_score, mae, r2_score, rmse
+    from features.explore.exploration import Exploration, explore_store
+    from features.explore.page import write_exploration
+    from features.folds.enrichment import Extra, enrich
+    from features.folds.plan import FoldPlan
+    from features.folds.schemes import (
         column_blocks,
         forward_chaining,
         groups,
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
         regions,
         time_blocks,
     )
-    from features.folds import FoldPlan
-    from features.grid import Grid
-    from features.metrics import bias, crps, leap_score, mae, r2_score, rmse
-    from features.regimes import regime_masks
-    from features.schema import Proportion, Schema, Variable, available_schemas, load_schema
-    from features.store import Store
-    from features.tabular import TabularView
-    from features.transforms import Scaler
+    from features.schemas.schema import Proportion, Schema, Variable, available_schemas, load_schema
+    from features.sources.check import Finding, check_file
+    from features.sources.grid import Grid
+    from features.store.conversion import convert
+    from features.store.store import Store
+    from features.views.tabular import TabularView
+    from features.views.transforms import Scaler
 
 __all__ = [
     "ClimstackError",

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from features.lazy import attach
+from features.core.lazy import attach
 
 if TYPE_CHECKING:
-    from models.adversarial import Comparison, compare_stores
     from models.base import FoldData
     from models.cross_validation import cross_validate
+    from models.diagnostics.adversarial import Comparison, compare_stores
     from models.member import Member, cell_keys, read_member
     from models.oof import Cell, CellKey, CellStore, TrainedModel
     from models.spec import ModelSpec, Variant, available_families, load_family

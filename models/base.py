@@ -30,12 +30,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError
-from features.folds import FoldPlan, Rows
-from features.schema import Axis, Schema
-from features.store import Store
-from features.tabular import VIEW_ROWS, Fill, Kind, TabularView
-from features.transforms import Scaler
+from features.core.errors import ClimstackError
+from features.folds.plan import FoldPlan, Rows
+from features.schemas.schema import Axis, Schema
+from features.store.store import Store
+from features.views.tabular import VIEW_ROWS, Fill, Kind, TabularView
+from features.views.transforms import Scaler
 
 Float32 = NDArray[np.float32]
 Array = NDArray[np.float64]

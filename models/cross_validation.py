@@ -10,10 +10,10 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError
-from features.folds import FoldPlan
-from features.settings import check
-from features.store import Store
+from features.core.errors import ClimstackError
+from features.core.settings import check
+from features.folds.plan import FoldPlan
+from features.store.store import Store
 from models.base import FoldData
 from models.fold import Job, open_fold
 from models.member import Member, MemberBases, cell_keys, parts_of, target_sets

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError
-from features.files import npy_rows
-from features.matrix import Matrix
-from features.metrics import r2_from_sums
-from features.tabular import TabularView
-from features.transforms import Scaler
+from features.core.errors import ClimstackError
+from features.core.files import npy_rows
+from features.core.metrics import r2_from_sums
+from features.store.matrix import Matrix
+from features.views.tabular import TabularView
+from features.views.transforms import Scaler
 from models.base import Array, FoldData
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.process import give_back_memory, peak_memory_mb

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError, closest
-from features.files import content_hash
-from features.folds import FoldPlan, Rows
-from features.store import Store
-from features.transforms import Array
+from features.core.errors import ClimstackError, closest
+from features.core.files import content_hash
+from features.folds.plan import FoldPlan, Rows
+from features.store.store import Store
+from features.views.transforms import Array
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.spec import ModelSpec, load_family
 

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features import registry
-from features.files import npy_rows, read_json, write_json
-from features.folds import Rows
-from features.schema import AXES, Schema
-from features.sequence import Layout
-from features.settings import check
-from features.tabular import Kind
+from features.core import registry
+from features.core.files import npy_rows, read_json, write_json
+from features.core.settings import check
+from features.folds.plan import Rows
+from features.schemas.schema import AXES, Schema
+from features.views.tabular import Kind
 from models.base import Array, Fitted, Float32, FoldData
 from models.seq2seq import checkpoint
 from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape
+from models.seq2seq.layout import Layout
 from models.seq2seq.network import PACKAGE, NetworkSpec
 from models.seq2seq.settings import TrainSettings
 from models.seq2seq.trainer import HISTORY, Job, OnEpoch, State, predict, train

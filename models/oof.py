@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ClimstackError
-from features.files import (
+from features.core.errors import ClimstackError
+from features.core.files import (
     atomic_path,
     content_hash,
     file_hash,
@@ -28,8 +28,8 @@ from features.files import (
     remove_leftovers,
     write_json,
 )
-from features.tabular import TabularView
-from features.transforms import Array, Scaler
+from features.views.tabular import TabularView
+from features.views.transforms import Array, Scaler
 from models.base import Fitted
 from models.spec import ModelSpec, load_family
 

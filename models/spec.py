@@ -8,9 +8,9 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
-from features import registry
-from features.errors import ClimstackError, closest
-from features.settings import from_table
+from features.core import registry
+from features.core.errors import ClimstackError, closest
+from features.core.settings import from_table
 from models.base import Family
 
 ARCHITECTURES = "models.seq2seq.architectures"

@@ -22,13 +22,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble import cli
-from ensemble.experiment import load_experiment
-from ensemble.submission import score_files, write_submission
+from ensemble.cli.app import app as cli
+from ensemble.experiment.experiment import load_experiment
+from ensemble.inference.submission import score_files, write_submission
 from features import ClimstackError, FoldPlan, Store, convert, time_blocks
-from features.check import check_file
-from features.fold_schemes import column_blocks, forward_chaining, make_plan, regions
-from features.schema import load_schema
+from features.folds.schemes import column_blocks, forward_chaining, make_plan, regions
+from features.schemas.schema import load_schema
+from features.sources.check import check_file
 from features.synthetic import write_dataset
 
 N_TIMESTEPS, N_GRID = 6, 8
@@ -976,7 +976,7 @@ def test_misordered_columns_are_harmless(suffix, good, tmp_path):
     ],
 )
 def test_rows_are_counted_across_blocks(change, parts, good, tmp_path, monkeypatch):
-    monkeypatch.setattr("features.readers.CSV_BLOCK_BYTES", 50_000)  # two or three rows
+    monkeypatch.setattr("features.sources.readers.CSV_BLOCK_BYTES", 50_000)  # two or three rows
     with pytest.raises(ClimstackError) as caught:
         converting(text(tmp_path / "bad.csv", change(good)), tmp_path / "out")
     assert [part for part in parts if part not in str(caught.value)] == [], str(caught.value)
@@ -1185,7 +1185,7 @@ def test_check_command_exits_1_and_lists_findings(good, tmp_path, monkeypatch, c
 def test_error_of_a_real_process(good, tmp_path):
     path = text(tmp_path / "bad.csv", good.lines[0] + "\n")
     command = ["data", "convert", str(path), "--out", str(tmp_path / "made")]
-    code = "from ensemble.cli import main; main()"
+    code = "from ensemble.cli.app import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
     )

@@ -111,7 +111,7 @@ def test_readme_commands_exist():
     """Every ``climstack ...`` line of the README is a command the program knows."""
     from typer.main import get_command
 
-    from ensemble.cli import app
+    from ensemble.cli.app import app
 
     root = get_command(app)
     lines = [line for _, text in blocks("sh") for line in text.splitlines()]

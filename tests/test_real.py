@@ -17,7 +17,8 @@ from ensemble import (
     score_files,
     write_submission,
 )
-from features import Grid, check_file, convert, explore_store, leap_score, physics
+from features import Grid, check_file, convert, explore_store, leap_score
+from features.climate import physics
 from models import CellStore, ModelSpec, cross_validate
 
 pytestmark = pytest.mark.real

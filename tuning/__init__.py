@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from features.lazy import attach
+from features.core.lazy import attach
 
 if TYPE_CHECKING:
     from tuning.clusters import Cluster, cluster_targets

@@ -14,7 +14,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from features.errors import ClimstackError, closest
+from features.core.errors import ClimstackError, closest
 from models.spec import ModelSpec, load_family
 
 Distribution = BaseDistribution

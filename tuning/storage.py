@@ -30,7 +30,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from features.errors import ClimstackError
+from features.core.errors import ClimstackError
 
 log = logging.getLogger(__name__)
 

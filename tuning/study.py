@@ -17,12 +17,12 @@ import numpy as np
 from joblib import cpu_count
 from optuna.study import Study
 
-from features.errors import ClimstackError
-from features.files import content_hash, write_json, write_text
-from features.folds import FoldPlan
-from features.settings import check, require
-from features.store import Store
-from features.toml import assignments
+from features.core.errors import ClimstackError
+from features.core.files import content_hash, write_json, write_text
+from features.core.settings import check, require
+from features.core.toml import assignments
+from features.folds.plan import FoldPlan
+from features.store.store import Store
 from models.oof import CellStore
 from models.spec import ModelSpec, Variant
 from tuning.clusters import Cluster, cluster_targets, spread_over

@@ -26,9 +26,9 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from features.errors import ClimstackError
-from features.folds import FoldPlan
-from features.store import Store
+from features.core.errors import ClimstackError
+from features.folds.plan import FoldPlan
+from features.store.store import Store
 from models.oof import CellStore
 from models.spec import ModelSpec
 from tuning.objective import Objective, Step

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from ensemble.report.distributions import Bins
 from ensemble.report.finished import Array, Block, Finished
-from features.metrics import r2_from_sums
-from features.page import PALETTE, Cell, Figure, Section, Table
-from features.physics import (
+from features.climate.physics import (
     HEAT_CAPACITY,
     LATENT_HEAT_FUSION,
     LATENT_HEAT_VAPOUR,
@@ -19,7 +17,9 @@ from features.physics import (
     column_integral,
     layer_mass,
 )
-from features.schema import Schema
+from features.core.metrics import r2_from_sums
+from features.pages.page import PALETTE, Cell, Figure, Section, Table
+from features.schemas.schema import Schema
 
 ID, TITLE = "budget", "Energy and water of the column"
 INPUTS = ("state_ps", "state_u", "state_v")

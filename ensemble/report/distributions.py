@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.report.finished import Array, Block, Finished, kind_of
-from features.page import DASHES, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
+from features.pages.page import DASHES, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
 
 TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)  # standard deviations
 SMALL_TICKS = (-100, -10, -1, -0.1, 0, 0.1, 1, 10, 100)

@@ -7,7 +7,7 @@ import numpy as np
 from ensemble.report.distributions import Standard
 from ensemble.report.finished import Block, Finished
 from ensemble.report.scoring import worst_targets
-from features.page import PALETTE, Cell, Figure, Section, Table
+from features.pages.page import PALETTE, Cell, Figure, Section, Table
 
 WORST = 25
 

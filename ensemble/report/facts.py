@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ensemble.report.finished import Finished
-from features.page import Cell, Section, Table
+from features.pages.page import Cell, Section, Table
 
 
 def facts_section(run: Finished) -> Section:

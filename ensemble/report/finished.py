@@ -12,17 +12,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ensemble.experiment import Experiment, load_experiment
-from ensemble.graph import Graph
-from ensemble.leaderboard import Row, load_leaderboard
-from features.errors import ClimstackError
-from features.files import read_json
-from features.folds import FoldPlan
-from features.matrix import BLOCK_ROWS
-from features.metrics import r2_from_sums
-from features.physics import REFERENCE_PRESSURE, HybridLevels, hybrid_levels
-from features.schema import Schema
-from features.store import Store
+from ensemble.evaluation.leaderboard import Row, load_leaderboard
+from ensemble.experiment.experiment import Experiment, load_experiment
+from ensemble.stacking.graph import Graph
+from features.climate.physics import REFERENCE_PRESSURE, HybridLevels, hybrid_levels
+from features.core.errors import ClimstackError
+from features.core.files import read_json
+from features.core.metrics import r2_from_sums
+from features.folds.plan import FoldPlan
+from features.schemas.schema import Schema
+from features.store.matrix import BLOCK_ROWS
+from features.store.store import Store
 
 Array = NDArray[np.float64]
 SURFACE = "surface outputs"  # the name of all scalar targets together

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ensemble.report.finished import SURFACE, Array, Block, Finished
-from features.metrics import r2_from_sums
-from features.page import SEQUENTIAL, Cell, Figure, Section, Table
+from features.core.metrics import r2_from_sums
+from features.pages.page import SEQUENTIAL, Cell, Figure, Section, Table
 
 BAND = 10.0  # degrees
 N_BANDS = 18

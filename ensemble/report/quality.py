@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ensemble.report.finished import Array, Block, Finished
-from features.check import SMALLEST_FLOAT32, compress
-from features.page import Cell, Section, Table
-from features.schema import Variable
+from features.pages.page import Cell, Section, Table
+from features.schemas.schema import Variable
+from features.sources.check import SMALLEST_FLOAT32, compress
 
 ID, TITLE = "data", "Data"
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from ensemble.report.finished import Finished
-from features.page import PALETTE, SEQUENTIAL, Figure, Section, Table
+from features.pages.page import PALETTE, SEQUENTIAL, Figure, Section, Table
 
 LOWEST = -1.0  # of a target's R2 in a mean: one hopeless target must not hide the others
 

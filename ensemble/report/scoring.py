@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.leaderboard import LEVEL, N_DRAWS, Row
+from ensemble.evaluation.leaderboard import LEVEL, N_DRAWS, Row
 from ensemble.report.finished import Array, Finished, Scores, kind_of
-from features.metrics import r2_from_sums
-from features.page import DASHES, PALETTE, Cell, Figure, Section, Table
+from features.core.metrics import r2_from_sums
+from features.pages.page import DASHES, PALETTE, Cell, Figure, Section, Table
 
 NO_SCORES = (
     "Left out: the run has no stack/scores.parquet. 'climstack stack' on its experiment writes it."

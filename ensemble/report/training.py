@@ -9,10 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ensemble.report.finished import SURFACE, Finished, kind_of
-from features.errors import ClimstackError
-from features.files import read_json
-from features.page import DIVERGING, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
-from features.schema import Schema
+from features.core.errors import ClimstackError
+from features.core.files import read_json
+from features.pages.page import DIVERGING, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
+from features.schemas.schema import Schema
 from models.member import read_member
 from models.oof import CellStore
 

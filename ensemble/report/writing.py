@@ -25,7 +25,7 @@ from ensemble.report.training import (
     tuning_section,
     weights_section,
 )
-from features.page import Section, write_page
+from features.pages.page import Section, write_page
 from models.cross_validation import Progress
 
 NO_OUTPUTS = (

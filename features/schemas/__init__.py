@@ -1,1 +1,1 @@
-"""One file per data set, each defining ``SCHEMA``; found by file name."""
+"""What a column means: variables, levels, units, roles, weights, rules."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features import physics
-from features.errors import ClimstackError
-from features.grid import Grid
-from features.physics import Array
-from features.schema import Schema, load_schema
-from features.schemas.leap import TIMESTEP
+from features.climate import physics
+from features.climate.physics import Array
+from features.core.errors import ClimstackError
+from features.schemas.schema import Schema, load_schema
+from features.schemas.sets.leap import TIMESTEP
+from features.sources.grid import Grid
 from features.synthetic import processes, turbulence
 from features.synthetic.radiation import longwave, shortwave
 from features.synthetic.state import Air, Columns, Weather

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.errors import ClimstackError
-from features.files import atomic_path, write_json
-from features.physics import SECONDS_PER_DAY, Array
-from features.schema import load_schema
-from features.schemas.leap import TIMESTEP
+from features.climate.physics import SECONDS_PER_DAY, Array
+from features.core.errors import ClimstackError
+from features.core.files import atomic_path, write_json
+from features.schemas.schema import load_schema
+from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.columns import STRIDE, simulate, synthetic_grid
 
 ROW_GROUP = 4096

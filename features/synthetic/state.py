@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features import physics
-from features.physics import N_LEVELS, Array
-from features.schemas.leap import TIMESTEP
+from features.climate import physics
+from features.climate.physics import N_LEVELS, Array
+from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.waves import Waves, lattice
 
 FIRST_ACTIVE = 12  # levels above have no clouds, no mixing and no drag

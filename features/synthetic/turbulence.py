@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from features import physics
-from features.physics import Array
-from features.schemas.leap import TIMESTEP
+from features.climate import physics
+from features.climate.physics import Array
+from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.state import FIRST_ACTIVE, Air, Columns
 
 KARMAN = 0.4

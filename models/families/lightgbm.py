@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.schema import Schema
-from features.settings import require
-from features.tabular import Kind
+from features.core.settings import require
+from features.schemas.schema import Schema
+from features.views.tabular import Kind
 from models.base import Array, Fitted, Float32, FoldData
-from models.boosting import INTERVALS, OWN, PARTS_BY, Parts, one_per_cell, spread_gain
+from models.trees.boosting import INTERVALS, OWN, PARTS_BY, Parts, one_per_cell, spread_gain
 
 
 @dataclass(frozen=True)

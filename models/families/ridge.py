@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from features.folds import Rows
-from features.schema import Schema
-from features.settings import check, require
-from features.tabular import Kind
+from features.core.settings import check, require
+from features.folds.plan import Rows
+from features.schemas.schema import Schema
+from features.views.tabular import Kind
 from models.base import Array, Fitted, Float32, FoldData
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.schema import Schema
-from features.tabular import Kind
+from features.schemas.schema import Schema
+from features.views.tabular import Kind
 from models.base import Fitted, FoldData
-from models.boosting import PARTS_BY, Parts, one_per_cell
-from models.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
+from models.trees.boosting import PARTS_BY, Parts, one_per_cell
+from models.trees.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
 
 class XGBoost:

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.schema import Schema
-from features.settings import require
-from features.tabular import Kind, all_levels
+from features.core.settings import require
+from features.schemas.schema import Schema
+from features.views.tabular import Kind, all_levels
 from models.base import Fitted, FoldData
-from models.boosting import PARTS_BY, SCALAR, Parts, seen_levels
-from models.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
+from models.trees.boosting import PARTS_BY, SCALAR, Parts, seen_levels
+from models.trees.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
 BYTES_PER_BIN = 16  # gradient and hessian of one target in double precision
 
 
 @dataclass(frozen=True)
 class XGBoostVectorParams(XGBoostParams):
-    """Parameters of the trees, named as in XGBoost; see :class:`models.xgboost_engine`.
+    """Parameters of the trees, named as in XGBoost; see :class:`models.trees.xgboost_engine`.
 
     Attributes:
         histogram_mb: memory that the histograms of a tree's widest level may take, MiB.

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.errors import ClimstackError
-from features.matrix import Matrix
-from features.memory import free_memory
-from features.shuffle import shuffled
+from features.core.errors import ClimstackError
+from features.core.memory import free_memory
+from features.store.matrix import Matrix
+from features.store.shuffle import shuffled
 
 MEMORY_SHARE = 0.5  # of what is free on the device: as much may be taken by resident rows
 
@@ -27,8 +27,8 @@ Batch = tuple[Tensor, ...]
 class Batches:
     """Rows to train on; ``epoch`` gives shuffled batches of their arrays on the device.
 
-    Streamed rows take the memory of what :func:`features.shuffle.shuffled` mixes, whatever their
-    number.
+    Streamed rows take the memory of what :func:`features.store.shuffle.shuffled` mixes, whatever
+    their number.
 
     Args:
         arrays: features (n_rows, n_features), targets (n_rows, n_targets) and, where rows have
@@ -38,7 +38,7 @@ class Batches:
         rank: number of this process.
         world_size: number of processes; divides the batch size.
         resident: put all rows on the device once; None decides by what is free, see
-            :func:`features.memory.free_memory`.
+            :func:`features.core.memory.free_memory`.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from features.files import atomic_path
+from features.core.files import atomic_path
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from features import registry
+from features.core import registry
 from models.seq2seq.layers import Network, Shape
 
 PACKAGE = "models.seq2seq.architectures"

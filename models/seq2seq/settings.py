@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from features.settings import check, require
+from features.core.settings import check, require
 from models.seq2seq.losses import LossName
 
 REPRESENTATIONS = ("level", "variable", "column")

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.errors import ClimstackError
-from features.files import write_json
-from features.matrix import Matrix
+from features.core.errors import ClimstackError
+from features.core.files import write_json
+from features.store.matrix import Matrix
 from models.seq2seq import checkpoint, losses
 from models.seq2seq.augment import (
     Augment,

@@ -4,7 +4,8 @@ import logging
 import numpy as np
 import pytest
 
-from features import Grid, Store, physics, time_blocks
+from features import Grid, Store, time_blocks
+from features.climate import physics
 from features.synthetic import synthetic_grid
 from models import CellStore, ModelSpec, cell_keys, cross_validate
 

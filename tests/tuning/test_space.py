@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from features import ClimstackError, registry
+from features import ClimstackError
+from features.core import registry
 from models import CellStore, FoldData, ModelSpec, available_families, load_family
 from models.fold import open_fold
 from tuning import Space

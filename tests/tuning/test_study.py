@@ -19,7 +19,8 @@ import pytest
 
 import tuning.study
 import tuning.worker
-from ensemble import experiment, load_experiment
+from ensemble import load_experiment
+from ensemble.experiment import experiment
 from features import ClimstackError
 from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
@@ -488,7 +489,7 @@ num_leaves = 7
 n_rounds = [4, 16]
 num_leaves = [4, 12]
 """)
-    words = [sys.executable, "-c", "from ensemble.cli import main; main()", "tune",
+    words = [sys.executable, "-c", "from ensemble.cli.app import main; main()", "tune",
              str(tmp_path / "e.toml"), "--model", "trees", "--trials", "4", "--clusters", "3",
              "--runs", str(tmp_path / "runs")]  # fmt: skip
     shown = subprocess.run(words, capture_output=True, text=True, check=True)

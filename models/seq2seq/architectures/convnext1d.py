@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from features.settings import check, require
+from features.core.settings import check, require
 from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import DepthwiseConv, DropPath, drop_rates, feed_forward
 

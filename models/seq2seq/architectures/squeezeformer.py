@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.settings import check, require
+from features.core.settings import check, require
 from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import (
     Attention,

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from features.settings import check, require
+from features.core.settings import check, require
 from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import Attention, DropPath, drop_rates, feed_forward
 

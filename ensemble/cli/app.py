@@ -1,0 +1,373 @@
+"""The command line: each command calls one function and prints what it returns."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ensemble.cli import console
+from ensemble.cli.data import compare, explore
+from ensemble.evaluation.leaderboard import load_leaderboard
+from ensemble.experiment.experiment import load_experiment
+from ensemble.inference.submission import score_files
+from ensemble.runs.pipeline import open_run, run_experiment, submit_run
+from ensemble.runs.planner import parse_memory, plan_run
+from ensemble.runs.tune import tune_model
+from features.core.errors import ClimstackError
+from features.schemas.schema import load_schema
+from features.sources.check import check_file
+from features.sources.source import parse_broken
+from features.store.conversion import convert
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Trees and networks over shared folds, tuned and stacked, for columns of air.",
+)
+data = typer.Typer(no_args_is_help=True, help="Generate, convert, check, explore and compare data.")
+app.add_typer(data, name="data")
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", show_default=False)]
+Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns.")]
+Grid = Annotated[
+    int | None,
+    typer.Option("--grid-columns", help="Rows per timestep, if not the schema's."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Trees and networks over shared folds, tuned and stacked, for columns of air."""
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/demo")) -> None:
+    """Run the whole job on generated data.
+
+    Example: climstack demo --out runs/demo
+    """
+    from ensemble.runs.demo import run_demo
+
+    with console.progress() as report:
+        result = run_demo(out, report)
+    console.show_leaderboard(result.leaderboard)
+    chosen = next(row for row in result.leaderboard if row["chosen"])
+    if chosen["blend"]:
+        console.out.print(
+            f"The blend gains {chosen['gain']:+.4f} honestly over its best member"
+            f" ({chosen['best_member']})."
+        )
+    console.out.print(f"Score of the submission on the generated test set: {result.test_score:.4f}")
+    for name in ("report.html", "submission.parquet", "leaderboard.json", "stack/graph.json"):
+        console.out.print(f"  {result.folder / name}", soft_wrap=True)
+
+
+@data.command("generate")
+def generate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
+    timesteps: Annotated[int, typer.Option(help="Stored timesteps.")] = 80,
+    columns: Annotated[int, typer.Option(help="Columns of the grid.")] = 96,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+) -> None:
+    """Write train, test, sample_submission and solution files of simulated columns of air.
+
+    Example: climstack data generate generated --timesteps 80 --columns 96 --seed 0
+    """
+    from features.synthetic import write_dataset
+
+    there = sorted(out.glob("*.parquet"))
+    if there:
+        raise ClimstackError(f"{there[0]} exists: give another folder or delete it first")
+    for path in write_dataset(out, timesteps, columns, seed).values():
+        console.out.print(str(path), soft_wrap=True)
+
+
+@data.command("convert")
+def convert_command(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The store's folder.")],
+    schema: SchemaName = "leap",
+    grid_columns: Grid = None,
+    memory_limit: Annotated[
+        str, typer.Option(help="Memory that converting may take, as 2GB or 800MB.")
+    ] = "2GB",
+    broken: Annotated[
+        str, typer.Option(help="NetCDF pairs that can't be read: refuse or skip.")
+    ] = "refuse",
+    grid: Annotated[Path | None, typer.Option(help="Grid file to keep with the store.")] = None,
+) -> None:
+    """Turn CSV, Parquet and folders of NetCDF pairs into a store; a rerun goes on.
+
+    Example: climstack data convert train.csv.gz --out stores/train --memory-limit 2GB
+    """
+    with console.byte_progress() as report:
+        store = convert(
+            sources,
+            out,
+            load_schema(schema),
+            grid_columns,
+            memory_limit_mb=parse_memory(memory_limit),
+            broken=parse_broken(broken),
+            grid=grid,
+            progress=report,
+        )
+    console.show_converted(store)
+
+
+@data.command("check")
+def check(
+    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
+    schema: SchemaName = "leap",
+    grid_columns: Grid = None,
+) -> None:
+    """Say what is wrong with a CSV or Parquet file; exit 1 if it can't be used.
+
+    Example: climstack data check train.csv
+    """
+    findings = check_file(source, load_schema(schema), grid_columns)
+    console.show_findings(findings)
+    errors = sum(finding.level == "error" for finding in findings)
+    console.out.print(f"errors: {errors}, other findings: {len(findings) - errors}")
+    if errors:
+        raise typer.Exit(1)
+
+
+data.command("explore")(explore)
+data.command("compare")(compare)
+
+
+@app.command()
+def run(
+    experiment: ExperimentFile,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would take.")
+    ] = False,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory that fits may take, as 2GB or 800MB.")
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Folds, all models, stack, leaderboard, report, submission; a rerun resumes.
+
+    Example: climstack run configs/leap_real.toml --dry-run
+    """
+    settings = load_experiment(experiment)
+    limit_mb = None if memory_limit is None else parse_memory(memory_limit)
+    if dry_run:
+        console.show_plan(plan_run(settings, runs, limit_mb))
+        return
+    with console.progress() as report:
+        rows = run_experiment(settings, runs, report, limit_mb)
+    console.show_leaderboard(rows)
+    console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
+
+
+@app.command()
+def fit(
+    experiment: ExperimentFile,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Only this fold.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Fit models on the folds, without stacking.
+
+    Example: climstack fit configs/leap_real.toml --model lightgbm --fold 0
+    """
+    settings = load_experiment(experiment)
+    with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
+        store = opened.train_store()
+        members = opened.members(store, opened.plan(store), model, fold)
+    for member in members:
+        n_cells = sum(map(len, member.cells))
+        console.out.print(
+            f"{member.spec.name}: {member.computed} cells fitted, {n_cells - member.computed}"
+            " were there"
+        )
+
+
+@app.command()
+def tune(
+    experiment: ExperimentFile,
+    model: Annotated[str, typer.Option(help="The base learner to tune.", show_default=False)],
+    trials: Annotated[int, typer.Option(help="Trials in all, the first with the defaults.")] = 25,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Database URL that machines share; by default study.db in the run."),
+    ] = None,
+    clusters: Annotated[int, typer.Option(help="Clusters of targets.")] = 8,
+    representatives: Annotated[int, typer.Option(help="Targets tuned in each.")] = 2,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds to score on; all but the last if not given.")
+    ] = None,
+    finalists: Annotated[
+        int, typer.Option(help="Best trials that all targets choose among in the end.")
+    ] = 1,
+    new_study: Annotated[
+        bool, typer.Option("--new-study", help="Start another where data or ranges changed.")
+    ] = False,
+    as_json: AsJson = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Search a model's parameters on the experiment's folds; a rerun goes on.
+
+    Example: climstack tune configs/leap_real.toml --model lightgbm --trials 25 --workers 2
+    """
+    from tuning import TuneSettings
+
+    settings = load_experiment(experiment, tuned=False)
+    how = TuneSettings(
+        trials, workers, storage, new_study, clusters, representatives, folds, settings.seed,
+        finalists,
+    )  # fmt: skip
+    with console.progress() as report:
+        found = tune_model(settings, model, how, runs, report)
+    if as_json:
+        typer.echo(json.dumps(found.to_table(), indent=2))
+    else:
+        console.show_tuning(found)
+
+
+@app.command()
+def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
+    """Blend the out-of-fold predictions, fitting only what is missing.
+
+    Example: climstack stack configs/leap_real.toml
+    """
+    settings = load_experiment(experiment)
+    with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
+        store = opened.train_store()
+        plan = opened.plan(store)
+        rows = opened.stack(store, plan, opened.members(store, plan))
+    console.show_leaderboard(rows)
+
+
+@app.command()
+def leaderboard(
+    run: RunFolder,
+    sort: Annotated[str, typer.Option(help="Column to sort by.")] = "honest",
+    by: Annotated[str, typer.Option(help="fold or group: their scores instead.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show a run's leaderboard.
+
+    Example: climstack leaderboard runs/demo --by group --sort model
+    """
+    rows = load_leaderboard(run)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        console.show_leaderboard(rows, sort, by)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="By default report.html in the run.")
+    ] = None,
+) -> None:
+    """Write a finished run's report: one HTML file that needs nothing else.
+
+    Example: climstack report runs/demo --out demo.html
+    """
+    from ensemble.report import write_report
+
+    with console.progress() as shown:
+        file = write_report(run, out, shown)
+    console.out.print(f"{file} written", soft_wrap=True)
+
+
+@app.command()
+def submit(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="FILE.parquet or FILE.csv")],
+    test: Annotated[Path | None, typer.Option(help="Rows to predict, if not the run's.")] = None,
+    sample_submission: Annotated[
+        Path | None, typer.Option(help="File whose ids and row order to take.")
+    ] = None,
+    intervals: Annotated[
+        Path | None, typer.Option(help="FILE.parquet for the ends of prediction intervals.")
+    ] = None,
+) -> None:
+    """Predict test rows with a run's models and blend.
+
+    Example: climstack submit runs/demo --test test.csv --out submission.csv
+    """
+    with console.progress() as report:
+        submit_run(run, out, test, sample_submission, report, intervals)
+    for written in (out, intervals):
+        if written is not None:
+            console.out.print(f"{written} written", soft_wrap=True)
+
+
+@app.command()
+def score(
+    submission: Annotated[Path, typer.Argument(metavar="SUBMISSION", show_default=False)],
+    solution: Annotated[Path, typer.Argument(metavar="SOLUTION", show_default=False)],
+    weights: Annotated[
+        Path | None, typer.Option(help="Sample submission with the weights, if not 0/1.")
+    ] = None,
+    schema: SchemaName = "leap",
+    as_json: AsJson = False,
+) -> None:
+    """Score a submission by the exact competition metric.
+
+    Example: climstack score submission.parquet solution.parquet
+    """
+    r2 = score_files(submission, solution, load_schema(schema), weights)
+    value = float(np.mean(list(r2.values())))
+    if as_json:
+        typer.echo(json.dumps({"score": value, "r2": r2}, indent=2))
+    else:
+        typer.echo(repr(value))
+
+
+class Interrupted(BaseException):
+    """Ctrl-C; not a KeyboardInterrupt, which Typer would end silently."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed, 2 wrong usage."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app(arguments)
+    except Interrupted:
+        console.fail("interrupted: the same command goes on where it stopped")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        console.fail(_sentence(error))
+        sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ClimstackError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}: put that right and run the same command again"
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message} (--debug shows where)"

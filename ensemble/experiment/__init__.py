@@ -1,0 +1,1 @@
+"""What an experiment asks for, and where a run keeps its files."""

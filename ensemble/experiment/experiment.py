@@ -1,0 +1,398 @@
+"""An experiment: one TOML file, validated before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ensemble.stacking.blending import LEVELS, Candidate, Level, candidates, load_blender
+from features.core.errors import ClimstackError, closest
+from features.core.settings import check, from_table
+from features.core.toml import assignments, toml_value
+from features.folds.enrichment import Extra
+from features.folds.schemes import SCHEMES
+from features.schemas.schema import load_schema
+from models.spec import ModelSpec, Variant
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """``[data]``: where rows come from.
+
+    Paths are relative to the experiment's file; ``${NAME}`` is taken from the environment.
+
+    Attributes:
+        train: CSV, Parquet or store with targets.
+        test: CSV, Parquet or store to predict; None leaves the submission out.
+        sample_submission: file whose ids and row order the submission takes.
+        schema: name of the schema.
+        grid_columns: rows per timestep; None takes the schema's.
+        grid: grid file to keep with the store that is made of a table ``train``.
+        extra: sources that train and never validate: sources of the training store by name or,
+            where ``train`` is a table, further files or folders that are converted with it.
+    """
+
+    train: str
+    test: str | None = None
+    sample_submission: str | None = None
+    schema: str = "leap"
+    grid_columns: int | None = None
+    grid: str | None = None
+    extra: tuple[Extra, ...] = ()
+
+    def __post_init__(self) -> None:
+        load_schema(self.schema)
+        check(
+            self.grid_columns is None or self.grid_columns >= 1,
+            f"grid_columns must be at least 1, but got {self.grid_columns}",
+        )
+        check(
+            self.grid is None or not (Path(self.train) / "manifest.json").is_file(),
+            f"grid is for tables, but train is the store {self.train}: remove grid, and convert"
+            " with --grid",
+        )
+
+
+@dataclass(frozen=True)
+class FoldSettings:
+    """``[folds]``: who validates whom; see :mod:`features.folds.schemes`."""
+
+    scheme: str = "time_blocks"
+    n_folds: int = 5
+    embargo: int = 1
+
+    def __post_init__(self) -> None:
+        check(
+            self.scheme in SCHEMES,
+            f"scheme '{self.scheme}' is unknown: {closest(self.scheme, SCHEMES)}",
+        )
+        check(self.n_folds >= 3, f"n_folds must be at least 3 to stack, but got {self.n_folds}")
+        check(self.embargo >= 0, f"embargo must be at least 0, but got {self.embargo}")
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """``[stack]``: which blends compete, and what predicts test rows.
+
+    Attributes:
+        blenders: file names in ``ensemble/stacking/blenders``.
+        levels: what shares weights: all targets, a group, none; or shrunk, between those two.
+        refit: models that predict test rows with one fit on all rows, instead of the mean of their
+            folds' models.
+        compare: folders of other runs on the same rows that the leaderboard shows, too.
+    """
+
+    blenders: tuple[str, ...] = ("mean", "best", "simplex", "nnls")
+    levels: tuple[str, ...] = ("group", "shrunk", "target")
+    refit: tuple[str, ...] = ()
+    compare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.blenders:
+            load_blender(name)
+        for level in self.levels:
+            check(level in LEVELS, f"level '{level}' is unknown: {closest(level, LEVELS)}")
+        twice = [name for name in self.blenders if self.blenders.count(name) > 1]
+        check(not twice, f"names the blender '{twice[0] if twice else ''}' twice: remove one")
+        check(bool(self.blenders and self.levels), "needs at least one blender and one level")
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The blends that compete, simplest first."""
+        levels: list[Level] = [level for level in LEVELS if level in self.levels]
+        return candidates(self.blenders, levels)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run depends on.
+
+    Attributes:
+        name: the run's folder is ``runs/NAME``.
+        data: where rows come from.
+        models: the base learners, with unique names.
+        folds: who validates whom.
+        stack: how members are blended.
+        seed: of the fold plan, and of the models that set none.
+        search: search ranges for tuning, by model and parameter, instead of the families' own.
+    """
+
+    name: str
+    data: DataSettings
+    models: tuple[ModelSpec, ...]
+    folds: FoldSettings = field(default_factory=FoldSettings)
+    stack: StackSettings = field(default_factory=StackSettings)
+    seed: int = 0
+    search: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(
+            bool(NAME.fullmatch(self.name)),
+            f"name {self.name!r} must be letters, digits, '.', '_' and '-': it names a folder",
+        )
+        check(len(self.models) > 0, "the experiment has no [[models]]: add at least one")
+        names = [spec.name for spec in self.models]
+        twice = [name for name in names if names.count(name) > 1]
+        check(not twice, f"two models are called '{twice[0] if twice else ''}': rename one")
+        for name in names:
+            check(
+                bool(NAME.fullmatch(name)),
+                f"model name {name!r} must be letters, digits, '.', '_' and '-'",
+            )
+        for name in self.stack.refit:
+            check(name in names, f"[stack] refit names no model '{name}': {closest(name, names)}")
+            check(
+                not self.model(name).bases,
+                f"[stack] refit names '{name}', which builds on other models: its training rows"
+                " need their out-of-fold predictions, so leave it to its folds' models",
+            )
+        for blend in self.stack.candidates:
+            check(blend.name not in names, f"a model may not be called '{blend.name}' like a blend")
+
+    def model(self, name: str) -> ModelSpec:
+        """A base learner by its name.
+
+        Raises:
+            ClimstackError: no such model.
+        """
+        for spec in self.models:
+            if spec.name == name:
+                return spec
+        known = [spec.name for spec in self.models]
+        raise ClimstackError(
+            f"experiment {self.name} has no model '{name}': {closest(name, known)}"
+        )
+
+    def to_toml(self) -> str:
+        """The resolved experiment: absolute paths, every parameter spelled out."""
+        lines = [f"name = {toml_value(self.name)}", f"seed = {self.seed}"]
+        for title in ("data", "folds", "stack"):
+            table = asdict(getattr(self, title))
+            extras = table.pop("extra", ())
+            lines += ["", f"[{title}]", *assignments(table)]
+            for extra in extras:
+                lines += ["", "[[data.extra]]", *assignments(extra)]
+        for spec in self.models:
+            own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
+            if spec.residual_of is not None:
+                own["residual_of"] = spec.residual_of.name
+            if spec.inputs_from:
+                own["inputs_from"] = [base.name for base in spec.inputs_from]
+            lines += ["", "[[models]]", *assignments(own), "", "[models.params]"]
+            lines += assignments(asdict(spec.parsed))
+            if spec.name in self.search:
+                lines += ["", "[models.search]", *assignments(self.search[spec.name])]
+            for variant in spec.variants:
+                lines += ["", "[[models.variants]]", *assignments({"targets": variant.targets})]
+                lines += ["", "[models.variants.params]", *assignments(variant.params)]
+        return "\n".join(lines) + "\n"
+
+
+def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
+    """Read and validate an experiment file.
+
+    Args:
+        path: the file.
+        tuned: take parameters from the files that ``tuned`` names; without, as they were before.
+
+    Raises:
+        ClimstackError: no such file, not TOML, an unknown or missing setting, a bad value, or an
+            environment variable that is not set.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ClimstackError(f"no experiment file {path}: give a .toml file")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ClimstackError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return experiment_from_table(table, path.parent, tuned=tuned)
+    except ClimstackError as error:
+        raise ClimstackError(f"{path}: {error}") from None
+
+
+def experiment_from_table(
+    table: Mapping[str, Any], folder: Path, *, tuned: bool = True
+) -> Experiment:
+    """Build an experiment from a table as TOML gives it; paths are relative to ``folder``.
+
+    Raises:
+        ClimstackError: see :func:`load_experiment`.
+    """
+    table = dict(table)
+    known = [part.name for part in fields(Experiment)]
+    for key in table:
+        check(key in known, f"the experiment has no setting {key!r}: {closest(key, known)}")
+    own: dict[str, Any] = {key: table.pop(key) for key in ("name", "seed") if key in table}
+    top = from_table(_TopTable, own, "the experiment")
+    data = dict(_table(table.pop("data", {}), "[data]"))
+    for key in ("train", "test", "sample_submission", "grid"):
+        if isinstance(data.get(key), str):
+            data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
+    extras = _extras(data.pop("extra", []), folder, str(data.get("train", "")))
+    settings = from_table(DataSettings, data, "[data]")
+    parts: dict[str, Any] = {"data": replace(settings, extra=extras)}
+    stack = dict(_table(table.pop("stack", {}), "[stack]"))
+    if isinstance(stack.get("compare"), list):
+        stack["compare"] = [
+            str((folder / _expand(str(path), "[stack] compare")).resolve())
+            for path in stack["compare"]
+        ]
+    parts["stack"] = from_table(StackSettings, stack, "[stack]")
+    folds = _table(table.pop("folds", {}), "[folds]")
+    parts["folds"] = from_table(FoldSettings, folds, "[folds]")
+    models = table.pop("models", [])
+    check(isinstance(models, list), "models must be a list of [[models]] tables")
+    specs: list[ModelSpec] = []
+    search: dict[str, Any] = {}
+    for position, model in enumerate(models):
+        where = f"[[models]] number {position + 1}"
+        model = {"seed": top.seed} | dict(_table(model, where))
+        params = _table(model.pop("params", {}), f"{where} params")
+        ranges = _table(model.pop("search", {}), f"{where} search")
+        variants = _variants(model.pop("variants", []), where)
+        model.setdefault("name", model.get("family", ""))
+        entry = from_table(_ModelTable, model, where)
+        if entry.tuned is not None and tuned:
+            check(not variants, f"{where} has both tuned and variants: leave one out")
+            params, variants = _tuned(folder / _expand(entry.tuned, where), entry, params)
+        specs.append(_model_spec(entry, params, specs, variants, where))
+        if ranges:
+            from tuning.space import Space
+
+            Space.of(specs[-1], ranges)  # raises for a bad range
+            search[entry.name] = dict(ranges)
+    return Experiment(name=top.name, seed=top.seed, models=tuple(specs), search=search, **parts)
+
+
+@dataclass(frozen=True)
+class _TopTable:
+    name: str
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class _ModelTable:
+    name: str
+    family: str
+    seed: int
+    residual_of: str | None = None
+    inputs_from: tuple[str, ...] = ()
+    tuned: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class _VariantTable:
+    targets: tuple[str, ...]
+
+
+def _extras(tables: Any, folder: Path, train: str) -> tuple[Extra, ...]:
+    """``[[data.extra]]``: names of a store's sources, or files and folders beside a table."""
+    check(isinstance(tables, list), "[data] extra must be [[data.extra]] tables")
+    in_store = (Path(train) / "manifest.json").is_file()
+    found = []
+    for position, each in enumerate(tables):
+        where = f"[[data.extra]] number {position + 1}"
+        extra = from_table(Extra, _table(each, where), where)
+        path = (folder / _expand(extra.source, where)).resolve()
+        check(
+            not in_store or Path(extra.source).name == extra.source,
+            f"{where} source '{extra.source}' is a path, but {train} is a store: give the name of"
+            " one of its sources",
+        )
+        found.append(extra if in_store else replace(extra, source=str(path)))
+    return tuple(found)
+
+
+def _variants(tables: Any, where: str) -> tuple[Variant, ...]:
+    """``[[models.variants]]``: other parameters for some targets."""
+    check(isinstance(tables, list), f"{where} variants must be a list of tables")
+    found = []
+    for each in tables:
+        table = dict(_table(each, f"{where} variants"))
+        params = _table(table.pop("params", {}), f"{where} variants params")
+        found.append(Variant(from_table(_VariantTable, table, where).targets, params))
+    return tuple(found)
+
+
+def _tuned(
+    file: Path, own: _ModelTable, params: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], tuple[Variant, ...]]:
+    """Parameters and variants from a ``best.toml``."""
+    if not file.is_file():
+        raise ClimstackError(
+            f"model '{own.name}' takes its parameters from {file}, which is not there: run"
+            f" 'climstack tune' with --model {own.name} first, or remove tuned"
+        )
+    try:
+        best = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ClimstackError(f"{file} is not valid TOML: {error}") from None
+    check(
+        best.get("family") == own.family,
+        f"{file} holds parameters of family '{best.get('family')}', but model '{own.name}' is"
+        f" of family '{own.family}'",
+    )
+    found = dict(params) | dict(_table(best.get("params", {}), f"{file} params"))
+    return found, _variants(best.get("variants", []), str(file))
+
+
+def _model_spec(
+    table: _ModelTable,
+    params: Mapping[str, Any],
+    earlier: Sequence[ModelSpec],
+    variants: tuple[Variant, ...],
+    where: str,
+) -> ModelSpec:
+    """A base learner; the models it builds on must stand before it."""
+    known = {spec.name: spec for spec in earlier}
+    for key, names in (
+        ("residual_of", [table.residual_of] if table.residual_of is not None else []),
+        ("inputs_from", table.inputs_from),
+    ):
+        for name in names:
+            check(
+                name in known,
+                f"{where} {key} names '{name}', which is no model before it:"
+                f" {closest(name, known) if known else 'put that model first'}",
+            )
+    residual_of = None if table.residual_of is None else known[table.residual_of]
+    inputs_from = tuple(known[name] for name in table.inputs_from)
+    return ModelSpec(
+        table.name, table.family, params, table.seed, residual_of, inputs_from, variants
+    )
+
+
+def _check_seed(seed: int) -> None:
+    check(0 <= seed < 2**31, f"seed must be 0 to {2**31 - 1}, but got {seed}")
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ClimstackError(f"{where} must be a table, but got {value!r}")
+    return value
+
+
+def _expand(text: str, where: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ClimstackError(f"{where} needs the environment variable {name}: set it")
+        return os.environ[name]
+
+    return VARIABLE.sub(value, text)

@@ -1,0 +1,1 @@
+"""Predictions of a run on new rows, and the files they go into."""

@@ -1,0 +1,268 @@
+"""Test predictions: the mean over a member's fold models, or a refit, through scratch files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed
+
+from ensemble.stacking.graph import Graph
+from ensemble.stacking.moments import Array
+from features.core.errors import ClimstackError
+from features.core.files import release, scratch_array
+from features.store.matrix import BLOCK_ROWS
+from features.store.store import Store
+from models.cross_validation import Progress
+from models.member import Member
+from models.oof import Cell
+
+CHUNKS_PER_WORKER = 4
+PREDICT_ROWS = 16_384  # features held at once by a worker
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A block of predicted rows.
+
+    Attributes:
+        outputs: final outputs, (n, n_targets).
+        predictions: of each member of the graph, (n, n_modelled); zeros for those without a say.
+        heads: expected absolute errors of the members asked for them, (n, n_modelled).
+        inputs: (n, n_inputs).
+    """
+
+    outputs: Array
+    predictions: dict[str, Array]
+    heads: dict[str, Array]
+    inputs: Array
+
+
+def predict(
+    graph: Graph,
+    members: Sequence[Member],
+    store: Store,
+    *,
+    scratch: Path,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Array]:
+    """Final outputs alone: see :func:`predict_blocks`."""
+    blocks = predict_blocks(
+        graph, members, store, scratch=scratch, n_jobs=n_jobs, progress=progress
+    )
+    for block in blocks:
+        yield block.outputs
+
+
+def predict_blocks(
+    graph: Graph,
+    members: Sequence[Member],
+    store: Store,
+    *,
+    scratch: Path,
+    heads: Sequence[str] = (),
+    refits: Mapping[str, Member] = MappingProxyType({}),
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Predicted]:
+    """Final outputs for every row of a store and what they come from, in its order, by blocks.
+
+    Memory stays bounded: features and members' predictions lie in memory-mapped scratch files.
+
+    Args:
+        graph: what is done to the members' predictions.
+        members: with cells on every fold; all that the graph names.
+        store: inputs to predict.
+        scratch: folder for temporary files; they are gone at the end.
+        heads: members whose confidence heads are asked for expected errors.
+        refits: members with one fit on all rows, which predict in place of their folds' models.
+        n_jobs: worker processes of per-target families; None takes one per core.
+        progress: called with (what, done, total) after each member's fold.
+
+    Yields:
+        Blocks in physical units; ``outputs`` has every column of the schema.
+
+    Raises:
+        ClimstackError: a member of the graph is missing or has other cells than those it was
+            made with, or the store has another schema.
+    """
+    by_name = _checked(graph, members, store)
+    used = members_used(graph)
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
+    try:
+        shape = (len(members[0].targets), len(store))
+        means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
+        errors = {name: scratch_array(folder / f"error-{name}.npy", "<f8", shape) for name in heads}
+        n_folds = len(members[0].cells)
+        by_folds = _with_bases([name for name in used if name not in refits], by_name)
+        jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
+        jobs += [(refits[name], 0, 1) for name in used if name in refits]
+        done: dict[str, Path] = {}
+        for member, fold, n_models in jobs:
+            name = member.spec.name
+            done[name] = _predict_fold(
+                member, fold, store, folder, done, n_jobs or cpu_count(), name in errors
+            )
+            # A refitted member that others build on stands among the folds, too, for them alone.
+            if name in means and (name not in refits or n_models == 1):
+                _add(means[name], done[name], n_models)
+                if name in errors:
+                    _add(errors[name], _head_file(done[name]), n_models)
+            if progress is not None:
+                progress(f"predict {name}", fold + 1, n_models)
+        for start in range(0, len(store), BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, len(store)))
+            inputs = store.inputs[rows]
+            silent = np.zeros((len(inputs), len(graph.targets)))
+            predictions = dict.fromkeys(graph.members, silent) | {
+                name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
+            }
+            of_heads = {name: np.ascontiguousarray(e[:, rows].T) for name, e in errors.items()}
+            for mapped in (*means.values(), *errors.values()):
+                release(mapped)
+            yield Predicted(graph.apply(predictions, inputs), predictions, of_heads, inputs)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add(mean: Array, file: Path, n_models: int) -> None:
+    """Add a model's share to a mean, target by target: neither is in memory as a whole."""
+    values = np.load(file, mmap_mode="r")
+    for target in range(len(mean)):
+        mean[target] += values[target] / n_models
+        release(mean)
+        release(values)
+
+
+def members_used(graph: Graph) -> list[str]:
+    """Members with a say: one whose weight is 0 for every target has none, and is not run."""
+    return [
+        name
+        for name, weights in zip(graph.members, graph.weights, strict=True)
+        if weights.any() or graph.correction is not None
+    ]
+
+
+def _checked(graph: Graph, members: Sequence[Member], store: Store) -> dict[str, Member]:
+    """The members by name, once graph, members and store are seen to belong together."""
+    if store.schema.name != graph.schema_name:
+        raise ClimstackError(
+            f"{store.path} has schema '{store.schema.name}', the graph has '{graph.schema_name}'"
+        )
+    by_name = {member.spec.name: member for member in members}
+    missing = [name for name in graph.members if name not in by_name]
+    if missing:
+        raise ClimstackError(
+            f"the graph needs member '{missing[0]}', but only {sorted(by_name)} are given"
+        )
+    for name, expected in zip(graph.members, graph.member_hashes, strict=False):
+        if by_name[name].hash != expected:
+            raise ClimstackError(
+                f"member '{name}' is not the one that the blend was made with: run the stack again"
+            )
+    return by_name
+
+
+def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str]:
+    """The members named and all that they build on, each after its bases."""
+    ordered: list[str] = []
+    for name in names:
+        bases = [base.name for base in by_name[name].spec.bases]
+        for base in bases:
+            if base not in by_name:
+                raise ClimstackError(f"member '{name}' builds on '{base}', which is not given")
+        for each in [*_with_bases(bases, by_name), name]:
+            if each not in ordered:
+                ordered.append(each)
+    return ordered
+
+
+def _head_file(predictions: Path) -> Path:
+    """Where expected errors lie, beside the file of the predictions."""
+    return predictions.with_name(f"head-{predictions.name}")
+
+
+def _predict_fold(
+    member: Member,
+    fold: int,
+    store: Store,
+    folder: Path,
+    done: Mapping[str, Path],
+    n_jobs: int,
+    head: bool = False,
+) -> Path:
+    """Predictions of one fold's models in a file, (n_targets, n_samples), physical units.
+
+    Args:
+        member: whose models.
+        fold: which of them.
+        store: inputs.
+        folder: for the file and what it takes to make it.
+        done: files of the members it builds on, made before.
+        n_jobs: worker processes.
+        head: expected errors go into a file beside it.
+    """
+    spec, cells = member.spec, member.cells[fold]
+    model = cells[0].model()
+    inputs_from = [np.load(done[base.name], mmap_mode="r") for base in spec.inputs_from]
+    features = scratch_array(folder / "features.npy", "<f4", (len(store), model.n_features))
+    start = 0
+    for block in store.inputs.blocks():
+        here = slice(start, start + len(block))
+        extra = [np.ascontiguousarray(base[:, here].T) for base in inputs_from]
+        features[here] = model.features(block, np.concatenate(extra, axis=1) if extra else None)
+        for mapped in (features, *inputs_from):
+            release(mapped)
+        start += len(block)
+    out = folder / f"fold-{spec.name}.npy"
+    shape = (len(member.targets), len(store))
+    files = [out, _head_file(out)] if head else [out]
+    for file in files:
+        scratch_array(file, "<f8", shape)
+    known = None if spec.residual_of is None else done[spec.residual_of.name]
+    workers = n_jobs if spec.in_processes else 1
+    size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
+    chunks = [slice(i, i + size) for i in range(0, len(cells), size)]
+    Parallel(workers, backend="loky")(
+        delayed(_predict_cells)(cells[at], member.sets[at], folder / "features.npy", known, files)
+        for at in chunks
+    )
+    return out
+
+
+def _predict_cells(
+    cells: Sequence[Cell],
+    sets: Sequence[list[int]],
+    features_file: Path,
+    known_file: Path | None,
+    files: Sequence[Path],
+) -> None:
+    """Fill in the predictions of some cells, and of their heads if there is a second file.
+
+    Args:
+        cells: whose models.
+        sets: the targets of each.
+        features_file: (n_samples, n_features).
+        known_file: predictions they improve on, (n_targets, n_samples), if they do.
+        files: of predictions and, if wanted, of expected absolute errors, same shape.
+    """
+    features = np.load(features_file, mmap_mode="r")
+    known = None if known_file is None else np.load(known_file, mmap_mode="r")
+    filled = [np.load(file, mmap_mode="r+") for file in files]
+    for cell, served in zip(cells, sets, strict=True):
+        model = cell.model()
+        for start in range(0, len(features), PREDICT_ROWS):
+            here = slice(start, start + PREDICT_ROWS)
+            add = None if known is None else np.ascontiguousarray(known[served, here].T)
+            filled[0][served, here] = model.predict_features(features[here], add).T
+            if len(filled) > 1 and (expected := model.uncertainty(features[here])) is not None:
+                filled[1][served, here] = expected.T
+            for mapped in (features, *filled):
+                release(mapped)

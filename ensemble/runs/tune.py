@@ -1,0 +1,45 @@
+"""Tuning from an experiment: its data, its folds, its run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ensemble.experiment.experiment import Experiment
+from ensemble.runs.pipeline import open_run
+from models.cross_validation import Progress
+
+if TYPE_CHECKING:
+    from tuning import TuneResult, TuneSettings
+
+
+def tune_model(
+    experiment: Experiment,
+    model: str,
+    settings: TuneSettings | None = None,
+    runs: str | Path = "runs",
+    progress: Progress | None = None,
+) -> TuneResult:
+    """Tune one base learner of an experiment on its own folds; see :func:`tuning.tune`.
+
+    Args:
+        experiment: as :func:`load_experiment` reads it with ``tuned=False``.
+        model: the base learner's name.
+        settings: how to tune; None takes the defaults with the experiment's seed.
+        runs: the folder of runs; cells and study lie in the run's own.
+        progress: called with (what, done, total).
+
+    Raises:
+        ClimstackError: see :func:`tuning.tune`, or bad data or settings.
+    """
+    from tuning import TuneSettings, tune
+
+    settings = settings or TuneSettings(seed=experiment.seed)
+    spec = experiment.model(model)
+    folder = Path(runs) / experiment.name
+    with open_run(experiment, folder, progress) as run:
+        store = run.train_store()
+        plan = run.plan(store)
+        ranges = experiment.search.get(model)
+        with run.stage(f"tune {model}"):
+            return tune(store, plan, spec, folder, settings, ranges=ranges, progress=progress)

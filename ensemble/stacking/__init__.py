@@ -1,0 +1,1 @@
+"""Moments, blenders and blends."""

@@ -1,0 +1,196 @@
+"""What a blender is, and how the weights of a group of targets become weights per target.
+
+A blender file defines ``BLENDER``, one object. A linear one has ``solve``: it sees centred second
+moments in units where each target's truth has variance 1, summed over the targets that share
+weights, and returns one weight per member. It never sees rows, so it can be cross-fitted at no
+cost. A nonlinear one has ``fit``: see :mod:`ensemble.stacking.correction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.stacking.moments import Array, Moments
+from features.core import registry
+
+Level = Literal["all", "group", "shrunk", "target"]
+LEVELS: tuple[Level, ...] = ("all", "group", "shrunk", "target")
+# How many targets' worth of its group's moments a target takes beside its own, at level shrunk.
+PULLS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+PULL = 1.0  # where there is but one fold to learn from, so that none can be left out
+
+
+class Blender(Protocol):
+    """A rule for the members' weights.
+
+    Attributes:
+        complexity: orders blenders; the simpler one wins a tie.
+        has_levels: whether weights can differ between targets.
+    """
+
+    complexity: ClassVar[int]
+    has_levels: ClassVar[bool]
+
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
+        """Weights of the members for ``n`` problems side by side, (n, n_members).
+
+        Args:
+            gram: (n, n_members, n_members), covariances among members.
+            cross: (n, n_members), covariances of each member with the truth.
+            truth: (n,), variance of the truth.
+        """
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A blender at a level: ``nnls/group``.
+
+    Attributes:
+        blender: file name in ``ensemble/stacking/blenders``.
+        level: which targets share weights: all, those of a group (variable), or none; or
+            ``shrunk``: each has its own, pulled toward its group's.
+    """
+
+    blender: str
+    level: Level
+
+    @property
+    def name(self) -> str:
+        """Name on the leaderboard."""
+        return (
+            f"{self.blender}/{self.level}"
+            if load_blender(self.blender).has_levels
+            else self.blender
+        )
+
+    @property
+    def complexity(self) -> tuple[int, int]:
+        """Simpler ones compare lower."""
+        return load_blender(self.blender).complexity, LEVELS.index(self.level)
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is solved from moments alone."""
+        return hasattr(load_blender(self.blender), "solve")
+
+    def weights(self, moments: Moments, groups: Sequence[str]) -> tuple[Array, Array]:
+        """Solve on all folds of ``moments``.
+
+        Args:
+            moments: the folds to learn from.
+            groups: the group of each target, length n_targets.
+
+        Returns:
+            Weights, (n_members, n_targets), and intercepts, (n_targets,).
+        """
+        one = moments.merged()
+        scaled, hopeful = _scaled(one)
+        if self.level == "target":
+            weights = self._solve(scaled)
+        elif self.level == "shrunk":
+            pulls = self._choose_pulls(moments, groups)
+            weights = self._solve(_pulled(scaled, hopeful, groups, pulls))
+        else:
+            shared = _shared(self.level, groups)
+            solved = self._solve(np.stack([_mean(scaled, hopeful, some) for some in shared]))
+            weights = np.empty((len(scaled), solved.shape[1]))
+            for some, own in zip(shared, solved, strict=True):
+                weights[some] = own
+        # What the weights leave of 1 goes to the truth's mean; a member alone stays as it is.
+        return weights.T, (1 - weights.sum(1)) * one.mean[0, :, -1]
+
+    def _solve(self, scaled: Array) -> Array:
+        blender = load_blender(self.blender)
+        return blender.solve(scaled[:, :-1, :-1], scaled[:, :-1, -1], scaled[:, -1, -1])
+
+    def _choose_pulls(self, moments: Moments, groups: Sequence[str]) -> Array:
+        """For each group the pull that does best on folds left out, spread over targets."""
+        names, pulls = moments.fold_names, np.full(len(groups), PULL)
+        if len(names) < 2:
+            return pulls
+        errors = np.zeros((len(PULLS), len(groups)))
+        for fold in names:
+            held, rest = moments.folds([fold]), moments.without(fold).merged()
+            scaled, hopeful = _scaled(rest)
+            for position, pull in enumerate(PULLS):
+                pulls[:] = pull
+                weights = self._solve(_pulled(scaled, hopeful, groups, pulls)).T
+                intercept = (1 - weights.sum(0)) * rest.mean[0, :, -1]
+                errors[position] += held.squared_error(weights, intercept).sum(0)
+        one = moments.merged()
+        _, hopeful = _scaled(one)
+        variance = one.comoment[0, :, -1, -1]
+        errors = np.where(hopeful, errors / np.where(variance > 0, variance, 1.0), 0.0)
+        for some in _shared("group", groups):
+            pulls[some] = PULLS[int(errors[:, some].sum(1).argmin())]
+        return pulls
+
+
+def candidates(blenders: Sequence[str], levels: Sequence[Level]) -> list[Candidate]:
+    """Every blender at every level that makes sense for it, simplest first."""
+    everything: Sequence[Level] = ("all",)
+    found = [
+        Candidate(name, level)
+        for name in blenders
+        for level in (levels if load_blender(name).has_levels else everything)
+    ]
+    return sorted(found, key=lambda candidate: candidate.complexity)
+
+
+def available_blenders() -> list[str]:
+    """Names of the blenders, found by file name in ``ensemble/stacking/blenders``."""
+    return registry.names("ensemble.stacking.blenders")
+
+
+def load_blender(name: str) -> Blender:
+    """A blender by its name.
+
+    Raises:
+        ClimstackError: no such file in ``ensemble/stacking/blenders``.
+    """
+    blender: Blender = registry.load("ensemble.stacking.blenders", name, "BLENDER", "blender")
+    return blender
+
+
+def _scaled(one: Moments) -> tuple[Array, NDArray[np.bool_]]:
+    """Moments where each truth has variance 1 (n_targets, ...), and where a member is of use.
+
+    A target that every member predicts worse than its mean would drown its group's moments.
+    """
+    comoment = one.comoment[0]
+    variance = comoment[:, -1, -1]
+    scaled = np.zeros_like(comoment)
+    alive = variance > 0
+    scaled[alive] = comoment[alive] / variance[alive, None, None]
+    own = np.diagonal(scaled, axis1=1, axis2=2)[:, :-1]
+    hopeful: NDArray[np.bool_] = alive & (own - 2 * scaled[:, :-1, -1] < 0).any(1)
+    return scaled, hopeful
+
+
+def _mean(scaled: Array, hopeful: NDArray[np.bool_], some: NDArray[np.intp]) -> Array:
+    """Mean moments of some targets, over the hopeful ones if there are any."""
+    of = some[hopeful[some]]
+    mean: Array = scaled[of if len(of) else some].mean(0)
+    return mean
+
+
+def _pulled(
+    scaled: Array, hopeful: NDArray[np.bool_], groups: Sequence[str], pulls: Array
+) -> Array:
+    """Each target's moments with its group's beside them, as if it had seen those rows, too."""
+    together = scaled.copy()
+    for some in _shared("group", groups):
+        together[some] += pulls[some, None, None] * _mean(scaled, hopeful, some)
+    return together
+
+
+def _shared(level: Level, groups: Sequence[str]) -> list[NDArray[np.intp]]:
+    names = np.array(groups)
+    if level == "all":
+        return [np.arange(len(names))]
+    return [np.flatnonzero(names == group) for group in dict.fromkeys(groups)]

@@ -1,0 +1,223 @@
+"""What is done to the members' predictions: one graph for out-of-fold rows and test rows alike.
+
+In order: the weighted sum with its intercept; a nonlinear correction, if there is one; the safe
+constant where the blend is not trusted; the range of the truth seen; closed-form rules in float64;
+lower bounds; zeros in columns of weight 0.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.stacking.blending import Candidate
+from ensemble.stacking.correction import Correction
+from ensemble.stacking.moments import Array, Moments
+from features.core.errors import ClimstackError
+from features.core.files import atomic_path, read_json, write_json
+from features.core.metrics import r2_from_sums
+from features.schemas.schema import Schema, load_schema
+
+BLEND, MEMBER, MEAN, ZERO = "blend", "member", "mean", "zero"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A blend ready to be applied.
+
+    Attributes:
+        schema_name: schema of the targets.
+        blender: name of the candidate that chose the weights.
+        members: names of the members, length n_members.
+        targets: indices of the modelled targets, (n_modelled,).
+        weights: (n_members, n_modelled).
+        intercept: (n_modelled,), physical units.
+        action: per modelled target ``"blend"``, ``"member"`` where the blend is no better than the
+            best member, which then has all the weight, or the safe constant ``"mean"`` or
+            ``"zero"``.
+        mean: (n_modelled,), mean of the truth the weights were learned from.
+        low: (n_modelled,), smallest truth seen.
+        high: (n_modelled,), largest truth seen.
+        member_hashes: which cells each member had, length n_members; empty before it is saved.
+        correction: the second stage of a nonlinear blend.
+    """
+
+    schema_name: str
+    blender: str
+    members: list[str]
+    targets: NDArray[np.intp]
+    weights: Array
+    intercept: Array
+    action: list[str]
+    mean: Array
+    low: Array
+    high: Array
+    member_hashes: list[str] = field(default_factory=list)
+    correction: Correction | None = None
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema of inputs and targets."""
+        return load_schema(self.schema_name)
+
+    def apply(self, predictions: Mapping[str, Array], inputs: Array) -> Array:
+        """Blend rows into final outputs.
+
+        Args:
+            predictions: each member's predictions of the modelled targets, (n_samples, n_modelled).
+            inputs: (n_samples, n_inputs), for the rules.
+
+        Returns:
+            (n_samples, n_targets), physical units, every column of the schema.
+
+        Raises:
+            ClimstackError: a member's predictions are missing.
+        """
+        missing = [name for name in self.members if name not in predictions]
+        if missing:
+            raise ClimstackError(
+                f"the graph needs predictions of member '{missing[0]}', got {sorted(predictions)}"
+            )
+        given = [predictions[name] for name in self.members]
+        blend = self.blend(given)
+        if self.correction is not None:
+            blend = self.correction.apply(blend, given, inputs)
+        action = np.array(self.action)
+        blend[:, action == MEAN] = self.mean[action == MEAN]
+        np.clip(blend, self.low, self.high, out=blend)
+        blend[:, action == ZERO] = 0.0
+
+        outputs = np.zeros((len(inputs), len(self.schema.target_columns)))
+        outputs[:, self.targets] = blend
+        bounded, bound = self.schema.closed_form("lower_bound", inputs)
+        outputs[:, bounded] = np.maximum(outputs[:, bounded], bound)
+        exact, values = self.schema.closed_form("exact", inputs)
+        outputs[:, exact] = values
+        outputs[:, self.schema.weights == 0] = 0.0
+        return outputs
+
+    def blend(self, predictions: Sequence[Array]) -> Array:
+        """The weighted sum alone: each member's (n, n_modelled) -> (n, n_modelled)."""
+        total = self.intercept + np.zeros_like(predictions[0])
+        for values, weights in zip(predictions, self.weights, strict=True):
+            total += values * weights
+        return total
+
+    def save(self, path: Path) -> None:
+        """Write ``NAME.json``, to the bit, and the correction's models into ``NAME/`` beside it."""
+        table: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        table |= {k: v.tolist() for k, v in table.items() if isinstance(v, np.ndarray)}
+        table["correction"] = None if self.correction is None else self.correction.blender
+        folder = path.with_suffix("")
+        shutil.rmtree(folder, ignore_errors=True)
+        if self.correction is not None:
+            with atomic_path(folder) as made:
+                self.correction.save(made)
+        write_json(path, table)
+
+    @classmethod
+    def load(cls, path: Path) -> Graph:
+        """Read a graph back.
+
+        Raises:
+            ClimstackError: missing, or not a graph.
+        """
+        table = read_json(path)
+        try:
+            arrays: dict[str, Any] = {
+                k: np.array(table[k]) for k in ("weights", "intercept", "mean", "low", "high")
+            }
+            arrays["targets"] = np.array(table["targets"], dtype=np.intp)
+            corrected = table["correction"] is not None
+            arrays["correction"] = Correction.load(path.with_suffix("")) if corrected else None
+            return cls(**table | arrays)
+        except (TypeError, KeyError, OSError):
+            raise ClimstackError(f"{path} is not a blend graph: run the stack again") from None
+
+
+def fit_graph(
+    schema: Schema,
+    members: Sequence[str],
+    targets: NDArray[np.intp],
+    candidate: Candidate,
+    moments: Moments,
+) -> Graph:
+    """Learn a graph from some folds' out-of-fold moments.
+
+    Whether a target's blend is trusted is decided by cross-fitting inside these folds: each stands
+    in for the unseen period, with weights from the others. The blend must have a smaller error than
+    the best member (the one with the smallest error on the other folds), by more than the
+    difference's standard error over blocks of time; else that member takes its place. What is left
+    must beat the training mean and zero, twice: over all rows, and in R2 averaged over folds, each
+    by its own variance. Pooled rows alone would not do: a target that is alive in one fold and
+    still in the next (cloud ice aloft) can have a pooled R2 above 0 and one of -1e6 where it is
+    still, which would sink the whole score.
+
+    Args:
+        schema: of the targets.
+        members: names, in the moments' order.
+        targets: indices of the modelled targets.
+        candidate: blender and level.
+        moments: the folds to learn from, at least 2.
+
+    Raises:
+        ClimstackError: fewer than 2 folds.
+    """
+    if len(moments.fold_names) < 2:
+        raise ClimstackError(
+            "a blend needs at least 2 folds to learn from: plan at least 3, or 4 for a nonlinear"
+            " one, which keeps a fold for itself"
+        )
+    groups = [schema.target_groups[target] for target in targets]
+    best = Candidate("best", "target")
+    by_fold = moments.by_fold()
+    apart, together = np.zeros((2, 4, len(targets)))  # R2 summed over folds; errors pooled
+    gained = []
+    for fold in by_fold.fold_names:
+        held, rest = moments.folds([fold]), by_fold.without(fold)
+        parts = np.stack(
+            [
+                held.squared_error(*candidate.weights(rest, groups)),
+                held.squared_error(*best.weights(rest, groups)),
+                held.constant_error(rest.merged().mean[0, :, -1]),
+                held.constant_error(np.zeros(len(targets))),
+            ]
+        )
+        errors = parts.sum(1)
+        together += errors
+        apart += r2_from_sums(errors, by_fold.folds([fold]).comoment[0, :, -1, -1])
+        gained.append(parts[1] - parts[0])
+    gain = np.concatenate(gained)  # (n_parts, n_targets)
+    use_member = gain.sum(0) <= np.sqrt(len(gain)) * gain.std(0)
+    weights, intercept = candidate.weights(by_fold, groups)
+    alone, none = best.weights(by_fold, groups)
+    weights = np.where(use_member, alone, weights)
+    intercept = np.where(use_member, none, intercept)
+    apart[0] = np.where(use_member, apart[1], apart[0])
+    together[0] = np.where(use_member, together[1], together[0])
+    apart[0, together[0] >= together[2:].min(0)] = -np.inf
+    chosen = np.argmax(apart[[0, 2, 3]], axis=0)
+    one = moments.merged()
+    actions = [
+        (MEMBER if member else BLEND, MEAN, ZERO)[choice]
+        for choice, member in zip(chosen, use_member & (len(members) > 1), strict=True)
+    ]
+    return Graph(
+        schema.name,
+        candidate.name,
+        list(members),
+        targets,
+        weights,
+        intercept,
+        actions,
+        one.mean[0, :, -1],
+        one.low[0],
+        one.high[0],
+    )

@@ -1,0 +1,1 @@
+"""Prediction intervals and how often they hold."""

@@ -1,0 +1,193 @@
+"""Prediction intervals: the blend, plus and minus its expected error times a calibrated factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.stacking.graph import Graph
+from ensemble.stacking.moments import Array
+from ensemble.uncertainty.difficulty import SIGNS, Difficulty, signs_of_difficulty
+from features.core.errors import ClimstackError
+from features.core.files import atomic_path, content_hash
+
+FILE = "uncertainty.npz"
+ROUNDING = 1e-9  # relative: a truth this close to an end of its interval lies within
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """What turns predictions into intervals.
+
+    Attributes:
+        level: the wanted coverage.
+        blend: which blend they were calibrated for, from :func:`identity`.
+        members: whose spread tells how hard a row is: those with a say in the blend.
+        heads: members whose confidence heads tell it.
+        targets: names of the modelled targets, length n_modelled.
+        difficulty: expected absolute error of each row and target.
+        factor: (n_modelled,), what the expected error is multiplied by; infinite where the wanted
+            coverage takes the whole range of the truth.
+    """
+
+    level: float
+    blend: str
+    members: list[str]
+    heads: list[str]
+    targets: list[str]
+    difficulty: Difficulty
+    factor: Array
+
+    def apply(
+        self,
+        graph: Graph,
+        outputs: Array,
+        predictions: Mapping[str, Array],
+        heads: Mapping[str, Array],
+        inputs: Array,
+    ) -> tuple[Array, Array]:
+        """Intervals of rows, clipped to the graph's bounds; the outputs always lie within.
+
+        Targets that a rule gives, and those of weight 0, have intervals of one point.
+
+        Args:
+            graph: that made the outputs: its range of the truth and its rules bound the intervals.
+            outputs: final outputs, (n_samples, n_targets).
+            predictions: of each member named in :attr:`members`, (n_samples, n_modelled).
+            heads: expected absolute errors of each member named in :attr:`heads`, same shape.
+            inputs: (n_samples, n_inputs), for the lower bounds.
+
+        Returns:
+            Lower and upper ends, (n_samples, n_targets) each, physical units.
+
+        Raises:
+            ClimstackError: the graph has other targets, or a member's predictions are missing.
+        """
+        columns = graph.schema.target_columns
+        if [columns[target] for target in graph.targets] != self.targets:
+            raise ClimstackError("these intervals belong to another blend: run the stack again")
+        for name, given in [(n, predictions) for n in self.members] + [
+            (n, heads) for n in self.heads
+        ]:
+            if name not in given:
+                raise ClimstackError(
+                    f"the intervals need predictions of member '{name}', got {sorted(given)}"
+                )
+        signs = signs_of_difficulty(graph, outputs, predictions, heads, self.members)
+        expected = self.difficulty.expected(signs)
+        return interval_ends(graph, outputs, half_width(expected, self.factor), inputs)
+
+    def require(self, graph: Graph) -> None:
+        """See that they were calibrated for the blend whose final graph this is.
+
+        Raises:
+            ClimstackError: they were made with another one.
+        """
+        if identity(graph) != self.blend:
+            raise ClimstackError(
+                f"the intervals were made with another blend than {graph.blender}: run the stack"
+                " again"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write ``uncertainty.npz``; numbers come back to the bit."""
+        with atomic_path(folder / FILE) as made, made.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                level=np.array(self.level),
+                blend=np.array(self.blend),
+                members=np.array(self.members, dtype=np.str_),
+                heads=np.array(self.heads, dtype=np.str_),
+                targets=np.array(self.targets, dtype=np.str_),
+                signs=np.array(SIGNS),
+                weights=self.difficulty.weights,
+                floor=self.difficulty.floor,
+                factor=self.factor,
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> Intervals:
+        """Read them back.
+
+        Raises:
+            ClimstackError: there are none, or the file is damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise ClimstackError(f"no intervals {path}: run the stack again")
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                return cls(
+                    float(held["level"]),
+                    str(held["blend"]),
+                    held["members"].tolist(),
+                    held["heads"].tolist(),
+                    held["targets"].tolist(),
+                    Difficulty(held["weights"], held["floor"]),
+                    held["factor"],
+                )
+        except Exception:
+            raise ClimstackError(f"{path} is damaged: run the stack again") from None
+
+
+def identity(graph: Graph) -> str:
+    """SHA-256 of what a graph does to its members' predictions."""
+    numbers = [graph.weights.tolist(), graph.intercept.tolist(), graph.targets.tolist()]
+    return content_hash([graph.blender, graph.members, graph.action, *numbers])
+
+
+def half_width(expected: Array, factor: Array) -> Array:
+    """Expected errors (n, n_modelled) times factors (n_modelled,); infinite factors stay so."""
+    finite = np.isfinite(factor)
+    half: Array = np.where(finite, expected * np.where(finite, factor, 0.0), np.inf)
+    return half
+
+
+def interval_ends(graph: Graph, outputs: Array, half: Array, inputs: Array) -> tuple[Array, Array]:
+    """The outputs plus and minus ``half`` (n, n_modelled), within the graph's bounds."""
+    bounds = bounds_of_truth(graph, outputs, inputs)
+    blend = outputs[:, graph.targets]
+    low, high = outputs.copy(), outputs.copy()
+    low[:, graph.targets] = np.maximum(blend - half, bounds[0])
+    high[:, graph.targets] = np.minimum(blend + half, bounds[1])
+    return low, high
+
+
+def bounds_of_truth(graph: Graph, outputs: Array, inputs: Array) -> tuple[Array, Array]:
+    """Where the truth may lie, (n, n_modelled) each: the range seen, and no lower than its rule.
+
+    Widened where the blend itself lies outside, as it does where a rule leaves the range seen.
+    """
+    blend = outputs[:, graph.targets]
+    rule = np.full_like(outputs, -np.inf)
+    bounded, bound = graph.schema.closed_form("lower_bound", inputs)
+    rule[:, bounded] = bound
+    low = np.minimum(np.maximum(graph.low, rule[:, graph.targets]), blend)
+    return low, np.maximum(graph.high, blend)
+
+
+def scores(graph: Graph, outputs: Array, expected: Array, inputs: Array, truth: Array) -> Array:
+    """Absolute residuals over expected errors, (n, n_modelled): what calibration counts.
+
+    0 where the truth is met; infinite where it lies outside the graph's bounds, or where no error
+    was expected.
+    """
+    y, blend = truth[:, graph.targets], outputs[:, graph.targets]
+    residual = np.abs(y - blend)
+    low, high = bounds_of_truth(graph, outputs, inputs)
+    slack = ROUNDING * np.abs(y)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = residual / expected
+    ratio[(y < low - slack) | (y > high + slack)] = np.inf
+    ratio[residual == 0] = 0.0
+    return ratio
+
+
+def covered(low: Array, high: Array, truth: Array) -> Array:
+    """1 where the truth lies within, up to rounding, else 0; float, of the arrays' shape."""
+    slack = ROUNDING * np.abs(truth)
+    return ((truth >= low - slack) & (truth <= high + slack)).astype(np.float64)

@@ -1,0 +1,116 @@
+"""Regimes of a column of air, from its inputs: day or night, surface, cloud, latitude.
+
+| kind | regimes | told apart by |
+|---|---|---|
+| all | all | every row |
+| sun | day, night | cosine of the zenith angle above 0 or not |
+| surface | land, ocean, ice | the largest of the three fractions of the grid cell |
+| cloud | cloudy, clear | condensed water in the column above :data:`CLOUDY` or not |
+| latitude | tropics, extratropics | within :data:`TROPICS` of the equator or not |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.climate import physics
+from features.core.errors import ClimstackError
+from features.schemas.schema import Schema
+from features.store.store import Store
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+# kg/m2. Drops of radius r = 10 um and optical depth 3.6 hold W = 2/3 x 1000 kg/m3 x r x 3.6
+# (Stephens 1978, J. Atmos. Sci. 35, 2123-2132); 3.6 parts ISCCP's thin clouds from its medium ones
+# (Rossow and Schiffer 1999, Bull. Amer. Meteor. Soc. 80, 2261-2287).
+CLOUDY = 0.024
+TROPICS = 30.0  # degrees: half of the globe's surface lies within
+KINDS = {
+    "all": ("all",),
+    "sun": ("day", "night"),
+    "surface": ("land", "ocean", "ice"),
+    "cloud": ("cloudy", "clear"),
+    "latitude": ("tropics", "extratropics"),
+}
+FRACTIONS = ("cam_in_LANDFRAC", "cam_in_OCNFRAC", "cam_in_ICEFRAC")  # in the order of "surface"
+CONDENSATE = ("state_q0002", "state_q0003")
+KIND_OF = {regime: kind for kind, regimes in KINDS.items() for regime in regimes}
+
+
+def regime_masks(
+    schema: Schema,
+    inputs: Array,
+    latitude: Array | None = None,
+    levels: physics.HybridLevels | None = None,
+) -> dict[str, Mask]:
+    """Which rows lie in which regime; those of a kind share the rows out among them.
+
+    Args:
+        schema: says where the inputs lie.
+        inputs: (n_samples, n_inputs), physical units.
+        latitude: of each row, degrees north, (n_samples,); None leaves the latitude out.
+        levels: hybrid levels: :attr:`features.store.store.Store.levels`; None for ClimSim's own.
+
+    Returns:
+        By the regime's name a mask, (n_samples,). Kinds that the schema lacks a variable for are
+        left out.
+    """
+
+    def of(name: str) -> Array:
+        values: Array = inputs[:, schema.slice_of(name)]
+        return values
+
+    n_levels = {variable.name: variable.n_levels for variable in schema.inputs}
+    found = {"all": np.ones(len(inputs), dtype=bool)}
+    if "pbuf_COSZRS" in n_levels:
+        day = of("pbuf_COSZRS")[:, 0] > 0
+        found |= {"day": day, "night": ~day}
+    if set(FRACTIONS) <= set(n_levels):
+        surface = np.concatenate([of(name) for name in FRACTIONS], axis=1).argmax(axis=1)
+        found |= {name: surface == place for place, name in enumerate(KINDS["surface"])}
+    known = physics.N_LEVELS if levels is None else len(levels.hyam)
+    if "state_ps" in n_levels and all(n_levels.get(x) == known for x in CONDENSATE):
+        cloudy = cloud_water_path(schema, inputs, levels) > CLOUDY
+        found |= {"cloudy": cloudy, "clear": ~cloudy}
+    if latitude is not None:
+        tropics = np.abs(latitude) < TROPICS
+        found |= {"tropics": tropics, "extratropics": ~tropics}
+    return found
+
+
+def cloud_water_path(
+    schema: Schema, inputs: Array, levels: physics.HybridLevels | None = None
+) -> Array:
+    """Liquid and ice in the column, kg/m2, (n_samples,), from (n_samples, n_inputs)."""
+    liquid, ice = (inputs[:, schema.slice_of(name)] for name in CONDENSATE)
+    surface_pressure = inputs[:, schema.slice_of("state_ps")][:, 0]
+    return physics.column_integral(liquid + ice, physics.layer_mass(surface_pressure, levels))
+
+
+def latitude_of_rows(store: Store, latitude: Array) -> Array:
+    """Latitude of each row of a store, (n_samples,), from that of its grid columns.
+
+    Args:
+        store: rows with known columns: training data.
+        latitude: degrees north, (n_grid_columns,).
+
+    Raises:
+        ClimstackError: another number of columns, no latitude, or the rows' columns are unknown.
+    """
+    if latitude.shape != (store.n_grid_columns,):
+        raise ClimstackError(
+            f"{store.path} has {store.n_grid_columns} grid columns, but latitudes of shape"
+            f" {latitude.shape} are given: give one per column"
+        )
+    wrong = np.flatnonzero(~(np.abs(latitude) <= 90))
+    if len(wrong):
+        raise ClimstackError(
+            f"the latitude of grid column {wrong[0]} is {latitude[wrong[0]]}: give degrees"
+            " from -90 to 90"
+        )
+    column = store.column
+    if len(column) and column.min() < 0:
+        raise ClimstackError(f"{store.path} doesn't know the grid columns of its rows (test data?)")
+    return latitude[column]

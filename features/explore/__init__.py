@@ -1,0 +1,1 @@
+"""What the data is like, before anything is fitted."""

@@ -1,0 +1,122 @@
+"""Facts on each column of a sample: counts, moments, quantiles, tails, what float32 would lose."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.explore.sample import Sample
+from features.schemas.schema import Schema, Variable
+from features.sources.check import SMALLEST_FLOAT32
+
+Array = NDArray[np.float64]
+
+QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+# Edges of bins in standard deviations: fine near the mean, and out to where LEAP's targets reach.
+TAIL_EDGES = np.sinh(np.linspace(-np.arcsinh(400.0), np.arcsinh(400.0), 82))
+FAR = 10.0  # standard deviations from which a value counts as an outlier
+N_BINS = 60
+_COUNTS = ("distinct", "nonzero", "lost", "subnormal", "far")
+_FACTS = (
+    *_COUNTS, "smallest", "mean", "std", "reach", "min", *(f"q{q}" for q in QUANTILES), "max"
+)  # fmt: skip
+
+
+def _variables(schema: Schema, sample: Sample) -> list[tuple[Variable, int]]:
+    """Variable and level (-1 for a scalar) of each column of a sample."""
+    found = [
+        (v, level if v.n_levels > 1 else -1)
+        for v in schema.variables
+        for level in range(v.n_levels)
+    ]
+    return found[: len(sample.names)]
+
+
+def describe(sample: Sample, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Describe every column of a sample.
+
+    Returns:
+        Three frames. Columns: name, group (its variable), role, level (-1 for a scalar), bad (not
+        finite), distinct, nonzero, lost (0 in float32), subnormal (in float32), far (beyond 10
+        standard deviations), smallest (size other than 0), mean, std, reach (largest distance
+        from the mean in standard deviations), min, quantiles ``q0.001`` to ``q0.999``, max; NaN
+        where no value is finite. Tails: group, role, low, high, share, by distance from the mean
+        of the column in standard deviations, over all levels. Histograms: group, low, high, share,
+        of each scalar.
+    """
+    rows, bins = [], []
+    tails: dict[Variable, NDArray[np.int64]] = {}
+    for (variable, level), values in zip(_variables(schema, sample), sample.values.T, strict=True):
+        ordered = np.sort(values[np.isfinite(values)])
+        fact = _column(ordered)
+        rows.append(
+            {
+                "name": variable.columns[max(level, 0)],
+                "group": variable.name,
+                "role": variable.role,
+                "level": level,
+                "bad": len(values) - len(ordered),
+                **fact,
+            }
+        )
+        if fact["std"] > 0:
+            # Divided, not multiplied: a standard deviation of 1e-58 has edges that float64 holds.
+            apart = (ordered - fact["mean"]) / fact["std"]
+            counts = np.diff(np.searchsorted(apart, TAIL_EDGES))
+            tails[variable] = tails.get(variable, np.zeros(len(counts), dtype=np.int64)) + counts
+            if level < 0:
+                counts, edges = np.histogram(apart, N_BINS)
+                edges = edges * fact["std"] + fact["mean"]
+                shares = counts / len(ordered)
+                triples = zip(edges[:-1], edges[1:], shares, strict=True)
+                bins += [(variable.name, *triple) for triple in triples]
+    spread = [
+        pl.DataFrame(
+            {
+                "group": variable.name,
+                "role": variable.role,
+                "low": TAIL_EDGES[:-1],
+                "high": TAIL_EDGES[1:],
+                "share": counts / counts.sum(),
+            }
+        )
+        for variable, counts in tails.items()
+    ]
+    numbers = dict.fromkeys(("low", "high", "share"), pl.Float64)
+    empty = pl.DataFrame(schema={"group": pl.String, "role": pl.String, **numbers})
+    histograms = pl.DataFrame(bins, schema={"group": pl.String, **numbers}, orient="row")
+    return pl.DataFrame(rows), pl.concat([empty, *spread]), histograms
+
+
+def _column(ordered: Array) -> dict[str, float]:
+    """Facts on the finite values of one column, sorted; NaN where there are none."""
+    if not len(ordered):
+        return dict.fromkeys(_FACTS, float("nan")) | dict.fromkeys(_COUNTS, 0)
+    size = np.abs(ordered)
+    largest = float(size.max())
+    scaled = ordered / (largest or 1.0)  # squares of 1e-200 would vanish
+    mean, std = float(scaled.mean()), float(scaled.std())
+    if ordered[0] == ordered[-1]:
+        mean, std = float(scaled[0]), 0.0  # the sum of equal numbers has rounding errors
+    ends = np.abs(scaled[[0, -1]] - mean).max()
+    positions = np.array(QUANTILES) * (len(ordered) - 1)
+    below = positions.astype(np.int64)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    quantiles = ordered[below] + (positions - below) * (ordered[above] - ordered[below])
+    lost = (size > 0) & (size < SMALLEST_FLOAT32)
+    gone = lost & (size.astype(np.float32) == 0)
+    return {
+        "distinct": int(1 + (ordered[1:] != ordered[:-1]).sum()),
+        "nonzero": int((size > 0).sum()),
+        "lost": int(gone.sum()),
+        "subnormal": int((lost & ~gone).sum()),
+        "far": int((np.abs(scaled - mean) > FAR * std).sum()) if std > 0 else 0,
+        "smallest": float(size[size > 0].min()) if largest > 0 else float("nan"),
+        "mean": mean * largest,
+        "std": std * largest,
+        "reach": float(ends / std) if std > 0 else 0.0,
+        "min": float(ordered[0]),
+        **{f"q{q}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)},
+        "max": float(ordered[-1]),
+    }

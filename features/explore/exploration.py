@@ -1,0 +1,297 @@
+"""What a store holds, from a sample of its rows: the numbers behind ``climstack data explore``.
+
+A sample of at most 49,152 rows is read, whole timesteps spread over the store's time, so that
+10 M rows take no longer than 50,000. What is rarer than one row in some thousands may be missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.core.errors import ClimstackError
+from features.explore.column_facts import FAR, describe
+from features.explore.drift import block_drift, cut_time, sample_drift
+from features.explore.relations import copies, group_correlations, normal_ranks
+from features.explore.sample import SAMPLE_ROWS, Sample, draw
+from features.explore.sample_check import check_sample
+from features.schemas.schema import Schema
+from features.sources.check import Finding
+from features.sources.grid import Grid
+from features.store.store import Store
+
+Array = NDArray[np.float64]
+
+N_OUTLIERS = 3  # values named per variable, at most
+N_OUTLYING_ROWS = 20
+UPPER_LEVEL = 0.6  # a profile is mapped at the ground and at this share of its levels: 530 hPa
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What was found in a store.
+
+    Attributes:
+        path: the store's folder.
+        schema: of its columns.
+        facts: name and value, for a table.
+        findings: what is wrong or odd, errors first.
+        everything: whether every row was read.
+        columns: one row per column: name, group, role, level, counts, moments, quantiles.
+        tails: group, role, low, high, share: values by distance from the mean of their column, in
+            standard deviations, over all levels of a variable.
+        histograms: group, low, high, share: values of each scalar.
+        by_column: ``column``, with ``lat`` and ``lon`` where a grid is known, and the mean over
+            time of each mapped name; None where columns are unknown.
+        by_time: ``time`` and the mean over the grid of each mapped name; None where time is.
+        correlations: see :func:`features.explore.relations.group_correlations`; None without
+        targets.
+        equal: groups of inputs that are equal in every row.
+        almost: groups of inputs that almost are.
+        outliers: the values furthest from their column's mean, with their rows.
+        outlying_rows: rows with the most such values.
+        blocks: see :func:`features.explore.drift.block_drift`; None where time is unknown.
+        test: see :func:`features.explore.drift.sample_drift`; None without a test store.
+        test_path: its folder.
+    """
+
+    path: Path
+    schema: Schema
+    facts: list[tuple[str, str]]
+    findings: list[Finding]
+    everything: bool
+    columns: pl.DataFrame
+    tails: pl.DataFrame
+    histograms: pl.DataFrame
+    by_column: pl.DataFrame | None
+    by_time: pl.DataFrame | None
+    correlations: pl.DataFrame | None
+    equal: list[list[str]]
+    almost: list[list[str]]
+    outliers: pl.DataFrame
+    outlying_rows: pl.DataFrame
+    blocks: pl.DataFrame | None
+    test: pl.DataFrame | None
+    test_path: Path | None
+
+
+def explore_store(
+    store: Store,
+    test: Store | None = None,
+    grid: Grid | None = None,
+    *,
+    n_rows: int = SAMPLE_ROWS,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Exploration:
+    """Look at a sample of a store.
+
+    Args:
+        store: training or test data.
+        test: another store of the same schema, to tell how far it lies from the first.
+        grid: of the store's columns: maps are drawn by place, and global means weighted by area.
+            None takes the store's own, if it has one.
+        n_rows: rows read at most.
+        seed: of the draw.
+        progress: called with (what, done, total).
+
+    Raises:
+        ClimstackError: the stores' schemas differ, or the grid has another number of columns.
+    """
+    schema = store.schema
+    if test is not None and test.schema.name != schema.name:
+        raise ClimstackError(
+            f"{test.path} has schema {test.schema.name}, but {store.path} has {schema.name}:"
+            " compare stores of one schema"
+        )
+    grid = store.grid if grid is None else grid
+    if grid is not None and len(grid) != store.n_grid_columns:
+        raise ClimstackError(
+            f"the grid has {len(grid)} columns, but {store.path} has {store.n_grid_columns} rows"
+            " per timestep: give the grid of these data"
+        )
+    step = _Steps(progress, 6 if test is None else 7)
+    sample = draw(store, n_rows, seed)
+    step()
+    columns, tails, histograms = describe(sample, schema)
+    step()
+    n_inputs = len(schema.input_columns)
+    ranks = normal_ranks(sample.values)
+    inputs, targets = ranks[:, :n_inputs], ranks[:, n_inputs:]
+    correlations = group_correlations(schema, inputs, targets) if targets.size else None
+    equal, almost = copies(sample, inputs)
+    del ranks, inputs, targets
+    imputed = store.repaired.get("imputed", {})
+    findings = check_sample(store.path, sample, schema, columns, equal, almost, imputed)
+    step()
+    time_known, column_known = sample.time.min() >= 0, sample.column.min() >= 0
+    by_column = _by_column(sample, schema, grid) if column_known else None
+    by_time = _by_time(sample, schema, grid) if time_known else None
+    step()
+    outliers, outlying_rows = _outliers(sample, columns, store.sample_ids)
+    step()
+    blocks = block_drift(sample, cut_time(sample.time)) if time_known else None
+    step()
+    drift = None
+    if test is not None:
+        drift = sample_drift(sample, draw(test, n_rows, seed))
+        step()
+    return Exploration(
+        path=store.path,
+        schema=schema,
+        facts=_facts(store, sample),
+        findings=findings,
+        everything=sample.everything,
+        columns=columns,
+        tails=tails,
+        histograms=histograms,
+        by_column=by_column,
+        by_time=by_time,
+        correlations=correlations,
+        equal=equal,
+        almost=almost,
+        outliers=outliers,
+        outlying_rows=outlying_rows,
+        blocks=blocks,
+        test=drift,
+        test_path=None if test is None else test.path,
+    )
+
+
+def mapped_columns(schema: Schema) -> dict[str, str]:
+    """Columns that maps and time series show: column name -> what it is called there.
+
+    Scalars, and of each profile its lowest level and one in the middle of the atmosphere.
+    """
+    shown = {}
+    for variable in schema.variables:
+        if variable.n_levels == 1:
+            shown[variable.name] = variable.name
+            continue
+        for level in sorted({int(UPPER_LEVEL * variable.n_levels), variable.n_levels - 1}):
+            shown[variable.columns[level]] = f"{variable.name}, level {level}"
+    return shown
+
+
+class _Steps:
+    """Counts finished steps."""
+
+    def __init__(self, progress: Callable[[str, int, int], None], total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+        progress("explore", 0, total)
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._progress("explore", self._done, self._total)
+
+
+def _by_column(sample: Sample, schema: Schema, grid: Grid | None) -> pl.DataFrame:
+    there, position = np.unique(sample.column, return_inverse=True)
+    place: dict[str, NDArray[Any]] = {"column": there}
+    if grid is not None:
+        place |= {"lat": grid.lat[there], "lon": grid.lon[there]}
+    return pl.DataFrame(place | _means(sample, schema, position, np.ones(len(sample))))
+
+
+def _by_time(sample: Sample, schema: Schema, grid: Grid | None) -> pl.DataFrame:
+    there, position = np.unique(sample.time, return_inverse=True)
+    weights = np.ones(len(sample)) if grid is None else grid.area[sample.column]
+    return pl.DataFrame({"time": there} | _means(sample, schema, position, weights))
+
+
+def _means(
+    sample: Sample, schema: Schema, position: NDArray[np.intp], weights: Array
+) -> dict[str, Array]:
+    """Weighted mean of each mapped column over the rows of each position; NaN where none is."""
+    means = {}
+    places = {name: place for place, name in enumerate(sample.names)}
+    for name, title in mapped_columns(schema).items():
+        if name in places:
+            values = sample.values[:, places[name]]
+            known = np.isfinite(values)
+            weight = np.where(known, weights, 0.0)
+            total = np.bincount(position, weight * np.where(known, values, 0.0))
+            with np.errstate(invalid="ignore"):
+                means[title] = total / np.bincount(position, weight)
+    return means
+
+
+def _outliers(
+    sample: Sample, columns: pl.DataFrame, ids: pl.Series
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The furthest values of each variable, and the rows with the most far ones."""
+    far_per_row = np.zeros(len(sample), dtype=np.int64)
+    found: dict[str, list[tuple[float, int, int]]] = {}
+    facts = zip(columns["group"], columns["mean"], columns["std"], strict=True)
+    for place, (group, mean, std) in enumerate(facts):
+        if not std > 0:
+            continue
+        apart = np.abs((sample.values[:, place] - mean) / std)
+        apart[~np.isfinite(apart)] = 0.0
+        far_per_row += apart > FAR
+        top = np.argpartition(apart, -min(N_OUTLIERS, len(apart)))[-N_OUTLIERS:]
+        found.setdefault(group, []).extend(
+            (float(apart[row]), int(row), place) for row in top if apart[row] > FAR
+        )
+    best = []
+    for candidates in found.values():
+        seen: set[int] = set()  # a row stands once for each variable
+        for apart_by, row, place in sorted(candidates, reverse=True):
+            if row not in seen and len(seen) < N_OUTLIERS:
+                seen.add(row)
+                best.append((row, place, apart_by))
+    best.sort(key=lambda each: -each[2])
+    rows = np.array([row for row, _, _ in best], dtype=np.intp)
+    places = np.array([place for _, place, _ in best], dtype=np.intp)
+    outliers = _where(sample, rows, ids).with_columns(
+        name=pl.Series([sample.names[place] for place in places], dtype=pl.String),
+        value=pl.Series(sample.values[rows, places]),
+        mean=columns["mean"].gather(places),
+        std=columns["std"].gather(places),
+        apart=pl.Series([apart for _, _, apart in best], dtype=pl.Float64),
+    )
+    worst = np.argsort(-far_per_row, kind="stable")[:N_OUTLYING_ROWS]
+    worst = worst[far_per_row[worst] > 0]
+    return outliers, _where(sample, worst, ids).with_columns(far=pl.Series(far_per_row[worst]))
+
+
+def _where(sample: Sample, rows: NDArray[np.intp], ids: pl.Series) -> pl.DataFrame:
+    there = sample.rows[rows]
+    return pl.DataFrame(
+        {
+            "row": there,
+            "sample_id": ids.gather(there),
+            "time": sample.time[rows],
+            "column": sample.column[rows],
+        }
+    )
+
+
+def _facts(store: Store, sample: Sample) -> list[tuple[str, str]]:
+    n_times, n_columns = len(np.unique(sample.time)), len(np.unique(sample.column))
+    repaired = [f"{sum(counts.values())} {what}" for what, counts in store.repaired.items()]
+    width = len(sample.names)
+    read = f"{len(sample)} rows"
+    if sample.time.min() >= 0:
+        read += f": {n_times} timesteps of {n_columns} grid columns"
+    times = store.time
+    return [
+        ("store", str(store.path)),
+        ("schema", store.schema.name),
+        ("rows", f"{len(store)}"),
+        ("timesteps", f"{len(np.unique(times))}" if times.min() >= 0 else "unknown"),
+        ("rows per timestep", f"{store.n_grid_columns}" if times.min() >= 0 else "unknown"),
+        ("inputs", f"{len(store.schema.input_columns)}"),
+        ("targets", f"{width - len(store.schema.input_columns)}"),
+        ("size", f"{len(store) * width * 8 / 1e9:.2f} GB in {len(store.manifest['parts'])} parts"),
+        ("sources", ", ".join(f"{each['file']} ({each['rows']} rows)" for each in store.sources)),
+        ("values repaired in converting", ", ".join(repaired) or "none"),
+        ("data hash", store.data_hash[:12]),
+        ("read for this page", ("all " if sample.everything else "a sample of ") + read),
+    ]

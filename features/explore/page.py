@@ -1,0 +1,272 @@
+"""The page of ``climstack data explore``: an exploration as sections of tables and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.explore import figures
+from features.explore.column_facts import FAR
+from features.explore.exploration import Exploration
+from features.pages.page import Figure, Section, Table, write_page
+from features.sources.check import compress
+
+N_DRIFTING = 40  # columns listed
+DRIFT_TOP = 0.5  # distances beyond are as bright
+
+Part = str | Table | Figure
+
+
+def write_exploration(exploration: Exploration, out: str | Path) -> Path:
+    """Write an exploration as one self-contained HTML page.
+
+    Args:
+        exploration: from :func:`features.explore.exploration.explore_store`.
+        out: the HTML file; replaced when it is there.
+    """
+    e = exploration
+    read = dict(e.facts)["read for this page"]
+    lead = f"{e.path}: {dict(e.facts)['rows']} rows of schema {e.schema.name}. Read: {read}."
+    if not e.everything:
+        lead += " Every number below is of these rows, and what is rarer may be missed."
+    sections = [
+        Section("check", "Check", _check(e)),
+        Section("profiles", "Profiles", _profiles(e)),
+        Section("distributions", "Distributions and tails", _distributions(e)),
+        Section("places", "Places", _places(e)),
+        Section("time", "Time", _time(e)),
+        Section("correlations", "Inputs against targets", _correlations(e)),
+        Section("repeats", "Constant and repeated inputs", _repeats(e)),
+        Section("float32", "What float32 would lose", _float32(e)),
+        Section("outliers", "Outliers", _outliers(e)),
+        Section("drift", "Drift between blocks of time", _blocks(e)),
+        Section("test", "Training against test", _test(e)),
+    ]
+    return write_page(Path(out), f"What {e.path.name} holds", lead, sections)
+
+
+def _check(e: Exploration) -> list[Part]:
+    prefix = f"{e.path}: "
+    found = [(f.level, f.sentence.removeprefix(prefix)) for f in e.findings]
+    parts: list[Part] = [Table(("level", "finding"), found)] if found else ["Nothing to say."]
+    return [*parts, Table(("fact", "value"), e.facts)]
+
+
+def _profiles(e: Exploration) -> list[Part]:
+    return [
+        figures.profile(variable, of)
+        for variable in e.schema.variables
+        if variable.n_levels > 1 and len(of := e.columns.filter(pl.col("group") == variable.name))
+    ] or ["This schema has no profiles."]
+
+
+def _distributions(e: Exploration) -> list[Part]:
+    parts: list[Part] = []
+    is_profile = pl.col("group").is_in([v.name for v in e.schema.variables if v.n_levels > 1])
+    for role in ("input", "target"):
+        tail = e.tails.filter(is_profile & (pl.col("role") == role))
+        if len(tail):
+            parts.append(figures.tails(f"Profiles among the {role}s", tail))
+    varying = e.columns.filter(pl.col("std") > 0)
+    furthest = varying.group_by("group", maintain_order=True).agg(
+        pl.col("role").first(),
+        pl.col("far").sum().alias(f"values beyond {FAR:.0f} sd"),
+        pl.col("reach").max().alias("furthest, sd"),
+        pl.col("name").get(pl.col("reach").arg_max()).alias("in column"),
+    )
+    if len(furthest):
+        parts.append(Table.of(furthest, "Tails of each variable: sd is a column's own"))
+    for variable in e.schema.variables:
+        bins = e.histograms.filter(pl.col("group") == variable.name)
+        if len(bins):
+            parts.append(figures.histogram(variable, bins))
+    return parts or ["No column varies."]
+
+
+def _places(e: Exploration) -> list[Part]:
+    if e.by_column is None:
+        return ["The grid column of these rows is not known (a test file?): there is no map."]
+    names = [n for n in e.by_column.columns if n not in ("column", "lat", "lon")]
+    return [figures.map_by_column(e.by_column, names)]
+
+
+def _time(e: Exploration) -> list[Part]:
+    if e.by_time is None:
+        return ["The time of these rows is not known (a test file?): there are no time series."]
+    names = [name for name in e.by_time.columns if name != "time"]
+    weighted = e.by_column is not None and "lat" in e.by_column.columns
+    return [figures.series(e.by_time, names, weighted)]
+
+
+def _correlations(e: Exploration) -> list[Part]:
+    if e.correlations is None:
+        return ["This store holds no targets."]
+    x, y = (
+        e.correlations[name].unique(maintain_order=True).to_list()
+        for name in ("target_group", "input_group")
+    )
+    strength = e.correlations["strength"].to_numpy().reshape(len(x), len(y)).T
+    return [
+        figures.heat_map(
+            "Rank correlation of target groups with input groups",
+            "For each target its largest absolute rank correlation (Spearman) with an input of the"
+            " group, averaged over the targets of the group. Rank correlation sees rising and"
+            " falling together, not sums or products of inputs: a dark cell may still matter.",
+            x,
+            y,
+            strength,
+            "",
+            1.0,
+            Table.of(e.correlations.sort("strength", descending=True)),
+        )
+    ]
+
+
+def _repeats(e: Exploration) -> list[Part]:
+    constant = e.columns.filter((pl.col("role") == "input") & (pl.col("distinct") == 1))
+    parts: list[Part] = []
+    if len(constant):
+        still = [
+            (v.name, len(of), compress(of["name"]), *np.quantile(of["mean"].to_numpy(), (0, 1)))
+            for v in e.schema.inputs
+            if len(of := constant.filter(pl.col("group") == v.name))
+        ]
+        head = ("variable", "inputs", "names", "smallest value", "largest value")
+        parts.append(Table(head, still, "Inputs with one value in all rows read"))
+    for groups, caption in (
+        (e.equal, "Inputs equal in every row read"),
+        (e.almost, "Inputs of a rank correlation of at least .9999 (up or down)"),
+    ):
+        if groups:
+            rows = [(group[0], len(group) - 1, compress(group[1:])) for group in groups]
+            parts.append(Table(("input", "repeated by", "names"), rows, caption))
+    return parts or ["No input is constant or repeats another one."]
+
+
+def _float32(e: Exploration) -> list[Part]:
+    lost = e.columns.filter(pl.col("lost") + pl.col("subnormal") > 0)
+    if not len(lost):
+        return ["float32 would keep every value read to about 7 digits."]
+    of_nonzero = (pl.col("lost") / pl.col("nonzero")).alias("share lost")
+    table = lost.select(
+        "name", "nonzero", "lost", "subnormal", of_nonzero, "smallest", "std"
+    )  # fmt: skip
+    return [
+        "Values smaller than 1.2e-38 have fewer digits in float32 (subnormal), those below 7e-46"
+        " become 0 (lost). The store keeps float64.",
+        Table.of(table, "Columns with such values"),
+    ]
+
+
+def _outliers(e: Exploration) -> list[Part]:
+    if not len(e.outliers):
+        return [f"No value lies more than {FAR:.0f} standard deviations from its column's mean."]
+    variables = [v for v in e.schema.variables if v.n_levels > 1]
+    of = {v.name: e.columns.filter(pl.col("group") == v.name) for v in variables}
+    variables = [v for v in variables if len(of[v.name])]
+    n_levels = max((v.n_levels for v in variables), default=0)
+    reach = np.full((len(variables), n_levels), np.nan)
+    for place, variable in enumerate(variables):
+        reach[place, : variable.n_levels] = of[variable.name]["reach"].to_numpy()
+    names = {"far": "far values", "apart": "sd from the mean"}
+    parts: list[Part] = [
+        Table.of(
+            e.outliers.rename({"apart": names["apart"], "column": "grid column"}),
+            "The furthest values of each variable, with their rows in the store",
+        ),
+        Table.of(
+            e.outlying_rows.rename({"far": names["far"], "column": "grid column"}),
+            f"Rows with the most values beyond {FAR:.0f} standard deviations",
+        ),
+    ]
+    if variables:
+        rows = [(v.name, *reach[place].tolist()) for place, v in enumerate(variables)]
+        parts.insert(
+            0,
+            figures.heat_map(
+                "Furthest value by level",
+                "Largest distance from the column's mean in standard deviations, on each level of"
+                " each profile; colours end at 100.",
+                list(range(n_levels)),
+                [v.name for v in variables],
+                reach,
+                "level",
+                100.0,
+                Table(("variable", *map(str, range(n_levels))), rows),
+            ),
+        )
+    return parts
+
+
+def _blocks(e: Exploration) -> list[Part]:
+    if e.blocks is None or not len(e.blocks):
+        return ["Time is unknown, or there is a single timestep: no blocks to compare."]
+    groups = e.columns.select("name", "group")
+    by_group = (
+        e.blocks.join(groups, on="name", maintain_order="left")
+        .group_by("group", "block", maintain_order=True)
+        .agg(pl.col("ks").mean())
+    )
+    y = by_group["group"].unique(maintain_order=True).to_list()
+    x = sorted(by_group["block"].unique().to_list())
+    z = by_group["ks"].to_numpy().reshape(len(y), len(x))
+    worst = e.blocks.sort("ks", descending=True, nulls_last=True)
+    worst = worst.unique("name", keep="first", maintain_order=True).head(N_DRIFTING)
+    return [
+        figures.heat_map(
+            "Distance of each block of time from the others",
+            "Kolmogorov-Smirnov distance (0 the same distribution, 1 no overlap) of the rows of a"
+            " block against all others, averaged over levels; colours end at"
+            " 0.5. Blocks are contiguous, as the default folds: a bright cell is a variable that a"
+            " validation block does not share with its training rows.",
+            [f"block {block}" for block in x],
+            y,
+            z,
+            "",
+            DRIFT_TOP,
+            Table.of(by_group),
+        ),
+        Table.of(
+            worst,
+            "Columns that drift most, with the block where they do; shift: of the mean, in sd",
+        ),
+    ]
+
+
+def _test(e: Exploration) -> list[Part]:
+    if e.test is None:
+        return ["No test store was given: --test STORE compares one with this store."]
+    test = e.test.join(e.columns.select("name", "group", "level"), on="name", maintain_order="left")
+    if e.blocks is not None and len(e.blocks):
+        usual = e.blocks.group_by("name").agg(pl.col("ks").max().alias("ks between blocks"))
+        test = test.join(usual, on="name", how="left", maintain_order="left")
+    profiles = [v for v in e.schema.inputs if v.n_levels > 1]
+    parts: list[Part] = [
+        f"Compared with {e.test_path}, input by input. 'ks between blocks' is the largest distance"
+        " of a block of this store's own time from the others: what exceeds it is more than the"
+        " weather's usual change. 'outside' is the share of test values beyond the range read here."
+    ]
+    if profiles:
+        n_levels = max(v.n_levels for v in profiles)
+        z = np.full((len(profiles), n_levels), np.nan)
+        for place, v in enumerate(profiles):
+            z[place, : v.n_levels] = test.filter(pl.col("group") == v.name)["ks"].to_numpy()
+        rows = [(v.name, *z[place].tolist()) for place, v in enumerate(profiles)]
+        parts.append(
+            figures.heat_map(
+                "Distance of the test set by level",
+                "Kolmogorov-Smirnov distance of the test set's values from the training values:"
+                " 0 the same distribution, 1 no overlap; colours end at 0.5.",
+                list(range(n_levels)),
+                [v.name for v in profiles],
+                z,
+                "level",
+                DRIFT_TOP,
+                Table(("variable", *map(str, range(n_levels))), rows),
+            )
+        )
+    test = test.drop("group", "level").sort("ks", descending=True, nulls_last=True)
+    parts.append(Table.of(test.head(N_DRIFTING), f"The {N_DRIFTING} inputs furthest apart"))
+    return parts

@@ -1,0 +1,1 @@
+"""Who validates whom: plans, schemes, embargo, auxiliary sources."""

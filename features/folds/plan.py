@@ -1,0 +1,211 @@
+"""Who validates whom: the one place where rows are split.
+
+Neighbouring timesteps are nearly equal, so a random split flatters every score. The default is
+contiguous blocks of time with an embargo: rows near a validation block leave that fold's training
+set. A plan is computed once, stored with its content hash, and everything downstream refuses
+another hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.core.errors import ClimstackError
+from features.core.files import atomic_path
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """An assignment of rows to folds.
+
+    Attributes:
+        scheme: name of the scheme that made it.
+        n_folds: number of folds.
+        embargo: units (timesteps, columns) kept free around a validation block; around a region
+            mean spacings of the grid.
+        fold: (n_samples,) int16, the fold that validates the row, -1 for none.
+        excluded: (n_folds, n_samples) bool, rows that neither train nor validate in a fold.
+        unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number;
+            of regions the column's place in an order that goes from neighbour to neighbour.
+        last: (n_samples,) int64, of a row whose place is known to be from ``unit`` to ``last``
+            only, as an extra source's may be; None where every unit is exact.
+        weight: (n_samples,) float64, of each row in training; None where all weigh 1.
+        extra: (n_samples,) bool, rows of extra sources, which train and are never held out; None
+            where there are none. See :mod:`features.folds.enrichment`.
+        hash: SHA-256 of all of it.
+    """
+
+    scheme: str
+    n_folds: int
+    embargo: int
+    fold: NDArray[np.int16]
+    excluded: NDArray[np.bool_]
+    unit: NDArray[np.int64]
+    last: NDArray[np.int64] | None = None
+    weight: NDArray[np.float64] | None = None
+    extra: NDArray[np.bool_] | None = None
+    hash: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(f"{self.scheme} {self.n_folds} {self.embargo}".encode())
+        for array in (
+            self.fold,
+            self.excluded,
+            self.unit,
+            self.last,
+            self.weight,
+            self.extra,
+        ):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        object.__setattr__(self, "hash", digest.hexdigest())
+        for k in range(self.n_folds):
+            if not len(self.valid_rows(k)) or not len(self.train_rows(k)):
+                raise ClimstackError(
+                    f"fold {k} of {self.n_folds} has {len(self.train_rows(k))} training rows and"
+                    f" {len(self.valid_rows(k))} validation rows ({self.scheme}, embargo"
+                    f" {self.embargo}): use fewer folds or a smaller embargo"
+                )
+
+    def __len__(self) -> int:
+        return len(self.fold)
+
+    def valid_rows(self, k: int) -> Rows:
+        """Rows that fold ``k`` holds out, ascending."""
+        return np.flatnonzero(self.fold == k)
+
+    def train_rows(self, k: int) -> Rows:
+        """Rows that fold ``k`` may learn from, ascending."""
+        return np.flatnonzero((self.fold != k) & ~self.excluded[k])
+
+    def inner_rows(self, k: int, fraction: float, n_blocks: int = 3) -> tuple[Rows, Rows]:
+        """Split fold ``k``'s training rows once more, for early stopping and the like.
+
+        The inner validation rows are ``n_blocks`` blocks of units spread over the training units,
+        with the plan's own embargo around them. The fold's validation rows play no part.
+
+        Args:
+            k: the fold.
+            fraction: share of the training units to hold out.
+            n_blocks: in how many blocks.
+
+        Returns:
+            Rows to fit on and rows to watch, both ascending.
+
+        Raises:
+            ClimstackError: too few units are left to fit on.
+        """
+        train = self.train_rows(k)
+        ours = np.ones(len(train), dtype=bool) if self.extra is None else ~self.extra[train]
+        units = np.unique(self.unit[train[ours]])
+        n_held = max(1, round(fraction * len(units)))
+        n_blocks = min(n_blocks, n_held)
+        held = np.zeros(len(units), dtype=bool)
+        for block in range(n_blocks):
+            size = n_held // n_blocks + (block < n_held % n_blocks)
+            centre = (block + 0.5) * len(units) / n_blocks
+            start = int(np.clip(round(centre - size / 2), 0, len(units) - size))
+            held[start : start + size] = True
+        unit = self.unit[train]
+        is_held = np.isin(unit, units[held]) & ours
+        last = unit if self.last is None else self.last[train]
+        near = within(unit, last, units[held], self.embargo)
+        fit, watch = train[~is_held & ~near], train[is_held]
+        if not (~is_held & ~near & ours).any():
+            raise ClimstackError(
+                f"fold {k} has {len(units)} training units, too few to hold {n_held} out with an"
+                f" embargo of {self.embargo}: use fewer folds or a smaller embargo"
+            )
+        return fit, watch
+
+    def refit(self) -> FoldPlan:
+        """A plan of one fold that trains on all rows but those of the last units.
+
+        For the fit that predicts new rows. What it holds out, as few units as have 2 rows, only
+        shows that the fit went well.
+        """
+        ours = np.ones(len(self), dtype=bool) if self.extra is None else ~self.extra
+        units, counts = np.unique(self.unit[ours], return_counts=True)
+        n_held = 1 + int(np.argmax(np.cumsum(counts[::-1]) >= 2))
+        held = np.isin(self.unit, units[-n_held:]) & ours
+        fold = np.where(held, 0, -1).astype(np.int16)
+        exact = ~ours & (True if self.last is None else self.unit == self.last)
+        copies = np.isin(self.unit, units[-n_held:]) & exact
+        return FoldPlan(
+            "refit", 1, self.embargo, fold, copies[None], self.unit, self.last, self.weight,
+            self.extra,
+        )  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Write ``folds.parquet``: row, fold, unit, and one excluded flag per fold."""
+        flags = {f"excluded_{k}": self.excluded[k] for k in range(self.n_folds)}
+        more = {
+            name: values
+            for name, values in (
+                ("last", self.last),
+                ("weight", self.weight),
+                ("extra", self.extra),
+            )
+            if values is not None
+        }
+        table = pl.DataFrame({"fold": self.fold, "unit": self.unit, **more, **flags})
+        table = table.with_row_index("row")
+        with atomic_path(path) as made:
+            table.write_parquet(
+                made,
+                metadata={"scheme": self.scheme, "embargo": str(self.embargo), "hash": self.hash},
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> FoldPlan:
+        """Read a plan back.
+
+        Raises:
+            ClimstackError: missing, unreadable, or its hash does not match its rows.
+        """
+        if not path.is_file():
+            raise ClimstackError(f"no fold plan {path}: run the experiment first")
+        try:
+            facts = pl.read_parquet_metadata(path)
+            table = pl.read_parquet(path)
+        except Exception:
+            raise ClimstackError(f"{path} is not readable as a fold plan: delete the run") from None
+        n_folds = sum(name.startswith("excluded_") for name in table.columns)
+        try:
+            plan = cls(
+                facts.get("scheme", ""),
+                n_folds,
+                int(facts.get("embargo", -1)),
+                table["fold"].to_numpy().copy(),
+                np.stack([table[f"excluded_{k}"].to_numpy() for k in range(n_folds)]),
+                table["unit"].to_numpy().copy(),
+                *(
+                    table[name].to_numpy().copy() if name in table.columns else None
+                    for name in ("last", "weight", "extra")
+                ),
+            )
+            whole = plan.hash == facts.get("hash")
+        except (ValueError, pl.exceptions.PolarsError):  # a column is gone, or a fold is empty
+            whole = False
+        if not whole:
+            raise ClimstackError(f"{path} was changed (its hash does not match): delete the run")
+        return plan
+
+
+def within(
+    first: NDArray[np.int64], last: NDArray[np.int64], held: NDArray[np.int64], distance: int
+) -> NDArray[np.bool_]:
+    """Which stretches from ``first`` to ``last`` come within a distance of a held unit, (n,)."""
+    held = np.sort(held)
+    near: NDArray[np.bool_] = np.searchsorted(held, last + distance, "right") > np.searchsorted(
+        held, first - distance, "left"
+    )
+    return near

@@ -1,0 +1,1 @@
+"""HTML pages of figures and tables that need nothing else."""

@@ -1,0 +1,1 @@
+"""Everything foreign, checked on its way in: tables, NetCDF, grids, ids."""

@@ -1,0 +1,376 @@
+"""Read CSV (plain, gzip, zip) and Parquet files in bounded memory, and say exactly what is wrong.
+
+Rows are counted from 0 without the header. Columns are found by name, so their order in the file
+does not matter; everything else that is wrong raises with file, column and row.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import polars as pl
+
+from features.core.errors import ClimstackError, closest
+from features.schemas.schema import Schema
+from features.sources.ids import shown
+
+CSV_BLOCK_BYTES = 1 << 24
+PARQUET_BLOCK_ROWS = 8192
+SUFFIXES = (".csv", ".gz", ".zip", ".parquet")
+CUT = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a file.
+
+    Attributes:
+        frame: the rows.
+        first_row: number of the first.
+        bytes_read: how much of the file was read up to here, of its size.
+        offset: where the first row begins, in bytes of text; 0 in a Parquet file.
+        ends: where each row of a CSV file ends, in bytes of text from ``offset`` on.
+    """
+
+    frame: pl.DataFrame
+    first_row: int
+    bytes_read: int
+    offset: int = 0
+    ends: tuple[int, ...] = ()
+
+    def offset_after(self, n_rows: int) -> int:
+        """Where the row after the first ``n_rows`` of this block begins, in bytes of text."""
+        return self.offset + (self.ends[n_rows - 1] if n_rows and self.ends else 0)
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A CSV or Parquet file with a header; a CSV file may be compressed by gzip or zip.
+
+    Attributes:
+        path: where it is.
+        columns: its column names in file order.
+    """
+
+    path: Path
+    columns: list[str]
+
+    @classmethod
+    def open(cls, path: str | Path) -> TableFile:
+        """Read the header.
+
+        Raises:
+            ClimstackError: no such file, unknown suffix, empty, unreadable, a column stands twice.
+        """
+        path = Path(path)
+        if not path.is_file():
+            what = f"{path} is a folder" if path.is_dir() else f"no file {path}"
+            raise ClimstackError(f"{what}: give a .csv or .parquet file")
+        if path.suffix not in SUFFIXES:
+            raise ClimstackError(
+                f"{path} ends in '{path.suffix}', which is unknown: give a .csv or .parquet file,"
+                " or a CSV file packed as .gz or .zip"
+            )
+        columns = _parquet_header(path) if path.suffix == ".parquet" else _csv_header(path)
+        twice = [name for name in columns if columns.count(name) > 1]
+        if twice:
+            raise ClimstackError(f"{path} has the column '{twice[0]}' twice: remove one")
+        return cls(path, columns)
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether it is text, packed or not."""
+        return self.path.suffix != ".parquet"
+
+    def frames(self, columns: list[str]) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Blocks of rows with their first row's number: see :meth:`blocks`."""
+        for block in self.blocks(columns):
+            yield block.first_row, block.frame
+
+    def blocks(
+        self,
+        columns: list[str],
+        first_row: int = 0,
+        offset: int = 0,
+        block_bytes: int | None = None,
+    ) -> Iterator[Block]:
+        """The rows, block by block.
+
+        Args:
+            columns: the id column first (text), then numeric columns, read as float64.
+            first_row: row to begin with.
+            offset: where that row begins, by :meth:`Block.offset_after`; what stands before it in
+                a CSV file is not read, or in a packed one only unpacked.
+            block_bytes: bytes of text in a block; None takes ``CSV_BLOCK_BYTES``.
+
+        Raises:
+            ClimstackError: a value is not a number, or a row has too many fields.
+        """
+        size = min(block_bytes or CSV_BLOCK_BYTES, CSV_BLOCK_BYTES)
+        if self.is_csv:
+            yield from self._csv_blocks(columns, first_row, offset, size)
+        else:
+            n_rows = max(1, PARQUET_BLOCK_ROWS * size // CSV_BLOCK_BYTES)
+            yield from self._parquet_blocks(columns, first_row, n_rows)
+
+    def check_types(self, columns: list[str]) -> None:
+        """See that columns of a Parquet file are numbers; those of a CSV file are seen when read.
+
+        Raises:
+            ClimstackError: one is not.
+        """
+        found = pl.read_parquet_schema(self.path) if not self.is_csv else {}
+        for column in columns:
+            if column in found and not found[column].is_numeric():
+                raise ClimstackError(
+                    f"{self.path}: column '{column}' has type {found[column]}, expected Float64:"
+                    " write it as numbers"
+                )
+
+    def _csv_blocks(
+        self, columns: list[str], first_row: int, offset: int, size: int
+    ) -> Iterator[Block]:
+        wanted = set(columns[1:])
+        types = {c: pl.Float64() if c in wanted else pl.String() for c in self.columns}
+        with _text(self.path) as (file, raw):
+            try:
+                if offset:
+                    file.seek(offset)
+                else:
+                    offset = len(file.readline())
+                for text in _texts(file, offset, size, file is raw):
+                    start, ends, is_blank = offset, _ends(text), not text.strip()
+                    offset += len(text)
+                    if not is_blank or b"\n" in text:
+                        frame = self._parse(text, types, first_row).select(columns)
+                        del text  # freed before the next is read, it leaves no gap in memory
+                        yield Block(frame, first_row, raw.tell(), start, ends)
+                        first_row += len(frame)
+            except CUT as error:
+                raise ClimstackError(
+                    f"{self.path} is damaged or cut off after row {first_row}: {_first(error)}"
+                ) from None
+
+    def _parse(self, block: bytes, types: dict[str, Any], first_row: int) -> pl.DataFrame:
+        try:
+            # In one chunk: turning hundreds of columns in many takes several times as long.
+            return pl.read_csv(block, has_header=False, schema=types).rechunk()
+        except (Exception, pl.exceptions.PanicException) as error:
+            raise ClimstackError(
+                _explain_csv(self.path, block, types, first_row)
+                or f"{self.path} is not readable from row {first_row} on: {_first(error)}"
+            ) from None
+
+    def _parquet_blocks(self, columns: list[str], first_row: int, size: int) -> Iterator[Block]:
+        self.check_types(columns[1:])
+        lazy = pl.scan_parquet(self.path).select(
+            pl.col(columns[0]).cast(pl.String), pl.col(columns[1:]).cast(pl.Float64)
+        )
+        n_bytes = self.path.stat().st_size
+        try:
+            n_rows = lazy.select(pl.len()).collect().item()
+            for start in range(first_row, n_rows, size):
+                frame = lazy.slice(start, size).collect().rechunk()
+                yield Block(frame, start, n_bytes * (start + len(frame)) // n_rows)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise ClimstackError(f"{self.path} is not readable: {_first(error)}") from None
+
+
+def _ends(text: bytes) -> tuple[int, ...]:
+    """Where each line ends, the last one perhaps without a line break."""
+    ends, end = [], text.find(b"\n") + 1
+    while end:
+        ends.append(end)
+        end = text.find(b"\n", end) + 1
+    if not ends or ends[-1] < len(text):
+        ends.append(len(text))
+    return tuple(ends)
+
+
+def _texts(file: IO[bytes], offset: int, size: int, seekable: bool) -> Iterator[bytes]:
+    """Whole lines from an offset on, ``size`` bytes or a little more at a time.
+
+    A last line without a line break, which may have been cut off, comes alone.
+    """
+    while text := _lines(file, offset, size, seekable):
+        offset += len(text)
+        cut = text.rfind(b"\n") + 1
+        pieces = [text[:cut], text[cut:]] if 0 < cut < len(text) else [text]
+        del text
+        while pieces:
+            yield pieces.pop(0)
+
+
+def _lines(file: IO[bytes], offset: int, size: int, seekable: bool) -> bytes:
+    """The next lines; a plain file is read in one piece, since joining many MB takes time."""
+    if not seekable:
+        return file.read(size) + file.readline()
+    file.seek(offset + size)
+    size += len(file.readline())
+    file.seek(offset)
+    return file.read(size)
+
+
+def _parquet_header(path: Path) -> list[str]:
+    try:
+        return list(pl.read_parquet_schema(path))
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise ClimstackError(f"{path} is not a readable Parquet file: {_first(error)}") from None
+
+
+def _csv_header(path: Path) -> list[str]:
+    try:
+        with _text(path) as (file, _):
+            line = file.readline()
+    except CUT as error:
+        raise ClimstackError(f"{path} is not readable as {path.suffix}: {_first(error)}") from None
+    try:
+        header = line.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        header = "\0"
+    if "\0" in header:
+        raise ClimstackError(
+            f"{path} is not UTF-8 text: is it compressed, or written in another encoding?"
+        )
+    if not header:
+        what = "starts with an empty line" if line else "is empty"
+        raise ClimstackError(f"{path} {what}: expected a header line with column names")
+    columns = [name.strip().strip('"') for name in header.split(",")]
+    if len(columns) == 1 and any(mark in header for mark in ";\t|"):
+        raise ClimstackError(
+            f"{path} is not separated by commas: its header has one field, write it with commas"
+        )
+    return columns
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """A CSV file's text, unpacked, and the file on disk whose position tells how far it is."""
+    with path.open("rb") as raw:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=raw) as file:
+                yield file, raw  # type: ignore[misc]  # reads like any binary file
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(raw) as archive:
+                names = [
+                    n for n in archive.namelist() if n.endswith(".csv") and "__MACOSX" not in n
+                ]
+                if len(names) != 1:
+                    raise ClimstackError(
+                        f"{path} holds {len(names)} .csv files, expected one: unpack it"
+                    )
+                with archive.open(names[0]) as file:
+                    yield file, raw
+        else:
+            yield raw, raw
+
+
+def find_columns(file: TableFile, schema: Schema) -> bool:
+    """Check a file's header against a schema.
+
+    Args:
+        file: the file.
+        schema: what it should hold.
+
+    Returns:
+        Whether the file has the targets: if it has any, it must have all.
+
+    Raises:
+        ClimstackError: a column is missing, or unknown to the schema.
+    """
+    has_targets = bool(set(file.columns) & set(schema.target_columns))
+    for sentence in header_faults(file, schema, has_targets):
+        raise ClimstackError(sentence)
+    return has_targets
+
+
+def header_faults(file: TableFile, schema: Schema, has_targets: bool) -> list[str]:
+    """Sentences on the missing and on the unknown columns of a header; empty when it is right."""
+    expected = [schema.id_column, *schema.input_columns]
+    expected += schema.target_columns if has_targets else []
+    missing = [column for column in expected if column not in set(file.columns)]
+    extra = [column for column in file.columns if column not in set(expected)]
+    sentences = []
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        sentences.append(
+            f"{file.path} has no column '{missing[0]}'{more}: schema {schema.name} needs it"
+        )
+    if extra:
+        near = closest(extra[0], missing or expected)
+        hint = near if len(extra) == 1 else f"{len(extra)} such columns"
+        sentences.append(
+            f"{file.path} has a column {shown(extra[0])} that schema {schema.name} does not know:"
+            f" remove it ({hint})"
+        )
+    return sentences
+
+
+def first_bad_value(frame: pl.DataFrame, path: Path, first_row: int) -> str | None:
+    """A sentence on the first empty, NaN or infinite value in row order, or None."""
+    values = frame.drop(frame.columns[0]).to_numpy()
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return None
+    row = int(bad.any(axis=1).argmax())
+    position = int(bad[row].argmax())
+    column = frame.columns[1 + position]
+    is_empty = frame[column][row] is None
+    found = "no value" if is_empty else str(values[row, position])
+    hint = "fill it or drop the row"
+    if is_empty and path.suffix != ".parquet":
+        hint = "fill it, or is the row empty or cut short?"
+    return f"{path}: column '{column}' has {found} in row {first_row + row}: {hint}"
+
+
+def _explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int) -> str | None:
+    """A sentence on the first line that polars can't take for a row, or None."""
+    for row, line in enumerate(block.rstrip(b"\n").split(b"\n"), first_row):
+        try:
+            text = line.decode().rstrip("\r")
+        except UnicodeDecodeError as error:
+            return (
+                f"{path}: row {row} is not UTF-8 text (byte 0x{line[error.start]:02x}):"
+                " write the file in UTF-8"
+            )
+        if text.count('"') % 2:
+            return f"{path}: row {row} has a quote that is not closed: close or remove it"
+        fields = next(csv.reader([text])) if '"' in text else text.split(",")
+        if len(fields) > len(types):
+            return (
+                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}:"
+                " remove the extra ones"
+            )
+        for value, (column, dtype) in zip(fields, types.items(), strict=False):
+            if dtype == pl.Float64 and value.strip() and not _is_number(value):
+                return (
+                    f"{path}: column '{column}' has {shown(value)} in row {row}: expected a number"
+                )
+        if len(fields) < len(types):
+            return (
+                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}: was the"
+                " row or the file cut off?"
+            )
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and "_" not in text
+
+
+def _first(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

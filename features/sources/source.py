@@ -1,0 +1,289 @@
+"""What can be converted: tables and folders of NetCDF pairs, read as batches of rows.
+
+A source is opened (header, types, names of files) before anything is read, so that what is wrong
+with the last of several is said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.core.errors import ClimstackError
+from features.core.files import content_hash
+from features.schemas.schema import Schema
+from features.sources.netcdf import Pair, find_pairs, read_pair
+from features.sources.readers import Block, TableFile, find_columns
+
+Array = NDArray[np.float64]
+Item = TypeVar("Item")
+Place = dict[str, int]
+Broken = Literal["refuse", "skip"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a source.
+
+    Attributes:
+        ids: sample_id of each row, (n,).
+        inputs: (n, n_inputs), NaN where nothing stands.
+        targets: (n, n_targets), or None.
+        time: timestep of each row, (n,), -1 unknown.
+        column: grid column of each row, (n,), -1 unknown.
+        first_row: number of the first row in its source.
+        bytes_read: how much of the source was read up to here.
+        path: the file that holds the rows.
+        place_after: from a number of rows of this batch, where to go on after them.
+        row_of: from a row of this batch, its number as a person counts it in ``path``.
+        is_empty: from a row and a column's name, whether nothing at all stands there.
+        skipped: sentences on what was left out before this batch.
+    """
+
+    ids: pl.Series
+    inputs: Array
+    targets: Array | None
+    time: NDArray[np.int64]
+    column: NDArray[np.int64]
+    first_row: int
+    bytes_read: int
+    path: Path
+    place_after: Callable[[int], Place]
+    row_of: Callable[[int], int]
+    is_empty: Callable[[int, str], bool]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+class Source(Protocol):
+    """Something that :func:`features.store.conversion.convert` reads.
+
+    Attributes:
+        path: its file or folder.
+        has_targets: whether it is training data.
+        n_bytes: its size on disk.
+        clock: what its timesteps count: ``"model"`` time, or its own ``"rows"``.
+    """
+
+    path: Path
+    has_targets: bool
+    n_bytes: int
+    clock: ClassVar[str]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What changes when the source changes: names, sizes, times of modification."""
+
+    def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
+        """Rows from a place on ({} is the start).
+
+        Args:
+            place: what :attr:`Batch.place_after` gave.
+            first_timestep: timestep of the first row of a source that has no clock of its own.
+            block_bytes: how much of a text file to read at once.
+        """
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; the next is made in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
+def parse_broken(text: str) -> Broken:
+    """What to do with broken pairs, as people write it.
+
+    Raises:
+        ClimstackError: neither ``refuse`` nor ``skip``.
+    """
+    for known in get_args(Broken):
+        if text == known:
+            return cast(Broken, known)
+    raise ClimstackError(
+        f"broken files can be refused or skipped: give refuse or skip, not '{text}'"
+    )
+
+
+def open_source(
+    path: str | Path, schema: Schema, n_grid_columns: int | None = None, broken: Broken = "refuse"
+) -> Source:
+    """A CSV or Parquet file, or a folder of NetCDF pairs.
+
+    Raises:
+        ClimstackError: what can be known to be wrong before reading.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return PairSource.open(path, schema, n_grid_columns, broken)
+    return TableSource.open(path, schema, n_grid_columns)
+
+
+@dataclass
+class TableSource:
+    """A CSV or Parquet file; with targets it is time-major, so row numbers tell time and column."""
+
+    path: Path
+    has_targets: bool
+    n_bytes: int
+    _file: TableFile
+    _schema: Schema
+    _n_grid_columns: int
+    clock: ClassVar[str] = "rows"
+
+    @classmethod
+    def open(cls, path: Path, schema: Schema, n_grid_columns: int | None) -> TableSource:
+        """Read the header and see that it fits the schema."""
+        file = TableFile.open(path)
+        has_targets = find_columns(file, schema)
+        file.check_types(schema.input_columns + (schema.target_columns if has_targets else []))
+        width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
+        return cls(path, has_targets, path.stat().st_size, file, schema, width)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Name, size and time of modification."""
+        return _facts(self.path)
+
+    def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
+        """Rows from a place on; see :class:`Source`."""
+        schema, n_rows = self._schema, 0
+        targets = schema.target_columns if self.has_targets else []
+        columns = [schema.id_column, *schema.input_columns, *targets]
+        start, offset = place.get("row", 0), place.get("offset", 0)
+        for block in ahead(self._file.blocks(columns, start, offset, block_bytes)):
+            yield self._batch(block, first_timestep)
+            n_rows = block.first_row + len(block.frame)
+        if n_rows == 0 and not start:
+            raise ClimstackError(f"{self.path} has a header but no rows: nothing to convert")
+        n_rows = max(n_rows, start)
+        if self.has_targets and n_rows % self._n_grid_columns:
+            raise ClimstackError(
+                f"{self.path} has {n_rows} rows, not a multiple of {self._n_grid_columns} grid"
+                " columns: the last timestep is cut, or give the grid's size"
+            )
+
+    def _batch(self, block: Block, first_timestep: int) -> Batch:
+        frame, first, schema = block.frame, block.first_row, self._schema
+        row = np.arange(first, first + len(frame))
+        unknown = np.full(len(frame), -1)
+        time = first_timestep + row // self._n_grid_columns
+        targets = frame.select(schema.target_columns) if self.has_targets else None
+        return Batch(
+            ids=frame[schema.id_column],
+            inputs=frame.select(schema.input_columns).to_numpy(order="c"),
+            targets=None if targets is None else targets.to_numpy(order="c"),
+            # Only training files are known to be time-major; test rows come shuffled.
+            time=time if self.has_targets else unknown,
+            column=row % self._n_grid_columns if self.has_targets else unknown,
+            first_row=first,
+            bytes_read=block.bytes_read,
+            path=self.path,
+            place_after=lambda n: {"row": first + n, "offset": block.offset_after(n)},
+            row_of=lambda r: first + r,
+            is_empty=lambda r, column: frame[column][r] is None,
+        )
+
+
+@dataclass
+class PairSource:
+    """A folder of NetCDF pairs, in the order of their time."""
+
+    path: Path
+    n_bytes: int
+    _pairs: list[Pair]
+    _schema: Schema
+    _n_grid_columns: int
+    _broken: Broken
+    has_targets: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)
+    clock: ClassVar[str] = "model"
+
+    @classmethod
+    def open(
+        cls, path: Path, schema: Schema, n_grid_columns: int | None, broken: Broken
+    ) -> PairSource:
+        """Find the pairs; the first broken name or missing partner stops, unless skipped."""
+        pairs = find_pairs(path)
+        faults = [pair.fault for pair in pairs if pair.fault]
+        if faults and broken == "refuse":
+            more = f" ({len(faults)} such)" if len(faults) > 1 else ""
+            raise ClimstackError(f"{faults[0]}{more}, or skip what is broken")
+        width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
+        files = [file for pair in pairs for file in (pair.before, pair.after) if file.is_file()]
+        sizes = [_facts(file) for file in files]
+        n_bytes = sum(size["bytes"] for size in sizes)
+        facts = {"folder": str(path.resolve()), "files": len(files), "hash": content_hash(sizes)}
+        return cls(path, n_bytes, pairs, schema, width, broken, facts=facts)
+
+    def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
+        """Rows from a place on, one step a batch; see :class:`Source`."""
+        first_row, start, taken = (place.get(name, 0) for name in ("row", "pair", "taken"))
+        skipped: list[str] = []
+        for position in range(start, len(self._pairs)):
+            try:
+                inputs, targets = self._read(self._pairs[position])
+            except ClimstackError as error:
+                if self._broken == "refuse":
+                    raise
+                skipped.append(str(error))
+                continue
+            yield self._batch(position, inputs, targets, first_row, taken, tuple(skipped))
+            first_row, taken, skipped = first_row + len(inputs), 0, []
+        if first_row == 0:
+            raise ClimstackError(f"{self.path} holds no pair that can be read: {skipped[0]}")
+        if skipped:
+            empty = inputs[:0], targets[:0]
+            yield self._batch(len(self._pairs) - 1, *empty, first_row, 0, tuple(skipped))
+
+    def _read(self, pair: Pair) -> tuple[Array, Array]:
+        inputs, targets = read_pair(pair, self._schema)
+        if not len(inputs) == len(targets) == self._n_grid_columns:
+            raise ClimstackError(
+                f"{pair.before} has {len(inputs)} columns and its partner {len(targets)}, expected"
+                f" {self._n_grid_columns} grid columns: give the grid's size"
+            )
+        return inputs, targets
+
+    def _batch(
+        self, position: int, inputs: Array, targets: Array, first_row: int, taken: int,
+        skipped: tuple[str, ...],
+    ) -> Batch:  # fmt: skip
+        """One step, without the rows that are taken already."""
+        moment, n = self._pairs[position].moment, len(inputs)
+
+        def place_after(n_rows: int) -> Place:
+            if taken + n_rows == n:
+                return {"pair": position + 1, "row": first_row + n}
+            return {"pair": position, "row": first_row, "taken": taken + n_rows}
+
+        return Batch(
+            ids=pl.Series(moment.ids(n)[taken:], dtype=pl.String),
+            inputs=inputs[taken:],
+            targets=targets[taken:],
+            time=np.full(n - taken, moment.step),
+            column=np.arange(taken, n),
+            first_row=first_row + taken,
+            bytes_read=self.n_bytes * (position + 1) // len(self._pairs),
+            path=self._pairs[position].before,
+            place_after=place_after,
+            row_of=lambda row: taken + row,
+            is_empty=lambda _row, _column: False,
+            skipped=skipped,
+        )
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    found = path.stat()
+    return {"file": str(path.resolve()), "bytes": found.st_size, "modified_ns": found.st_mtime_ns}

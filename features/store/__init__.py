@@ -1,0 +1,1 @@
+"""Rows on disk: stores, their writer, conversion, shuffled reading."""

@@ -1,0 +1,1 @@
+"""How a value becomes learnable: the tabular view, scaling, missing values."""

@@ -1,0 +1,164 @@
+"""A run with an extra source: it trains only, and the run without it stays comparable."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ensemble import load_experiment, open_run, plan_run, run_experiment
+from ensemble.evaluation.leaderboard import load_leaderboard
+from features import ClimstackError, FoldPlan, Store, convert
+from tests.features.folds.test_enrichment import N_GRID, timesteps
+
+EXPERIMENT = """
+name = "{name}"
+[data]
+train = "{train}"
+grid_columns = 16
+{extra}
+[folds]
+n_folds = 3
+embargo = 0
+[[models]]
+family = "ridge"
+[stack]
+blenders = ["mean"]
+levels = ["all"]
+compare = {compare}
+"""
+EXTRA = """
+[[data.extra]]
+source = "{source}"
+weight = {weight}
+"""
+
+
+def written(folder: Path, name: str, train: str, extra: str = "", compare: str = "[]") -> Path:
+    file = folder / f"{name}.toml"
+    file.write_text(EXPERIMENT.format(name=name, train=train, extra=extra, compare=compare))
+    return file
+
+
+@pytest.fixture(scope="module")
+def folder(generated, tmp_path_factory) -> Path:
+    """``main.parquet``: every second of 24 timesteps; ``archive.parquet``: all of them."""
+    folder = tmp_path_factory.mktemp("enriched")
+    table = pl.read_parquet(generated["train"])
+    timesteps(table, np.arange(0, 24, 2)).write_parquet(folder / "main.parquet")
+    ids = pl.Series("sample_id", [f"archive_{row}" for row in range(len(table))])
+    table.with_columns(ids).write_parquet(folder / "archive.parquet")
+    run_experiment(load_experiment(written(folder, "plain", "main.parquet")), folder / "runs")
+    return folder
+
+
+def test_an_extra_source_trains_only_and_is_told_apart(folder):
+    extra = EXTRA.format(source="archive.parquet", weight=0.5)
+    file = written(folder, "more", "main.parquet", extra, '["runs/plain"]')
+    experiment = load_experiment(file)
+    assert plan_run(experiment, folder / "runs").rows == (12 + 24) * N_GRID
+    rows = run_experiment(experiment, folder / "runs")
+    plan = FoldPlan.load(folder / "runs/more/folds.parquet")
+    held = np.concatenate([plan.valid_rows(k) for k in range(3)])
+    assert sorted(held) == list(range(12 * N_GRID))
+    scores = {row["model"]: row["score"] for row in load_leaderboard(folder / "runs/more")}
+    assert scores["ridge"] != scores["plain: ridge"]
+    assert [row["model"] for row in rows].count("plain: ridge") == 1
+    # What was resolved is the same experiment.
+    again = load_experiment(folder / "runs/more/experiment.toml")
+    assert again.data == experiment.data
+    changed = file.with_name("changed.toml")
+    changed.write_text(file.read_text().replace("weight = 0.5", "weight = 0.25"))
+    with pytest.raises(ClimstackError, match="holds other folds than the experiment asks for"):
+        run_experiment(load_experiment(changed), folder / "runs")
+
+
+def test_a_source_of_a_store_is_named(folder, schema):
+    files = [folder / "main.parquet", folder / "archive.parquet"]
+    store = convert(files, folder / "store", schema, N_GRID)
+    extra = EXTRA.format(source="archive.parquet", weight=2.0)
+    experiment = load_experiment(written(folder.parent, "named", str(store.path), extra))
+    with open_run(experiment, folder / "runs/named") as run:
+        plan = run.plan(run.train_store())
+    assert set(plan.weight[plan.extra]) == {2.0}
+    wrong = written(
+        folder, "wrong", str(store.path), EXTRA.format(source="archive.parque", weight=1.0)
+    )
+    with (
+        open_run(load_experiment(wrong), folder / "runs/wrong") as run,
+        pytest.raises(
+            ClimstackError, match=r"no source 'archive.parque': did you mean 'archive.parquet'"
+        ),
+    ):
+        run.plan(run.train_store())
+
+
+def test_a_dry_run_sees_that_an_extra_source_has_changed(folder):
+    folder, source = folder / "dry", folder / "archive.parquet"
+    folder.mkdir()
+    for name in ("main.parquet", "archive.parquet"):
+        shutil.copy(source.with_name(name), folder)
+    extra = EXTRA.format(source="archive.parquet", weight=0.5)
+    experiment = load_experiment(written(folder, "dry", "main.parquet", extra))
+    with open_run(experiment, folder / "runs" / "dry") as run:
+        run.train_store()
+    before = plan_run(experiment, folder / "runs")
+    assert (before.rows, before.store_mb, before.models[0].done) == (36 * N_GRID, 0, 0)
+    pl.read_parquet(source).head(20 * N_GRID).write_parquet(folder / "archive.parquet")
+    after = plan_run(experiment, folder / "runs")
+    assert (after.rows, after.models[0].done) == (32 * N_GRID, None)
+    assert after.store_mb > 0
+
+
+def test_a_run_on_other_rows_is_not_compared(folder, generated):
+    file = written(folder, "other", str(generated["train"]), compare='["runs/plain"]')
+    with pytest.raises(ClimstackError, match="was scored on other rows: remove it"):
+        run_experiment(load_experiment(file), folder / "runs")
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ("[[data.extra]]\nweight = 1.0", r"number 1 needs the setting 'source'"),
+        (
+            EXTRA.format(source="a", weight=0),
+            r"number 1 weight must lie in \[1e-6, 1e6\], but got 0",
+        ),
+        ("[[data.extra]]\nsource = 'a'\ntime = 'far'", "time must be one of stored, separate"),
+        ("extra = 3", r"extra must be \[\[data.extra\]\] tables"),
+    ],
+)
+def test_bad_settings_are_refused(folder, extra, sentence):
+    with pytest.raises(ClimstackError, match=sentence):
+        load_experiment(written(folder, "bad", "main.parquet", extra))
+
+
+def test_a_missing_file_is_named(folder):
+    extra = EXTRA.format(source="no.parquet", weight=1.0)
+    experiment = load_experiment(written(folder, "missing", "main.parquet", extra))
+    with (
+        open_run(experiment, folder / "runs/missing") as run,
+        pytest.raises(
+            ClimstackError, match=r"no data at .*no\.parquet: give a CSV or Parquet file"
+        ),
+    ):
+        run.train_store()
+
+
+def test_stores_keep_what_each_source_is(folder):
+    found = Store(folder / "runs/more/store/train").sources
+    assert [source["file"] for source in found] == ["main.parquet", "archive.parquet"]
+
+
+def test_of_a_store_no_path_is_taken_for_a_source(folder, schema):
+    extra = EXTRA.format(source="elsewhere/archive.parquet", weight=1.0)
+    store = folder / "runs/more/store/train"
+    with pytest.raises(ClimstackError, match=r"is a path, but .* is a store: give the name of one"):
+        load_experiment(written(folder, "path", str(store), extra))
+    # The same store without its extra source on the side scores more rows.
+    alone = written(folder, "alone", str(store), compare='["runs/more"]')
+    with pytest.raises(ClimstackError, match="was scored on other rows: remove it"):
+        run_experiment(load_experiment(alone), folder / "runs")

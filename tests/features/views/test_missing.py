@@ -1,0 +1,101 @@
+"""Policies for missing and extreme values."""
+
+import numpy as np
+import pytest
+
+from features import ClimstackError, Proportion, Schema, Variable, convert, load_schema
+from features.views.missing import Repair
+
+LIMITS = (0.0, 10.0)
+VARIABLES = [
+    Variable("strict", "1", "input"),
+    Variable("clipped", "1", "input", 2, limits=LIMITS, policy="clip"),
+    Variable("imputed", "1", "input", 2, limits=LIMITS, policy="impute"),
+]
+NAN, INF = np.nan, np.inf
+
+
+def test_values_are_repaired_by_their_variables_policy_and_counted():
+    repair = Repair(VARIABLES)
+    values = np.array([[99.0, -1.0, INF, NAN, 5.0], [-5.0, 3.0, 11.0, 1e30, -INF]])
+    assert repair.apply(values) is None
+    expected = np.array([[99.0, 0.0, 10.0, NAN, 5.0], [-5.0, 3.0, 10.0, NAN, NAN]])
+    np.testing.assert_array_equal(values, expected)
+    assert repair.apply(np.full((1, 5), -1.0)) is None
+    assert repair.counts == {
+        "clipped": {"clipped_0": 2, "clipped_1": 3},
+        "imputed": {"imputed_0": 3, "imputed_1": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ([NAN, 1.0, 1.0, 1.0, 1.0], (1, 0)),
+        ([INF, 1.0, 1.0, NAN, 1.0], (1, 0)),
+        ([1.0, 1.0, NAN, 1.0, 1.0], (1, 2)),  # nothing to clip it from
+    ],
+)
+def test_the_first_refused_value_is_found_and_nothing_is_changed(row, place):
+    repair = Repair(VARIABLES)
+    values = np.array([[1.0, 1.0, 1.0, 1.0, 1.0], row])
+    assert repair.apply(values) == place
+    np.testing.assert_array_equal(values[1], row)
+    assert not repair.counts
+
+
+def test_limits_refuse_too():
+    repair = Repair([Variable("t", "K", "input", limits=(100.0, 400.0))])
+    assert repair.apply(np.array([[300.0], [1000.0]])) == (1, 0)
+    assert repair.why(1000.0, 0) == "outside its limits 100 to 400"
+    assert repair.why(np.nan, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda: Variable("y", "1", "target", limits=LIMITS, policy="impute"),
+            "target 'y' can't be imputed",
+        ),
+        (lambda: Variable("x", "1", "input", policy="clip"), "'x' has no limits"),
+        (lambda: Variable("x", "1", "input", limits=(2.0, 2.0)), "low < high must hold"),
+        (
+            lambda: Schema(
+                "s",
+                (
+                    Variable("x", "1", "input", policy="impute"),
+                    Variable("y", "1", "target", exact=Proportion("x", 2.0, (0, 1))),
+                ),
+                1,
+            ),
+            "'x' gives 'y' by a rule",
+        ),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(make, sentence):
+    with pytest.raises(ClimstackError, match=sentence):
+        make()
+
+
+def test_a_conversion_counts_what_it_clipped_and_names_what_it_refused(
+    generated, tmp_path, monkeypatch
+):
+    leap = load_schema("leap")
+    t = Variable("state_t", "K", "input", 60, limits=(150.0, 280.0), policy="clip")
+    ps = Variable("state_ps", "Pa", "input", limits=(1.0, 2.0))
+    changed = {"state_t": t}
+
+    def made() -> Schema:
+        return Schema("leap", tuple(changed.get(v.name, v) for v in leap.variables), 16)
+
+    monkeypatch.setattr("features.store.writer.PART_ROWS", 100)  # counts go on across parts
+    store = convert(generated["train"], tmp_path / "clipped", made())
+    counts = store.repaired["clipped"]
+    plain = convert(generated["train"], tmp_path / "plain", leap, 16).inputs[:][:, :60]
+    assert sum(counts.values()) == ((plain < 150) | (plain > 280)).sum() > 0
+    np.testing.assert_array_equal(store.inputs[:][:, :60], plain.clip(150, 280))
+    changed["state_ps"] = ps
+    expected = r"'state_ps' has \d+, outside its limits 1 to 2, in row 0: put it right"
+    with pytest.raises(ClimstackError, match=expected):
+        convert(generated["train"], tmp_path / "refused", made())
