@@ -31,14 +31,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-from features.folds.plan import FoldPlan, Rows
+from features.core.types import Array, Float32, Rows
+from features.folds.plan import FoldPlan
 from features.schemas.schema import Axis, Schema
 from features.store.store import Store
 from features.views.tabular import VIEW_ROWS, Fill, Kind, TabularView
 from features.views.transforms import Scaler
-
-Float32 = NDArray[np.float32]
-Array = NDArray[np.float64]
 
 
 class Bases(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.settings import check
+from features.core.types import Progress
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.base import FoldData
@@ -21,8 +22,6 @@ from models.oof import Cell, CellStore
 from models.spec import ModelSpec, load_family
 
 CHUNKS_PER_WORKER = 8  # enough to even out the end of a fold, few enough to load data rarely
-
-Progress = Callable[[str, int, int], None]
 
 
 def cross_validate(

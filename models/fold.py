@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from features.core.errors import ClimstackError
 from features.core.files import npy_rows
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 from features.store.matrix import Matrix
 from features.views.tabular import TabularView
 from features.views.transforms import Scaler
-from models.base import Array, FoldData
+from models.base import FoldData
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.process import give_back_memory, peak_memory_mb
 from models.spec import ModelSpec, load_family

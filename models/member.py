@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError, closest
 from features.core.files import content_hash
-from features.folds.plan import FoldPlan, Rows
+from features.core.types import Array, Rows
+from features.folds.plan import FoldPlan
 from features.store.store import Store
-from features.views.transforms import Array
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.spec import ModelSpec, load_family
 

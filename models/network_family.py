@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from features.core import registry
 from features.core.files import npy_rows, read_json, write_json
 from features.core.settings import check
-from features.folds.plan import Rows
+from features.core.types import Array, Float32, Rows
 from features.schemas.schema import AXES, Schema
 from features.views.tabular import Kind
-from models.base import Array, Fitted, Float32, FoldData
+from models.base import Fitted, FoldData
 from models.seq2seq import checkpoint
 from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape

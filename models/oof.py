@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.files import (
@@ -28,8 +27,9 @@ from features.core.files import (
     remove_leftovers,
     write_json,
 )
+from features.core.types import Array, Float32
 from features.views.tabular import TabularView
-from features.views.transforms import Array, Scaler
+from features.views.transforms import Scaler
 from models.base import Fitted
 from models.spec import ModelSpec, load_family
 
@@ -109,9 +109,9 @@ class Cell:
     path: Path
     score: dict[str, Any]
 
-    def oof(self) -> NDArray[np.float64]:
+    def oof(self) -> Array:
         """Predictions of the fold's validation rows in physical units, (n_valid, n_targets)."""
-        values: NDArray[np.float64] = np.load(self.path / "oof.npy", mmap_mode="r")
+        values: Array = np.load(self.path / "oof.npy", mmap_mode="r")
         return values
 
     @property
@@ -119,11 +119,11 @@ class Cell:
         """Whether its model says how far off it expects to be."""
         return (self.path / "uncertainty.npy").is_file()
 
-    def uncertainty(self) -> NDArray[np.float64] | None:
+    def uncertainty(self) -> Array | None:
         """Expected absolute errors of :meth:`oof`, same shape and unit; None where unknown."""
         if not self.has_uncertainty:
             return None
-        values: NDArray[np.float64] = np.load(self.path / "uncertainty.npy", mmap_mode="r")
+        values: Array = np.load(self.path / "uncertainty.npy", mmap_mode="r")
         return values
 
     def model(self) -> TrainedModel:
@@ -162,14 +162,14 @@ class TrainedModel:
             raise ClimstackError("this model builds on others: predict with the run's 'submit'")
         return self.predict_features(self.view.transform(inputs))
 
-    def features(self, inputs: Array, extra: Array | None = None) -> NDArray[np.float32]:
+    def features(self, inputs: Array, extra: Array | None = None) -> Float32:
         """Standardised features from raw inputs and, where it takes them, others' predictions."""
         features = self.view.transform(inputs)
         if self.extra is None or extra is None:
             return features
         return np.concatenate([features, self.extra.transform(extra)], axis=1, dtype=np.float32)
 
-    def predict_features(self, features: NDArray[np.float32], known: Array | None = None) -> Array:
+    def predict_features(self, features: Float32, known: Array | None = None) -> Array:
         """Predict from features.
 
         Args:
@@ -179,7 +179,7 @@ class TrainedModel:
         predicted = self.scaler.inverse(self.fitted.predict(features))
         return predicted if known is None else predicted + known
 
-    def uncertainty(self, features: NDArray[np.float32]) -> Array | None:
+    def uncertainty(self, features: Float32) -> Array | None:
         """Expected absolute errors, (n_samples, n_targets), physical units; None where unknown."""
         if not hasattr(self.fitted, "uncertainty"):
             return None

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering
 
+from features.core.types import Array
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from features.views.tabular import Fill, TabularView
-from features.views.transforms import Array, Scaler
+from features.views.transforms import Scaler
 
 MAX_ROWS = 8_192  # of the training rows, evenly spread: enough for a correlation
 N_DIRECTIONS = 16  # principal directions of the inputs that responses are told along

@@ -19,9 +19,9 @@ import numpy as np
 from optuna import TrialPruned
 from optuna.trial import Trial
 
+from features.core.types import Array
 from features.folds.plan import FoldPlan
 from features.store.store import Store
-from features.views.transforms import Array
 from models.base import FoldData
 from models.fold import OpenFold, open_fold
 from models.member import cell_keys, target_sets

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from features.core.types import Array
 from features.folds.plan import FoldPlan
 from features.store.store import Store
-from features.views.transforms import Array
 from models.cross_validation import cross_validate
 from models.oof import CellStore
 from models.spec import ModelSpec

@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from features.views.transforms import Array
+from features.core.types import Array
 from models.spec import ModelSpec
 from tuning.clusters import Cluster
 from tuning.objective import CELLS, FITTED, Step

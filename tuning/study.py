@@ -21,6 +21,7 @@ from features.core.errors import ClimstackError
 from features.core.files import content_hash, write_json, write_text
 from features.core.settings import check, require
 from features.core.toml import assignments
+from features.core.types import Progress
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.oof import CellStore
@@ -47,7 +48,6 @@ from tuning.space import Ranges, Space
 from tuning.storage import fill, hidden, n_ended, open_storage, open_study, release_dead
 from tuning.worker import Task, quiet_optuna, work
 
-Progress = Callable[[str, int, int], None]
 LOOK_EVERY = 0.3  # seconds between looks at workers
 RESTARTS = 8  # killed workers that are replaced
 

@@ -31,9 +31,9 @@ from ensemble.evaluation.leaderboard import Row
 from ensemble.runs.planner import RunPlan
 from features.core.errors import closest
 from features.core.settings import check
+from features.core.types import Progress as Report
 from features.sources.check import Finding, compress
 from features.store.store import Store
-from models.cross_validation import Progress as Report
 
 if TYPE_CHECKING:
     from models.diagnostics.adversarial import Comparison

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.stacking.graph import Graph
-from ensemble.stacking.moments import Array
 from features.core.errors import ClimstackError
-from features.folds.plan import FoldPlan, Rows
+from features.core.types import Array, Mask, Rows
+from features.folds.plan import FoldPlan
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
 from models.member import Member
@@ -114,9 +114,7 @@ class HeldOut:
             if all(cell.has_uncertainty for fold in folds for cell in member.cells[fold])
         ]
 
-    def blocks(
-        self, of: NDArray[np.bool_] | None = None, heads: Sequence[str] = ()
-    ) -> Iterator[Block]:
+    def blocks(self, of: Mask | None = None, heads: Sequence[str] = ()) -> Iterator[Block]:
         """Held-out rows, at most BLOCK_ROWS at a time, fold by fold.
 
         Args:

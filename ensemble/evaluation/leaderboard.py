@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble.stacking.graph import MEAN, MEMBER, ZERO
 from ensemble.stacking.stack import Contender, Errors
 from features.core.errors import ClimstackError
 from features.core.files import read_json, write_json
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 from features.schemas.schema import Schema
 from models.member import Member
 
@@ -144,12 +144,12 @@ def _gain(what: str, name: str, over: str, errors: Mapping[str, Errors]) -> Row:
     return {what: gain, f"{what}_low": low, f"{what}_high": high}
 
 
-def _score(times: NDArray[np.float64], errors: Errors) -> NDArray[np.float64]:
+def _score(times: Array, errors: Errors) -> Array:
     """Score of each draw: ``times`` (n_draws, n_blocks) says how often a block was drawn."""
     r2 = r2_from_sums(times @ errors.squared_error, times @ errors.deviation)
-    mean: NDArray[np.float64] = r2.mean(axis=1)
+    mean: Array = r2.mean(axis=1)
     return mean
 
 
-def _by_group(schema: Schema, r2: NDArray[np.float64]) -> dict[str, float]:
+def _by_group(schema: Schema, r2: Array) -> dict[str, float]:
     return {v.name: float(r2[schema.slice_of(v.name)].mean()) for v in schema.targets}

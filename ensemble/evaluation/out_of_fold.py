@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.stacking.moments import Array, Block, Moments
+from ensemble.stacking.moments import Block, Moments
 from features.core.errors import ClimstackError
+from features.core.types import Array
 from features.folds.plan import FoldPlan
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store

@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ensemble.evaluation.held_out import HeldOut
-from ensemble.stacking.moments import Array
 from features.climate.regimes import KIND_OF, latitude_of_rows, regime_masks
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 
 BLEND = "blend"  # the chosen blend's name in the table
 FILE = "errors.parquet"

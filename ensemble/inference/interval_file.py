@@ -13,10 +13,10 @@ import polars as pl
 from ensemble.inference.predict import Predicted
 from ensemble.inference.submission import row_order, write_table
 from ensemble.stacking.graph import Graph
-from ensemble.stacking.moments import Array
 from ensemble.uncertainty.intervals import Intervals
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, release, scratch_array
+from features.core.types import Array
 from features.store.store import Store
 
 

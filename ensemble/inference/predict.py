@@ -13,12 +13,11 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
 from ensemble.stacking.graph import Graph
-from ensemble.stacking.moments import Array
 from features.core.errors import ClimstackError
 from features.core.files import release, scratch_array
+from features.core.types import Array, Progress
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
-from models.cross_validation import Progress
 from models.member import Member
 from models.oof import Cell
 

@@ -10,10 +10,10 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
-from ensemble.stacking.moments import Array
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, release, scratch_array
 from features.core.metrics import r2_score
+from features.core.types import Array
 from features.schemas.schema import Schema
 from features.sources.ids import IdCheck
 from features.sources.readers import TableFile, first_bad_value

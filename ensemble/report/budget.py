@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.report.distributions import Bins
-from ensemble.report.finished import Array, Block, Finished
+from ensemble.report.finished import Block, Finished
 from features.climate.physics import (
     HEAT_CAPACITY,
     LATENT_HEAT_FUSION,
@@ -18,6 +18,7 @@ from features.climate.physics import (
     layer_mass,
 )
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 from features.pages.page import PALETTE, Cell, Figure, Section, Table
 from features.schemas.schema import Schema
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.report.finished import Array, Block, Finished, kind_of
+from ensemble.report.finished import Block, Finished, kind_of
+from features.core.types import Array
 from features.pages.page import DASHES, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
 
 TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)  # standard deviations

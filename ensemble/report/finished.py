@@ -19,12 +19,12 @@ from features.climate.physics import REFERENCE_PRESSURE, HybridLevels, hybrid_le
 from features.core.errors import ClimstackError
 from features.core.files import read_json
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 from features.folds.plan import FoldPlan
 from features.schemas.schema import Schema
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
 
-Array = NDArray[np.float64]
 SURFACE = "surface outputs"  # the name of all scalar targets together
 
 

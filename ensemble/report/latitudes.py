@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ensemble.report.finished import SURFACE, Array, Block, Finished
+from ensemble.report.finished import SURFACE, Block, Finished
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 from features.pages.page import SEQUENTIAL, Cell, Figure, Section, Table
 
 BAND = 10.0  # degrees

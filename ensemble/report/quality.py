@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ensemble.report.finished import Array, Block, Finished
+from ensemble.report.finished import Block, Finished
+from features.core.types import Array
 from features.pages.page import Cell, Section, Table
 from features.schemas.schema import Variable
 from features.sources.check import SMALLEST_FLOAT32, compress

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ensemble.evaluation.leaderboard import LEVEL, N_DRAWS, Row
-from ensemble.report.finished import Array, Finished, Scores, kind_of
+from ensemble.report.finished import Finished, Scores, kind_of
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 from features.pages.page import DASHES, PALETTE, Cell, Figure, Section, Table
 
 NO_SCORES = (

@@ -25,8 +25,8 @@ from ensemble.report.training import (
     tuning_section,
     weights_section,
 )
+from features.core.types import Progress
 from features.pages.page import Section, write_page
-from models.cross_validation import Progress
 
 NO_OUTPUTS = (
     "Left out: the run has no stack/oof, the blend's honest outputs. 'climstack stack' on its"

@@ -14,7 +14,7 @@ from ensemble.inference.submission import score_files
 from features.core.errors import ClimstackError
 from features.schemas.schema import load_schema
 from features.synthetic import write_dataset
-from models.cross_validation import Progress
+from features.core.types import Progress
 
 N_TIMESTEPS, N_COLUMNS, TEST_TIMESTEPS, SEED = 80, 96, 20, 7
 FILES = ("train", "test", "sample_submission", "solution")

@@ -12,9 +12,9 @@ from ensemble.runs.planner import plan_run
 from ensemble.report import write_report
 from ensemble.runs.run import Run
 from features.core.files import exclusive_lock, read_json, remove_leftovers
-from models.cross_validation import Progress
 from models.member import read_member
 from models.process import run_apart
+from features.core.types import Progress
 
 
 @contextmanager

@@ -41,11 +41,12 @@ from features.core.files import (
 )
 from features.folds.plan import FoldPlan
 from features.store.store import Store
-from models.cross_validation import Progress, cross_validate
+from models.cross_validation import cross_validate
 from models.diagnostics.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
 from models.process import peak_memory_mb
+from features.core.types import Progress
 
 PACKAGES = (
     "climstack",

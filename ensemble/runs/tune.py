@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ensemble.experiment.experiment import Experiment
 from ensemble.runs.pipeline import open_run
-from models.cross_validation import Progress
+from features.core.types import Progress
 
 if TYPE_CHECKING:
     from tuning import TuneResult, TuneSettings

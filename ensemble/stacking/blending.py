@@ -15,8 +15,9 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.stacking.moments import Array, Moments
+from ensemble.stacking.moments import Moments
 from features.core import registry
+from features.core.types import Array, Mask
 
 Level = Literal["all", "group", "shrunk", "target"]
 LEVELS: tuple[Level, ...] = ("all", "group", "shrunk", "target")
@@ -157,7 +158,7 @@ def load_blender(name: str) -> Blender:
     return blender
 
 
-def _scaled(one: Moments) -> tuple[Array, NDArray[np.bool_]]:
+def _scaled(one: Moments) -> tuple[Array, Mask]:
     """Moments where each truth has variance 1 (n_targets, ...), and where a member is of use.
 
     A target that every member predicts worse than its mean would drown its group's moments.
@@ -168,20 +169,18 @@ def _scaled(one: Moments) -> tuple[Array, NDArray[np.bool_]]:
     alive = variance > 0
     scaled[alive] = comoment[alive] / variance[alive, None, None]
     own = np.diagonal(scaled, axis1=1, axis2=2)[:, :-1]
-    hopeful: NDArray[np.bool_] = alive & (own - 2 * scaled[:, :-1, -1] < 0).any(1)
+    hopeful: Mask = alive & (own - 2 * scaled[:, :-1, -1] < 0).any(1)
     return scaled, hopeful
 
 
-def _mean(scaled: Array, hopeful: NDArray[np.bool_], some: NDArray[np.intp]) -> Array:
+def _mean(scaled: Array, hopeful: Mask, some: NDArray[np.intp]) -> Array:
     """Mean moments of some targets, over the hopeful ones if there are any."""
     of = some[hopeful[some]]
     mean: Array = scaled[of if len(of) else some].mean(0)
     return mean
 
 
-def _pulled(
-    scaled: Array, hopeful: NDArray[np.bool_], groups: Sequence[str], pulls: Array
-) -> Array:
+def _pulled(scaled: Array, hopeful: Mask, groups: Sequence[str], pulls: Array) -> Array:
     """Each target's moments with its group's beside them, as if it had seen those rows, too."""
     together = scaled.copy()
     for some in _shared("group", groups):

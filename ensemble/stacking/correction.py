@@ -14,13 +14,12 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.stacking.moments import Array
 from features.core import registry
+from features.core.types import Array, Float32, Mask
 from features.views.tabular import Kind, TabularView
 from features.views.transforms import Scaler
 
 CLIP = 30.0  # standard deviations: one extreme prediction can't blow a learner up
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ class RowBlender(Protocol):
     has_levels: ClassVar[bool]
     view: ClassVar[Kind]
 
-    def fit(
-        self, rows: StackRows, wanted: NDArray[np.bool_], seed: int, scratch: Path
-    ) -> Corrector:
+    def fit(self, rows: StackRows, wanted: Mask, seed: int, scratch: Path) -> Corrector:
         """Learn the residual.
 
         Args:
@@ -103,7 +100,7 @@ class Correction:
     blender: str
     view: TabularView
     scaler: Scaler
-    kept: NDArray[np.bool_]
+    kept: Mask
     corrector: Corrector
 
     def apply(self, blend: Array, predictions: Sequence[Array], inputs: Array) -> Array:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from ensemble.stacking.blending import Candidate
 from ensemble.stacking.correction import Correction
-from ensemble.stacking.moments import Array, Moments
+from ensemble.stacking.moments import Moments
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, read_json, write_json
 from features.core.metrics import r2_from_sums
+from features.core.types import Array
 from features.schemas.schema import Schema, load_schema
 
 BLEND, MEMBER, MEAN, ZERO = "blend", "member", "mean", "zero"

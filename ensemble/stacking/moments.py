@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
+from features.core.types import Array, Mask
 
-Array = NDArray[np.float64]
 Block = tuple[int, int, Sequence[Array], Array]  # fold, block of time, predictions, truth
 NAMES = ("fold", "block", "count", "mean", "comoment", "low", "high")
 
@@ -117,7 +117,7 @@ class Moments:
         """The folds, ascending."""
         return [int(fold) for fold in np.unique(self.fold)]
 
-    def take(self, parts: NDArray[np.intp] | NDArray[np.bool_]) -> Moments:
+    def take(self, parts: NDArray[np.intp] | Mask) -> Moments:
         """Only these parts; one named twice counts twice, as a bootstrap wants it."""
         return Moments(*(getattr(self, name)[parts] for name in NAMES))
 

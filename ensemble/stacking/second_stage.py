@@ -20,7 +20,8 @@ from ensemble.stacking.correction import (
     stack_features,
 )
 from ensemble.stacking.graph import BLEND, MEMBER, Graph, fit_graph
-from ensemble.stacking.moments import Array, Moments
+from ensemble.stacking.moments import Moments
+from features.core.types import Array, Mask
 from features.folds.plan import FoldPlan
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
@@ -75,7 +76,7 @@ def _learn(
     graph: Graph,
     candidate: Candidate,
     folds: Sequence[int],
-    wanted: NDArray[np.bool_],
+    wanted: Mask,
     seed: int,
 ) -> Correction:
     blender, targets = load_row_blender(candidate.blender), graph.targets
@@ -114,7 +115,7 @@ def _wins(
     graph: Graph,
     learned: Correction,
     fold: int,
-) -> NDArray[np.bool_]:
+) -> Mask:
     """Where the corrected blend is better on a fold that neither has seen.
 
     By more than the difference's standard error over blocks of time, and by more than MARGIN.
@@ -136,9 +137,7 @@ def _wins(
         after[block] += (((y - corrected) / learned.scaler.std) ** 2).sum(0)
     gain = (before - after)[np.unique(blocks)]
     total = gain.sum(0)
-    wins: NDArray[np.bool_] = (total > np.sqrt(len(gain)) * gain.std(0)) & (
-        total > MARGIN * before.sum(0)
-    )
+    wins: Mask = (total > np.sqrt(len(gain)) * gain.std(0)) & (total > MARGIN * before.sum(0))
     return wins
 
 

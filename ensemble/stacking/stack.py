@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from ensemble.evaluation.out_of_fold import out_of_fold_blocks, time_blocks
 from ensemble.stacking.blending import Candidate
 from ensemble.stacking.graph import Graph, fit_graph
-from ensemble.stacking.moments import Array, Moments
+from ensemble.stacking.moments import Moments
 from ensemble.stacking.second_stage import fit_corrected
 from features.core.files import atomic_path, scratch_array
 from features.core.metrics import r2_from_sums
+from features.core.types import Array, Progress
 from features.folds.plan import FoldPlan
 from features.store.store import Store
-from models.cross_validation import Progress
 from models.member import Member
 
 TIE = 1e-4  # honest scores closer than this are a tie

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.stacking.moments import Array
+from features.core.types import Array
 
 SMALLEST, DECADES, PER_DECADE = 1e-4, 8, 512
 N_BINS = DECADES * PER_DECADE

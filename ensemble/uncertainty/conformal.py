@@ -26,7 +26,6 @@ from threadpoolctl import threadpool_limits
 from ensemble.evaluation.held_out import Block, HeldOut
 from ensemble.inference.predict import members_used
 from ensemble.stacking.graph import Graph
-from ensemble.stacking.moments import Array
 from ensemble.uncertainty.calibration import ScoreCounts
 from ensemble.uncertainty.difficulty import Difficulty, DifficultySums, signs_of_difficulty
 from ensemble.uncertainty.intervals import (
@@ -40,6 +39,7 @@ from ensemble.uncertainty.intervals import (
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.core.metrics import crps
+from features.core.types import Array
 
 LEVEL = 0.9
 N_BLOCKS = 40  # of time

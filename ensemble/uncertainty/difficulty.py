@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from ensemble.stacking.graph import Graph
-from ensemble.stacking.moments import Array
+from features.core.types import Array
 
 SIGNS = ("one", "spread", "distance", "head")
 FLOOR = 0.01  # of the mean absolute residual: no row is expected to be easier than that

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.stacking.graph import Graph
-from ensemble.stacking.moments import Array
 from ensemble.uncertainty.difficulty import SIGNS, Difficulty, signs_of_difficulty
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, content_hash
+from features.core.types import Array
 
 FILE = "uncertainty.npz"
 ROUNDING = 1e-9  # relative: a truth this close to an end of its interval lies within

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from features.core.types import Array
 
 TRIPLE_POINT = 273.16  # K
 ALL_ICE = 253.16  # K, below it no cloud is liquid

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.climate import physics
+from features.core.types import Array
 
-Array = NDArray[np.float64]
 TINY = 1e-20  # kg/kg or kg/m2; keeps the logarithm finite
 
 

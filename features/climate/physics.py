@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from features.core.types import Array
 
 N_LEVELS = 60
 GRAVITY = 9.80616  # m/s2

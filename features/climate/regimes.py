@@ -12,15 +12,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.climate import physics
 from features.core.errors import ClimstackError
+from features.core.types import Array, Mask
 from features.schemas.schema import Schema
 from features.store.store import Store
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 # kg/m2. Drops of radius r = 10 um and optical depth 3.6 hold W = 2/3 x 1000 kg/m3 x r x 3.6
 # (Stephens 1978, J. Atmos. Sci. 35, 2123-2132); 3.6 parts ISCCP's thin clouds from its medium ones

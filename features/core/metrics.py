@@ -7,11 +7,9 @@ R2 follows scikit-learn's ``r2_score(..., multioutput="raw_values")``, also for 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-
-Array = NDArray[np.float64]
+from features.core.types import Array
 
 
 def r2_score(y: Array, y_pred: Array, weights: Array | None = None) -> Array:

@@ -6,11 +6,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.core.types import Array
 from features.explore.sample import Sample
 from features.schemas.schema import Schema, Variable
 from features.sources.check import SMALLEST_FLOAT32
-
-Array = NDArray[np.float64]
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 # Edges of bins in standard deviations: fine near the mean, and out to where LEAP's targets reach.

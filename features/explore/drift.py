@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.core.types import Array
 from features.explore.sample import Sample
 
 N_BLOCKS = 5  # as many as the default folds
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 POINTS = 256  # quantiles at which distributions are compared
-
-Array = NDArray[np.float64]
 
 
 def kolmogorov_smirnov(a: Array, b: Array, points: Array) -> float:

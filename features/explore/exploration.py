@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
+from features.core.types import Array
 from features.explore.column_facts import FAR, describe
 from features.explore.drift import block_drift, cut_time, sample_drift
 from features.explore.relations import copies, group_correlations, normal_ranks
@@ -25,8 +26,6 @@ from features.schemas.schema import Schema
 from features.sources.check import Finding
 from features.sources.grid import Grid
 from features.store.store import Store
-
-Array = NDArray[np.float64]
 
 N_OUTLIERS = 3  # values named per variable, at most
 N_OUTLYING_ROWS = 20

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from features.core.types import Array
 from features.pages.page import DASHES, PALETTE, SEQUENTIAL, Figure, Table
 from features.schemas.schema import Variable
 
@@ -215,7 +215,7 @@ def heat_map(
     reading: str,
     x: list[str] | list[int],
     y: list[str],
-    z: NDArray[np.float64],
+    z: Array,
     axis: str,
     top: float,
     table: Table,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from features.core.types import Array, Float32
 from features.explore.sample import Sample
 from features.schemas.schema import Schema
 
 ALMOST = 0.9999  # inputs of at least this rank correlation tell a tree the same
 
 
-def normal_ranks(values: NDArray[np.float64]) -> NDArray[np.float32]:
+def normal_ranks(values: Array) -> Float32:
     """Ranks of each column, ties at their mean, scaled so that a product is a correlation.
 
     Values that are not finite stand at the mean; a constant column is 0 throughout.
@@ -40,9 +40,7 @@ def normal_ranks(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return ranks
 
 
-def group_correlations(
-    schema: Schema, inputs: NDArray[np.float32], targets: NDArray[np.float32]
-) -> pl.DataFrame:
+def group_correlations(schema: Schema, inputs: Float32, targets: Float32) -> pl.DataFrame:
     """Rank correlation of each group of targets with each group of inputs.
 
     Args:
@@ -83,7 +81,7 @@ def group_correlations(
     )
 
 
-def copies(sample: Sample, inputs: NDArray[np.float32]) -> tuple[list[list[str]], list[list[str]]]:
+def copies(sample: Sample, inputs: Float32) -> tuple[list[list[str]], list[list[str]]]:
     """Inputs that repeat another one: groups of equal ones, and groups of almost equal ones.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.folds.plan import Rows
+from features.core.types import Array, Rows
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
 
@@ -32,7 +32,7 @@ class Sample:
     rows: Rows
     time: NDArray[np.int64]
     column: NDArray[np.int64]
-    values: NDArray[np.float64]
+    values: Array
     names: list[str]
     everything: bool
 

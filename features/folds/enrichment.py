@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError, closest
 from features.core.settings import check, require
-from features.folds.plan import FoldPlan, Rows
+from features.core.types import Mask, Rows
+from features.folds.plan import FoldPlan
 from features.folds.schemes import make_plan
 from features.store.store import Store
 
@@ -244,7 +245,7 @@ def _of_equal_parity(store: Store, rows: Rows, others: Rows) -> Iterator[NDArray
         yield np.stack([here[pair_of], others[first[pair_of] + nth]], axis=1)
 
 
-def _equal(store: Store, some: Rows, others: Rows) -> NDArray[np.bool_]:
+def _equal(store: Store, some: Rows, others: Rows) -> Mask:
     """Whether inputs of rows are the same to the bit, (n,)."""
     found = [np.empty(0, np.bool_)]
     for start in range(0, len(some), CONFIRMED):
@@ -254,7 +255,7 @@ def _equal(store: Store, some: Rows, others: Rows) -> NDArray[np.bool_]:
     return np.concatenate(found)
 
 
-def _near_in_time(plan: FoldPlan, first: Numbers, last: Numbers, extra: Extra) -> NDArray[np.bool_]:
+def _near_in_time(plan: FoldPlan, first: Numbers, last: Numbers, extra: Extra) -> Mask:
     embargo = plan.embargo if extra.embargo is None else extra.embargo
     near = np.zeros((plan.n_folds, len(first)), np.bool_)
     for k in range(plan.n_folds):
@@ -266,7 +267,7 @@ def _near_in_time(plan: FoldPlan, first: Numbers, last: Numbers, extra: Extra) -
 
 def _by_column(
     plan: FoldPlan, store: Store, main: Rows, own: Rows, extra: Extra
-) -> tuple[Numbers, NDArray[np.bool_]]:
+) -> tuple[Numbers, Mask]:
     """Unit of each row, and in which folds its column is held out or kept free."""
     check(
         extra.embargo is None,

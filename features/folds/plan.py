@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
-
-Rows = NDArray[np.intp]
+from features.core.types import Array, Mask, Rows
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,11 @@ class FoldPlan:
     n_folds: int
     embargo: int
     fold: NDArray[np.int16]
-    excluded: NDArray[np.bool_]
+    excluded: Mask
     unit: NDArray[np.int64]
     last: NDArray[np.int64] | None = None
-    weight: NDArray[np.float64] | None = None
-    extra: NDArray[np.bool_] | None = None
+    weight: Array | None = None
+    extra: Mask | None = None
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -202,10 +201,10 @@ class FoldPlan:
 
 def within(
     first: NDArray[np.int64], last: NDArray[np.int64], held: NDArray[np.int64], distance: int
-) -> NDArray[np.bool_]:
+) -> Mask:
     """Which stretches from ``first`` to ``last`` come within a distance of a held unit, (n,)."""
     held = np.sort(held)
-    near: NDArray[np.bool_] = np.searchsorted(held, last + distance, "right") > np.searchsorted(
+    near: Mask = np.searchsorted(held, last + distance, "right") > np.searchsorted(
         held, first - distance, "left"
     )
     return near

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError, LeakageWarning, closest
+from features.core.types import Array
 from features.folds.plan import FoldPlan
 from features.folds.sphere import compact_parts, mean_spacing, unit_vectors, within
 from features.sources.grid import Grid
@@ -45,8 +46,8 @@ def column_blocks(column: NDArray[np.int64], n_folds: int = 5, embargo: int = 0)
 
 def regions(
     column: NDArray[np.int64],
-    lat: NDArray[np.float64],
-    lon: NDArray[np.float64],
+    lat: Array,
+    lon: Array,
     n_folds: int = 5,
     embargo: int = 0,
 ) -> FoldPlan:

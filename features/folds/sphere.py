@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from features.core.types import Array, Mask
+
 Indices = NDArray[np.intp]
 
 NEARLY_EQUAL = 0.9  # directions of nearly the largest spread are equals: a fixed one decides
@@ -54,7 +55,7 @@ def compact_parts(places: Array, n_parts: int) -> list[Indices]:
     return parts(np.arange(len(places)), n_parts)
 
 
-def within(places: Array, others: Array, angle: float) -> NDArray[np.bool_]:
+def within(places: Array, others: Array, angle: float) -> Mask:
     """Which places have one of the others within a great-circle distance, (n,).
 
     Args:
@@ -65,7 +66,7 @@ def within(places: Array, others: Array, angle: float) -> NDArray[np.bool_]:
     least = np.cos(min(angle, np.pi))
     chunks = range(0, len(places), CHUNK)
     nearest = [(places[i : i + CHUNK] @ others.T).max(axis=1) for i in chunks]
-    near: NDArray[np.bool_] = np.concatenate(nearest) >= least
+    near: Mask = np.concatenate(nearest) >= least
     return near
 
 

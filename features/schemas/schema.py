@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.core import registry
 from features.core.errors import ClimstackError, closest
+from features.core.types import Array
 
 Encoding = Literal["linear", "log"]
 Axis = Literal["eastward", "northward"]
@@ -184,7 +185,7 @@ class Schema:
         return [v.axis for v in self.targets for _ in range(v.n_levels)]
 
     @cached_property
-    def weights(self) -> NDArray[np.float64]:
+    def weights(self) -> Array:
         """Score weight of each target, shape (n_targets,): 0 or 1."""
         weights = np.ones(len(self.target_columns))
         for variable in self.targets:
@@ -216,8 +217,8 @@ class Schema:
         return np.flatnonzero(found)
 
     def closed_form(
-        self, kind: Literal["exact", "lower_bound"], inputs: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        self, kind: Literal["exact", "lower_bound"], inputs: Array
+    ) -> tuple[NDArray[np.intp], Array]:
         """Evaluate every rule of one kind in float64.
 
         Args:

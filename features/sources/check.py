@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
+from features.core.types import Array
 from features.schemas.schema import Schema
 from features.sources.ids import IdCheck
 from features.sources.readers import TableFile, first_bad_value, header_faults
@@ -38,11 +39,11 @@ class _Columns:
     """Running facts on each numeric column."""
 
     names: list[str]
-    low: NDArray[np.float64] = field(init=False)
-    high: NDArray[np.float64] = field(init=False)
+    low: Array = field(init=False)
+    high: Array = field(init=False)
     lost: NDArray[np.int64] = field(init=False)
     bad: NDArray[np.int64] = field(init=False)
-    smallest: NDArray[np.float64] = field(init=False)
+    smallest: Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.low = np.full(len(self.names), np.inf)
@@ -51,7 +52,7 @@ class _Columns:
         self.lost = np.zeros(len(self.names), dtype=np.int64)
         self.bad = self.lost.copy()
 
-    def add(self, values: NDArray[np.float64]) -> None:
+    def add(self, values: Array) -> None:
         bad = ~np.isfinite(values)
         self.bad += bad.sum(0)
         self.low = np.minimum(self.low, np.where(bad, np.inf, values).min(0))

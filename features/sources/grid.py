@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.climate.physics import HybridLevels, hybrid_levels
 from features.core.errors import ClimstackError
 from features.core.files import read_json
+from features.core.types import Array
 from features.schemas.schema import Schema
 
-Array = NDArray[np.float64]
 OF_COLUMNS = ("lat", "lon", "area")
 OF_LEVELS = ("hyam", "hybm", "hyai", "hybi")
 

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.climate import climsim
 from features.core.errors import ClimstackError
+from features.core.types import Array
 from features.schemas.schema import Schema, Variable
 from features.sources.netcdf_header import expected_bytes
-
-Array = NDArray[np.float64]
 
 STEP_SECONDS = 1200
 STEPS_PER_DAY = 86_400 // STEP_SECONDS

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.files import content_hash
+from features.core.types import Array
 from features.schemas.schema import Schema
 from features.sources.netcdf import Pair, find_pairs, read_pair
 from features.sources.readers import Block, TableFile, find_columns
 
-Array = NDArray[np.float64]
 Item = TypeVar("Item")
 Place = dict[str, int]
 Broken = Literal["refuse", "skip"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import polars as pl
 
 from features.core.errors import ClimstackError
 from features.core.files import content_hash, exclusive_lock, read_json, write_json
+from features.core.types import Progress
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.sources.ids import IdCheck, check_unique
@@ -22,7 +23,6 @@ from features.store.store import Store, is_sealed, seal
 from features.store.writer import RECORD, StoreWriter, finished_parts
 from features.views.missing import Repair
 
-Progress = Callable[[str, int, int], None]
 PLAN, LOCK = "plan.json", "lock"
 MEMORY_LIMIT_MB = 2048
 BASE_MB = 300  # the interpreter, Polars and what a part's index takes

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
+from features.core.types import Rows
 
 BLOCK_ROWS = 4096
-Rows = NDArray[np.intp]
 
 
 class Matrix:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-from features.store.matrix import Matrix, Rows
+from features.core.types import Rows
+from features.store.matrix import Matrix
 
 BLOCK_ROWS = 256  # neighbours that are read in one piece
 MIXED_ROWS = 8192  # rows that are mixed; twice as many are held: these, and the next ones

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from features.climate.physics import HybridLevels
 from features.core.errors import ClimstackError
 from features.core.files import content_hash, file_hash, read_json
+from features.core.types import Array, Rows
 from features.schemas.schema import Schema, load_schema
 from features.sources.grid import Grid
-from features.store.matrix import Matrix, Rows
+from features.store.matrix import Matrix
 from features.store.shuffle import shuffled
 
 FORMAT = 1
@@ -148,7 +149,7 @@ class Store:
 
     def batches(
         self, size: int, seed: int, rows: Rows | None = None
-    ) -> Iterator[tuple[Rows, NDArray[np.float64], NDArray[np.float64]]]:
+    ) -> Iterator[tuple[Rows, Array, Array]]:
         """Training rows in shuffled batches: row numbers, inputs and targets of ``size`` rows.
 
         Each row comes once; the last batch may be short. Blocks of 256 neighbours are read in one
@@ -255,7 +256,7 @@ class Store:
         return Matrix(files, n_rows, n_columns)
 
 
-def parities(values: NDArray[np.float64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def parities(values: Array) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Exclusive or of the bits of each row and of each column, (n_rows,) and (n_columns,)."""
     bits = np.ascontiguousarray(values, dtype="<f8").view("<u8")
     return np.bitwise_xor.reduce(bits, axis=1), np.bitwise_xor.reduce(bits, axis=0)

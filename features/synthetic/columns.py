@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.climate import physics
-from features.climate.physics import Array
 from features.core.errors import ClimstackError
+from features.core.types import Array
 from features.schemas.schema import Schema, load_schema
 from features.schemas.sets.leap import TIMESTEP
 from features.sources.grid import Grid

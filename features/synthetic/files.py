@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.climate.physics import SECONDS_PER_DAY, Array
+from features.climate.physics import SECONDS_PER_DAY
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, write_json
+from features.core.types import Array
 from features.schemas.schema import load_schema
 from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.columns import STRIDE, simulate, synthetic_grid

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from features.climate import physics
-from features.climate.physics import Array
+from features.core.types import Array
 from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.state import FIRST_ACTIVE, FIRST_LIQUID, Air, Columns
 

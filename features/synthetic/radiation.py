@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.climate import physics
-from features.climate.physics import N_LEVELS, Array
+from features.climate.physics import N_LEVELS
+from features.core.types import Array
 from features.synthetic.state import Columns
 
 SLANT = 1.66  # mean path of diffuse light through a layer over its thickness (Elsasser 1942)

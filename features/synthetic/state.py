@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from features.climate import physics
-from features.climate.physics import N_LEVELS, Array
+from features.climate.physics import N_LEVELS
+from features.core.types import Array
 from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.waves import Waves, lattice
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.climate.physics import N_LEVELS, SECONDS_PER_DAY, Array
+from features.climate.physics import N_LEVELS, SECONDS_PER_DAY
+from features.core.types import Array
 
 N_WAVES = 12
 # Number of bumps over the levels of each anomaly; 1 stands for a field at the surface.

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from features.core.types import Array
 from features.schemas.schema import Variable
 
-Array = NDArray[np.float64]
 Counts = dict[str, dict[str, int]]
 
 

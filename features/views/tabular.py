@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from features.climate.derived import Column, available
 from features.climate.physics import HybridLevels
 from features.core.errors import ClimstackError
+from features.core.types import Array, Float32
 from features.schemas.schema import Axis, Schema, load_schema
-from features.views.transforms import Array, Scaler
+from features.views.transforms import Scaler
 
 Kind = Literal["linear", "trees", "networks"]
 VIEW_ROWS = 512  # rows encoded at once: a view is several times as wide as its inputs
@@ -131,7 +132,7 @@ class TabularView:
         columns = _columns(self.schema, self.kind)
         return [columns[i] for i in np.flatnonzero(~self.scaler.constant)]
 
-    def transform(self, inputs: Array) -> NDArray[np.float32]:
+    def transform(self, inputs: Array) -> Float32:
         """Encode (n_samples, n_inputs) float64 as (n_samples, n_features) float32.
 
         Raises:

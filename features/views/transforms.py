@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from features.core.types import Array, Mask
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scaler:
 
     mean: Array
     std: Array
-    constant: NDArray[np.bool_]
+    constant: Mask
 
     @classmethod
     def fit(cls, blocks: Iterable[Array]) -> Scaler:

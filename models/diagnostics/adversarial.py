@@ -22,6 +22,7 @@ import polars.selectors as cs
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
+from features.core.types import Array
 from features.explore.drift import sample_drift
 from features.explore.relations import normal_ranks
 from features.explore.sample import Sample, draw_rows, read
@@ -211,7 +212,7 @@ class _Pair:
         self._plans = (_plan(ours, paths[0]), _plan(theirs, paths[1]))
         self._seed = seed
 
-    def tell(self, columns: NDArray[np.intp]) -> tuple[list[float], NDArray[np.float64]]:
+    def tell(self, columns: NDArray[np.intp]) -> tuple[list[float], Array]:
         """AUC of each fold by some columns, and gain of each of these, (n_columns,)."""
         import lightgbm as lgb
         from sklearn.metrics import roc_auc_score

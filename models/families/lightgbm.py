@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.settings import require
+from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from features.views.tabular import Kind
-from models.base import Array, Fitted, Float32, FoldData
+from models.base import Fitted, FoldData
 from models.trees.boosting import INTERVALS, OWN, PARTS_BY, Parts, one_per_cell, spread_gain
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from features.core.settings import check, require
-from features.folds.plan import Rows
+from features.core.types import Array, Float32, Rows
 from features.schemas.schema import Schema
 from features.views.tabular import Kind
-from models.base import Array, Fitted, Float32, FoldData
+from models.base import Fitted, FoldData
 
 
 def one_blas_thread() -> AbstractContextManager[object]:

@@ -15,7 +15,7 @@ from features.core.files import atomic_path
 
 
 @dataclass
-class Progress:
+class Checkpoint:
     """How far a fit has come.
 
     Attributes:
@@ -43,7 +43,7 @@ def save(
     network: nn.Module,
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
+    progress: Checkpoint,
 ) -> None:
     """Write a checkpoint; a kill leaves the one before."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -61,7 +61,7 @@ def load(
     network: nn.Module,
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
-) -> Progress:
+) -> Checkpoint:
     """Read a checkpoint into the network, the averages and the optimiser."""
     tensors, facts = read_tensors(path)
     parts: dict[str, dict[str, Tensor]] = {}
@@ -79,7 +79,7 @@ def load(
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     device = next(network.parameters()).device
     best = {name: value.to(device) for name, value in parts.get("best", {}).items()}
-    return Progress(**json.loads(facts["progress"]), best=best)
+    return Checkpoint(**json.loads(facts["progress"]), best=best)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:

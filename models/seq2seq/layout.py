@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from features.core.types import Float32
+
 ABSENT = -1
 
 
@@ -43,12 +45,12 @@ class Layout:
             profile[list(found), channel] = list(found.values())
         return cls(len(names), list(channels), profile, np.array(scalars, dtype=np.intp))
 
-    def profiles(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+    def profiles(self, flat: Float32) -> Float32:
         """Profiles of a flat table: (n_samples, n_columns) -> (n_samples, n_levels, n_channels)."""
         padded = np.concatenate([flat, np.zeros((len(flat), 1), flat.dtype)], axis=1)
         return padded[:, self.profile]
 
-    def scalars(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scalars(self, flat: Float32) -> Float32:
         """Scalars of a flat table: (n_samples, n_columns) -> (n_samples, n_scalars)."""
         return flat[:, self.scalar]
 
@@ -61,9 +63,7 @@ class Layout:
         source[self.scalar] = self.profile.size + np.arange(len(self.scalar))
         return source
 
-    def flatten(
-        self, profiles: NDArray[np.float32], scalars: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def flatten(self, profiles: Float32, scalars: Float32) -> Float32:
         """The flat table again, (n_samples, n_columns)."""
         together = np.concatenate([profiles.reshape(len(profiles), -1), scalars], axis=1)
         return together[:, self.source]

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 CHECK_EVERY = 25  # steps between looks at the losses: looking makes a GPU wait
 PREDICT_ROWS = 1_024
 WATCH_ROWS = 4_096  # as many are scored at once: inner blocks grow with the data
-HISTORY = "history.json"  # rows of Progress.history with their phase
+HISTORY = "history.json"  # rows of Checkpoint.history with their phase
 RESULT = "result.safetensors"
 
 State = dict[str, Tensor]
@@ -203,7 +203,7 @@ class _Phase:
         optimizer = make_optimizer(raw, settings, self.device)
         model, wrapped = self.fabric.setup(network, optimizer)
         average = {name: value.detach().clone() for name, value in raw.state_dict().items()}
-        state = checkpoint.Progress()
+        state = checkpoint.Checkpoint()
         file = None if job.kept is None else job.kept / f"{self.name}.safetensors"
         if file is not None and file.is_file():
             state = checkpoint.load(file, raw, average, optimizer)

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.files import npy_rows, release, scratch_array
-from features.folds.plan import Rows
+from features.core.types import Array, Float32, Rows
 from features.store.matrix import Matrix
-from models.base import Array, Float32, FoldData
+from models.base import FoldData
 
 SCALAR = -1  # the part of the scalars, and the "level" of a scalar target
 SCALAR_TARGET_STRIDE = 4  # a scalar target sees every fourth level, counted from the ground

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.settings import require
-from models.base import Array, Float32
+from features.core.types import Array, Float32
 from models.trees.boosting import INTERVALS, OWN, Parts, spread_gain
 
 

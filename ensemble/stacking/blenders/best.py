@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from features.core.types import Array
 
 
 class Best:
@@ -12,9 +13,7 @@ class Best:
     complexity = 1
     has_levels = True
 
-    def solve(
-        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """1 for the best member, 0 for the others; the first one wins a tie."""
         error = np.diagonal(gram, axis1=1, axis2=2) - 2 * cross
         weights = np.zeros(cross.shape)

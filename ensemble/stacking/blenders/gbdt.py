@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
-from numpy.typing import NDArray
 
-from ensemble.stacking.correction import Float32, StackRows
+from ensemble.stacking.correction import StackRows
 from features.core.files import read_json, write_json
+from features.core.types import Array, Float32, Mask
 from features.views.tabular import Kind
 
 N_ROUNDS = 60
@@ -48,11 +48,11 @@ class Boosters:
     n_targets: int
     models: list[tuple[int, list[int], str]]
 
-    def predict(self, features: Float32) -> NDArray[np.float64]:
+    def predict(self, features: Float32) -> Array:
         """Corrections, (n, n_targets); 0 for targets without a booster."""
         out = np.zeros((len(features), self.n_targets))
 
-        def one(seen: list[int], booster: Any) -> NDArray[np.float64]:
+        def one(seen: list[int], booster: Any) -> Array:
             own = np.array(features[:, seen], order="C")
             return np.asarray(booster.predict(own, num_threads=1))
 
@@ -83,7 +83,7 @@ class Gbdt:
     has_levels = False
     view: Kind = "trees"
 
-    def fit(self, rows: StackRows, wanted: NDArray[np.bool_], seed: int, scratch: Path) -> Boosters:
+    def fit(self, rows: StackRows, wanted: Mask, seed: int, scratch: Path) -> Boosters:
         """Boosters for the wanted targets; threads share the features."""
         targets = np.flatnonzero(wanted)
         jobs = (delayed(_fit)(rows, int(target), seed) for target in targets)

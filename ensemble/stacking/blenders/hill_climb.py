@@ -7,9 +7,9 @@ ICML. Few steps make few distinct weights, which is what keeps it from overfitti
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble.stacking.moments import error_moments
+from features.core.types import Array
 
 STEPS = 100
 
@@ -20,9 +20,7 @@ class HillClimb:
     complexity = 2
     has_levels = True
 
-    def solve(
-        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """All problems climb side by side; the first member wins a tie."""
         n, n_members = cross.shape
         problem = np.arange(n)

@@ -7,9 +7,9 @@ helps most within bounds; the weights keep the sum of one. It stops where no ste
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble.stacking.moments import error_moments
+from features.core.types import Array
 
 STEPS = 100
 LOWEST, HIGHEST = -0.5, 0.5  # share that a step moves
@@ -22,9 +22,7 @@ class SignedHillClimb:
     complexity = 5
     has_levels = True
 
-    def solve(
-        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """All problems climb side by side, each with an exact line search per member."""
         n, n_members = cross.shape
         problem = np.arange(n)

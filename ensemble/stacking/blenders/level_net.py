@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble.stacking.correction import StackRows
+from features.core.types import Mask
 from features.views.tabular import Kind
 from models.seq2seq.layout import Layout
 
@@ -37,9 +37,7 @@ class LevelNet:
     has_levels = False
     view: Kind = "networks"
 
-    def fit(
-        self, rows: StackRows, wanted: NDArray[np.bool_], seed: int, scratch: Path
-    ) -> NetworkModel:
+    def fit(self, rows: StackRows, wanted: Mask, seed: int, scratch: Path) -> NetworkModel:
         """One network for all targets, wanted or not: they teach each other."""
         from models.network_family import NetworkModel
         from models.seq2seq.layers import Shape

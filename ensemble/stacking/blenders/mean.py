@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from features.core.types import Array
 
 
 class Mean:
@@ -12,9 +13,7 @@ class Mean:
     complexity = 0
     has_levels = False
 
-    def solve(
-        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """``1 / n_members`` for each."""
         return np.full(cross.shape, 1 / cross.shape[1])
 

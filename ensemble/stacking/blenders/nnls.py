@@ -7,8 +7,9 @@ are alike from cancelling each other, and need no sum of one.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
+
+from features.core.types import Array
 
 RIDGE = 1e-9  # of the mean diagonal: equal members get equal weights instead of a failure
 
@@ -19,9 +20,7 @@ class NonNegative:
     complexity = 3
     has_levels = True
 
-    def solve(
-        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """With gram = LL', the error is |L'w - L^-1 cross|^2 up to a constant."""
         n_members = cross.shape[1]
         size = np.trace(gram, axis1=1, axis2=2) / n_members

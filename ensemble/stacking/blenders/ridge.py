@@ -6,7 +6,8 @@ Hoerl and Kennard (1970), *Ridge Regression*, Technometrics 12.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from features.core.types import Array
 
 PENALTY = 1e-3  # of the mean diagonal
 
@@ -17,16 +18,14 @@ class Ridge:
     complexity = 4
     has_levels = True
 
-    def solve(
-        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """``(gram + penalty) w = cross + penalty / n_members``."""
         n_members = cross.shape[1]
         size = np.trace(gram, axis1=1, axis2=2) / n_members
         penalty = np.where(size > 0, PENALTY * size, 1.0)
         left = gram + penalty[:, None, None] * np.eye(n_members)
         right = cross + penalty[:, None] / n_members
-        weights: NDArray[np.float64] = np.linalg.solve(left, right[..., None])[..., 0]
+        weights: Array = np.linalg.solve(left, right[..., None])[..., 0]
         return weights
 
 

@@ -9,10 +9,10 @@ Lawson and Hanson 1974, *Solving Least Squares Problems*, chapter 23, for equali
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from ensemble.stacking.moments import error_moments
+from features.core.types import Array
 
 RIDGE = 1e-9  # of the mean diagonal: equal members share
 
@@ -23,9 +23,7 @@ class Simplex:
     complexity = 2
     has_levels = True
 
-    def solve(
-        self, gram: NDArray[np.float64], cross: NDArray[np.float64], truth: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """Equal weights where no member errs."""
         n_members = cross.shape[1]
         error = error_moments(gram, cross, truth)
