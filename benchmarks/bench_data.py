@@ -85,7 +85,7 @@ import sys, time
 from pathlib import Path
 import models.seq2seq.batches
 models.seq2seq.batches._fits = lambda *_: False  # rows are streamed, as if memory were short
-from features import Store, time_blocks
+from features import FoldedStore, Store, time_blocks
 from models import CellStore, ModelSpec, cross_validate
 store, folder = Store(sys.argv[1]), Path(sys.argv[2])
 params = {
@@ -96,7 +96,8 @@ params = {
 plan = time_blocks(store.time, 5, 1)
 targets = store.schema.modelled_targets[:: 146 if sys.argv[3] == "lightgbm" else 1]
 spec, start = ModelSpec("m", sys.argv[3], params), time.perf_counter()
-cross_validate(store, plan, spec, CellStore(folder), targets=targets, folds=[0], n_jobs=1)
+data = FoldedStore(store, plan)
+cross_validate(data, spec, CellStore(folder), targets=targets, folds=[0], n_jobs=1)
 print(len(plan.train_rows(0)) / (time.perf_counter() - start))
 """
 PEAK = """

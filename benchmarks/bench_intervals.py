@@ -25,7 +25,7 @@ from ensemble.stacking.graph import Graph
 from ensemble.uncertainty.calibration import ScoreCounts
 from ensemble.uncertainty.conformal import fit_uncertainty, time_blocks_of
 from ensemble.uncertainty.intervals import Intervals, covered
-from features import convert, load_schema, time_blocks
+from features import FoldedStore, convert, load_schema, time_blocks
 from features.synthetic import simulate, write_dataset
 from models import CellStore, ModelSpec, cross_validate
 
@@ -41,7 +41,7 @@ def main(n_timesteps: int = 100, n_columns: int = 96, seed: int = SEED) -> None:
         store = convert(files["train"], folder / "store", schema, n_columns)
         plan, cells = time_blocks(store.time, 5, 1), CellStore(folder / "cells")
         specs = [ModelSpec("ridge", "ridge"), ModelSpec("trees", "lightgbm", TREES)]
-        members = [cross_validate(store, plan, spec, cells) for spec in specs]
+        members = [cross_validate(FoldedStore(store, plan), spec, cells) for spec in specs]
         moments = collect_moments(store, plan, members)
         blends = candidates(["mean", "best", "nnls"], ["group", "target"])
         contenders = fit_contenders(store, plan, members, moments, blends)

@@ -27,6 +27,7 @@ from scipy.optimize import nnls
 
 from ensemble import load_experiment
 from ensemble.runs.pipeline import open_run
+from features import FoldedStore
 from features.core import registry
 from models import FoldData, ModelSpec, cross_validate, load_family
 from models.network_family import part_of
@@ -54,7 +55,12 @@ SPEED_ROWS = 2_560
 def job_of(store, plan, spec, folder):
     """The job of one fold of an experiment's network."""
     family = load_family(spec.family)
-    data = FoldData(store, plan, FOLD, store.schema.modelled_targets, family.view)
+    data = FoldData(
+        data=FoldedStore(store, plan),
+        fold=FOLD,
+        targets=store.schema.modelled_targets,
+        kind=family.view,
+    )
     prepared = family.prepare(data, spec.parsed, folder)
     config = dataclasses.asdict(part_of(family.config, spec.parsed))
     network = NetworkSpec(spec.family, config, prepared.shape)
@@ -146,12 +152,13 @@ def main(runs: Path, minutes: float, architectures: list[str]) -> None:
     with open_run(experiment, runs / experiment.name) as run:
         store = run.train_store()
         plan = run.plan(store)
+        folded = FoldedStore(store, plan)
         rows = plan.valid_rows(FOLD)
         modelled = store.schema.modelled_targets
         truth = store.targets[rows][:, modelled]
         predicted, facts = {}, json.loads(notes.read_text()) if notes.is_file() else {}
         for family in ("ridge", "lightgbm"):
-            member = cross_validate(store, plan, ModelSpec(family, family), run.cells, folds=[FOLD])
+            member = cross_validate(folded, ModelSpec(family, family), run.cells, folds=[FOLD])
             predicted[family] = member.oof(0)
         for name in [name for name in (*architectures, "recipe") if name not in facts]:
             with tempfile.TemporaryDirectory() as temporary:
@@ -163,7 +170,7 @@ def main(runs: Path, minutes: float, architectures: list[str]) -> None:
                 notes.write_text(json.dumps(facts))
         for architecture in architectures:
             spec = ModelSpec(architecture, architecture, {"epochs": facts[architecture]["epochs"]})
-            member = cross_validate(store, plan, spec, run.cells, folds=[FOLD])
+            member = cross_validate(folded, spec, run.cells, folds=[FOLD])
             predicted[architecture] = member.oof(0)
             parameters = member.models(0)[0].fitted.weights[""].values()
             facts[architecture]["parameters"] = sum(p.numel() for p in parameters)

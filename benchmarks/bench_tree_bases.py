@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from bench_trees import make_store, spread_targets
 
-from features import r2_score, time_blocks
+from features import FoldedStore, r2_score, time_blocks
 from models import CellStore, ModelSpec, cross_validate
 
 
@@ -39,7 +39,7 @@ def main(n_targets: int) -> None:
         print("| model | mean R2, negatives 0, of the folds | gain | CPU s per target and fold |")
         print("|---|---|---|---|")
         for spec in specs:
-            member = cross_validate(store, plan, spec, cells, targets=targets)
+            member = cross_validate(FoldedStore(store, plan), spec, cells, targets=targets)
             scores[spec.name] = np.array([
                 np.clip(r2_score(store.targets[plan.valid_rows(k)][:, targets], member.oof(k)),
                         0, None).mean()

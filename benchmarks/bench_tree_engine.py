@@ -21,7 +21,7 @@ import lightgbm as lgb
 import numpy as np
 from bench_trees import make_store, spread_targets
 
-from features import convert, load_schema, time_blocks
+from features import FoldedStore, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
 
@@ -43,7 +43,7 @@ def overhead(folder: Path) -> None:
     targets = modelled[np.isin(store.schema.target_levels[modelled], LEVELS)]
     spec, family = ModelSpec("m", "lightgbm"), load_family("lightgbm")
     params = spec.parsed
-    data = FoldData(store, plan, 1, targets, "trees")
+    data = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
     sets = family.target_sets(store.schema, targets, params)
     (folder / "prepared").mkdir()
     prepared = family.prepare(data, params, folder / "prepared")
@@ -76,13 +76,13 @@ def overhead(folder: Path) -> None:
             seconds[name].append(wall(turns[name]))
         once = folder / f"prepared{turn}"
         once.mkdir()
-        fresh = FoldData(store, plan, 1, targets, "trees")
+        fresh = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
         shared = wall(lambda f=fresh, o=once: family.prepare(f, params, o))
         for n_jobs, name in ((1, names[4]), (2, names[5])):
             cells = CellStore(folder / f"cells{turn}-{n_jobs}")
             whole = wall(
                 lambda c=cells, n=n_jobs: cross_validate(
-                    store, plan, spec, c, targets=targets, folds=[1], n_jobs=n
+                    FoldedStore(store, plan), spec, c, targets=targets, folds=[1], n_jobs=n
                 )
             )
             seconds[name].append(whole - shared)
@@ -109,12 +109,12 @@ def growth(folder: Path) -> list[tuple[int, int, float, float]]:
         targets = spread_targets(store, N_TARGETS * times_targets)
         place = folder / f"growth-{times_rows}-{times_targets}"
         place.mkdir()
-        data = FoldData(store, plan, 1, targets, "trees")
+        data = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
         before = wall(lambda d=data, p=place: family.prepare(d, spec.parsed, p))
         cells = CellStore(place / "cells")
         seconds = wall(
             lambda s=store, p=plan, c=cells, t=targets: cross_validate(
-                s, p, spec, c, targets=t, folds=[1]
+                FoldedStore(s, p), spec, c, targets=t, folds=[1]
             )
         )
         row = (len(plan.train_rows(1)), len(targets), seconds, before)

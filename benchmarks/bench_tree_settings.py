@@ -18,7 +18,7 @@ import numpy as np
 from bench_trees import make_store, spread_targets
 from joblib import Parallel, delayed
 
-from features import FoldPlan, Store, r2_score, time_blocks
+from features import FoldedStore, FoldPlan, Store, r2_score, time_blocks
 from models import FoldData, load_family
 from models.trees.boosting import seen_levels
 
@@ -76,7 +76,9 @@ def fit_all(store_path: Path, plan_file: Path, fold: int, targets, changes: dict
     params = replace(BASE, **own)
     engine = params.engine(0) | {k: v for k, v in changes.items() if k not in own}
     plan = FoldPlan.load(plan_file)
-    data = FoldData(Store(store_path), plan, fold, targets, "trees")
+    data = FoldData(
+        data=FoldedStore(Store(store_path), plan), fold=fold, targets=targets, kind="trees"
+    )
     levels, valid = data.feature_levels, data.arrays(plan.valid_rows(fold))
     if not derived:
         inputs = {v.name for v in data.store.schema.inputs}

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features import convert, load_schema, r2_score, time_blocks
+from features import FoldedStore, convert, load_schema, r2_score, time_blocks
 from features.climate import derived
 from features.synthetic import write_dataset
 from features.views import tabular
@@ -133,7 +133,7 @@ def main(library: str, n_targets: int, parts: list[str]) -> None:
         chosen = spread_targets(store, n_targets)
         for turn in range(ROUNDS):
             targets = chosen[turn::ROUNDS]
-            data = FoldData(store, plan, FOLD, targets, "trees")
+            data = FoldData(data=FoldedStore(store, plan), fold=FOLD, targets=targets, kind="trees")
             valid = plan.valid_rows(FOLD)
             arrays = data.arrays(data.train_rows), data.arrays(valid)
             parts = Parts(folder, data.feature_levels, data.target_levels, False)
@@ -153,13 +153,15 @@ def main(library: str, n_targets: int, parts: list[str]) -> None:
                     place.mkdir()
                     cells = CellStore(folder / f"cells {name} {turn}")
                     with derived_features(shown="556 inputs" not in name):
-                        fresh = FoldData(store, plan, FOLD, targets, "trees")
+                        fresh = FoldData(
+                            data=FoldedStore(store, plan), fold=FOLD, targets=targets, kind="trees"
+                        )
                         start = time.perf_counter()
                         load_family(family).prepare(fresh, spec.parsed, place)
                         shared[name].append(time.perf_counter() - start)
                         start = time.perf_counter()
                         member = cross_validate(
-                            store, plan, spec, cells, targets=targets, folds=[FOLD]
+                            FoldedStore(store, plan), spec, cells, targets=targets, folds=[FOLD]
                         )
                     each = time.perf_counter() - start - shared[name][-1]
                     predicted = data.scaler.transform(member.oof(0))

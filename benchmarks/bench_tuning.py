@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features import Schema, convert, load_schema, time_blocks
+from features import FoldedStore, Schema, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
 from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
@@ -49,12 +49,13 @@ def main() -> None:
         plan = time_blocks(store.time, N_FOLDS, embargo=0)
         spec, unseen = ModelSpec("lightgbm", "lightgbm", params), N_FOLDS - 1
         how = TuneSettings(N_TRIALS, n_clusters=4, n_representatives=2)
-        found = tune(store, plan, spec, folder / "run", how)
-        raced = tune(store, plan, spec, folder / "run", replace(how, n_finalists=4))
+        data = FoldedStore(store, plan)
+        found = tune(data, spec, folder / "run", how)
+        raced = tune(data, spec, folder / "run", replace(how, n_finalists=4))
         cells = CellStore(folder / "full")
 
         def fit(own, folds):
-            return scores(cross_validate(store, plan, own, cells, targets=forty, folds=folds))
+            return scores(cross_validate(data, own, cells, targets=forty, folds=folds))
 
         trials = [with_params(spec, row["params"]) for row in found.trials]
         seen = np.stack([fit(own, range(unseen)).mean(0) for own in trials])

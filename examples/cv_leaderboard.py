@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features import convert, load_schema, r2_score, time_blocks
+from features import FoldedStore, convert, load_schema, r2_score, time_blocks
 from features.synthetic import write_dataset
 from models import CellStore, ModelSpec, cross_validate
 
@@ -17,11 +17,12 @@ def main(folder: Path) -> None:
     files = write_dataset(folder / "data", n_timesteps=24, n_columns=32, seed=0)
     store = convert(files["train"], folder / "store", load_schema("leap"), n_grid_columns=32)
     plan = time_blocks(store.time, n_folds=3, embargo=1)
+    data = FoldedStore(store, plan)
     targets = store.schema.modelled_targets[::20]  # every 20th of the 292
 
     rows = []
     for spec in (ModelSpec("ridge", "ridge"), ModelSpec("trees", "lightgbm", {"n_rounds": 60})):
-        member = cross_validate(store, plan, spec, CellStore(folder / "cells"), targets=targets)
+        member = cross_validate(data, spec, CellStore(folder / "cells"), targets=targets)
         per_fold = []
         for fold in range(plan.n_folds):
             truth = store.require_targets()[plan.valid_rows(fold)][:, targets]

@@ -6,7 +6,7 @@ Usage: python examples/optuna_study.py [FOLDER]
 import sys
 from pathlib import Path
 
-from features import convert, load_schema, time_blocks
+from features import FoldedStore, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
 from models import ModelSpec
 from tuning import TuneSettings, tune
@@ -19,7 +19,7 @@ def main(folder: Path) -> None:
     trees = ModelSpec("trees", "lightgbm", {"n_rounds": 40, "num_leaves": 8})
 
     how = TuneSettings(n_trials=8, n_clusters=4, n_representatives=1)
-    found = tune(store, plan, trees, folder / "run", how)
+    found = tune(FoldedStore(store, plan), trees, folder / "run", how)
     for trial in found.trials:
         print(trial["place"], trial["state"], trial["value"], trial["params"])
     print(f"claimed {found.claim.defaults:.4f} -> {found.claim.tuned:.4f}")

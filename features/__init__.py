@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from features.explore.exploration import Exploration, explore_store
     from features.explore.page import write_exploration
     from features.folds.enrichment import Extra, enrich
+    from features.folds.folded import FoldedStore
     from features.folds.plan import FoldPlan
     from features.folds.schemes import (
         column_blocks,
@@ -34,6 +35,7 @@ __all__ = [
     "Extra",
     "Finding",
     "FoldPlan",
+    "FoldedStore",
     "Grid",
     "LeakageWarning",
     "Proportion",

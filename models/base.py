@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.types import Array, Float32, Rows
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.schemas.schema import Axis, Schema
 from features.store.store import Store
@@ -60,15 +61,14 @@ class Bases(Protocol):
         """Predictions whose rest is learned, (n, n_targets), physical units; None without."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FoldData:
     """What a family may see of one fold.
 
     Features are those of the view, then the predictions of the models it takes as inputs.
 
     Attributes:
-        store: the data.
-        plan: the split.
+        data: rows and their folds.
         fold: which fold.
         targets: indices of the modelled targets, in the store's target matrix.
         kind: which tabular view.
@@ -76,13 +76,22 @@ class FoldData:
         kept: where a long fit keeps what it needs to go on after a kill.
     """
 
-    store: Store
-    plan: FoldPlan
+    data: FoldedStore
     fold: int
     targets: NDArray[np.intp]
     kind: Kind
     bases: Bases | None = None
     kept: Path | None = None
+
+    @property
+    def store(self) -> Store:
+        """The data."""
+        return self.data.store
+
+    @property
+    def plan(self) -> FoldPlan:
+        """The split."""
+        return self.data.plan
 
     @cached_property
     def train_rows(self) -> Rows:

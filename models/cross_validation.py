@@ -10,11 +10,9 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
-from features.core.errors import ClimstackError
 from features.core.settings import check
 from features.core.types import Progress
-from features.folds.plan import FoldPlan
-from features.store.store import Store
+from features.folds.folded import FoldedStore
 from models.base import FoldData
 from models.fold import Job, open_fold
 from models.member import Member, MemberBases, cell_keys, parts_of, target_sets
@@ -25,8 +23,7 @@ CHUNKS_PER_WORKER = 8  # enough to even out the end of a fold, few enough to loa
 
 
 def cross_validate(
-    store: Store,
-    plan: FoldPlan,
+    data: FoldedStore,
     spec: ModelSpec,
     cells: CellStore,
     *,
@@ -38,8 +35,7 @@ def cross_validate(
     """Fit a base learner on every fold, computing only the cells that are missing.
 
     Args:
-        store: training data.
-        plan: the shared folds.
+        data: training rows and their shared folds.
         spec: the base learner.
         cells: where finished cells live.
         targets: indices of the targets to model; None takes the schema's modelled targets.
@@ -51,14 +47,10 @@ def cross_validate(
         The member with its cells.
 
     Raises:
-        ClimstackError: plan and store disagree on the rows, a model that this one builds on is not
-            fitted yet, the family can't heed the plan's weights, or it fails on the data.
+        ClimstackError: a model that this one builds on is not fitted yet, the family can't heed the
+            plan's weights, or it fails on the data.
     """
-    if len(plan) != len(store):
-        raise ClimstackError(
-            f"the fold plan has {len(plan)} rows, the store {store.path} has {len(store)}:"
-            " make the plan from this store"
-        )
+    store, plan = data.store, data.plan
     family = load_family(spec.family)
     if plan.weight is not None and (plan.weight != 1).any():
         check(
@@ -68,14 +60,13 @@ def cross_validate(
         )
     targets = store.schema.modelled_targets if targets is None else np.asarray(targets)
     report = progress or (lambda *_: None)
-    view = family.view
     sets = target_sets(store, spec, targets)
-    bases = MemberBases.read(store, plan, spec, cells, targets)
+    bases = MemberBases.read(data, spec, cells, targets)
     computed = 0
     found: list[list[Cell]] = []
     chosen = range(plan.n_folds) if folds is None else folds
     for position, fold in enumerate(chosen):
-        keys = cell_keys(store, plan, spec, targets, fold)
+        keys = cell_keys(data, spec, targets, fold)
         have = {key.hash: cells.find(key) for key in keys}
         n_done, n_all = sum(c is not None for c in have.values()), len(keys) * len(chosen)
         offset = position * len(keys)
@@ -84,10 +75,12 @@ def cross_validate(
         if missing:
             jobs = [(sets[i], keys[i]) for i in missing]
             kept = cells.unfinished([key for _, key in jobs])
-            data = FoldData(store, plan, fold, targets, view, bases, kept)
+            seen = FoldData(
+                data=data, fold=fold, targets=targets, kind=family.view, bases=bases, kept=kept
+            )
             for part in parts_of(store, spec, targets):
                 own = [job for job in jobs if job[0] in part.sets]
-                for cell in _fit_fold(data, part.spec, own, cells, n_jobs or cpu_count()):
+                for cell in _fit_fold(seen, part.spec, own, cells, n_jobs or cpu_count()):
                     have[cell.path.name] = cell
                     n_done += 1
                     computed += 1

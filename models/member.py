@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from features.core.errors import ClimstackError, closest
 from features.core.files import content_hash
 from features.core.types import Array, Rows
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.oof import Cell, CellKey, CellStore, TrainedModel
@@ -136,12 +137,13 @@ def parts_of(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[P
 
 
 def cell_keys(
-    store: Store, plan: FoldPlan, spec: ModelSpec, targets: NDArray[np.intp], fold: int
+    data: FoldedStore, spec: ModelSpec, targets: NDArray[np.intp], fold: int
 ) -> list[CellKey]:
     """Keys of a model's cells on one fold, one per set of targets."""
+    store = data.store
     names = [store.schema.target_columns[target] for target in targets]
     bases = {
-        role: [_all_keys(store, plan, base, targets) for base in specs]
+        role: [_all_keys(data, base, targets) for base in specs]
         for role, specs in (
             ("residual_of", [spec.residual_of] if spec.residual_of else []),
             ("inputs_from", list(spec.inputs_from)),
@@ -150,7 +152,7 @@ def cell_keys(
     return [
         CellKey.of(
             store.data_hash,
-            plan.hash,
+            data.plan.hash,
             part.spec,
             fold,
             [names[i] for i in served],
@@ -162,15 +164,14 @@ def cell_keys(
     ]
 
 
-def _all_keys(store: Store, plan: FoldPlan, spec: ModelSpec, targets: NDArray[np.intp]) -> str:
+def _all_keys(data: FoldedStore, spec: ModelSpec, targets: NDArray[np.intp]) -> str:
     """One hash for a model on all folds: what builds on it depends on all of them."""
-    keys = [cell_keys(store, plan, spec, targets, fold) for fold in range(plan.n_folds)]
+    keys = [cell_keys(data, spec, targets, fold) for fold in range(data.plan.n_folds)]
     return content_hash([[key.hash for key in fold] for fold in keys])
 
 
 def read_member(
-    store: Store,
-    plan: FoldPlan,
+    data: FoldedStore,
     spec: ModelSpec,
     cells: CellStore,
     targets: NDArray[np.intp] | None = None,
@@ -180,10 +181,10 @@ def read_member(
     Raises:
         ClimstackError: a cell is missing.
     """
-    targets = store.schema.modelled_targets if targets is None else targets
+    targets = data.store.schema.modelled_targets if targets is None else targets
     found: list[list[Cell]] = []
-    for fold in range(plan.n_folds):
-        keys = cell_keys(store, plan, spec, targets, fold)
+    for fold in range(data.plan.n_folds):
+        keys = cell_keys(data, spec, targets, fold)
         have = [cell for key in keys if (cell := cells.find(key)) is not None]
         if len(have) < len(keys):
             raise ClimstackError(
@@ -191,7 +192,7 @@ def read_member(
                 f" {fold}: run the experiment first"
             )
         found.append(have)
-    return Member(spec, targets, target_sets(store, spec, targets), found, 0)
+    return Member(spec, targets, target_sets(data.store, spec, targets), found, 0)
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,7 @@ class MemberBases:
     @classmethod
     def read(
         cls,
-        store: Store,
-        plan: FoldPlan,
+        data: FoldedStore,
         spec: ModelSpec,
         cells: CellStore,
         targets: NDArray[np.intp],
@@ -222,7 +222,7 @@ class MemberBases:
         """
         if not spec.bases:
             return None
-        found = [read_member(store, plan, base, cells, targets) for base in spec.bases]
+        found = [read_member(data, base, cells, targets) for base in spec.bases]
         residual = found.pop(0) if spec.residual_of else None
         return cls(residual, tuple(found))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from features import FoldPlan, Schema, Store, convert, load_schema, time_blocks
+from features import FoldedStore, FoldPlan, Schema, Store, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def store(
 @pytest.fixture(scope="session")
 def plan(store: Store) -> FoldPlan:
     return time_blocks(store.time, n_folds=3, embargo=1)
+
+
+@pytest.fixture(scope="session")
+def folded(store: Store, plan: FoldPlan) -> FoldedStore:
+    return FoldedStore(store, plan)
 
 
 @pytest.fixture(scope="session")

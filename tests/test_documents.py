@@ -74,7 +74,7 @@ def test_the_new_family_recipe_works_with_one_file(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", family,
          "--rootdir", str(tmp_path), "-c", str(ROOT / "pyproject.toml"),
-         str(ROOT / "tests" / "models" / "test_families.py")],
+         str(ROOT / "tests" / "models" / "families" / "test_families.py")],
         cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

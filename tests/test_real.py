@@ -17,7 +17,7 @@ from ensemble import (
     score_files,
     write_submission,
 )
-from features import Grid, check_file, convert, explore_store, leap_score
+from features import FoldedStore, Grid, check_file, convert, explore_store, leap_score
 from features.climate import physics
 from models import CellStore, ModelSpec, cross_validate
 
@@ -88,7 +88,9 @@ def test_trees_beat_ridge_by_far(real_folder, tmp_path):
         targets = store.schema.modelled_targets[::48]
         quick = {"n_rounds": 40, "learning_rate": 0.2}
         members = [
-            cross_validate(store, plan, spec, CellStore(tmp_path / "cells"), targets=targets)
+            cross_validate(
+                FoldedStore(store, plan), spec, CellStore(tmp_path / "cells"), targets=targets
+            )
             for spec in (ModelSpec("ridge", "ridge"), ModelSpec("lightgbm", "lightgbm", quick))
         ]
     moments = collect_moments(store, plan, members)

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering
 
 from features.core.types import Array
-from features.folds.plan import FoldPlan
-from features.store.store import Store
+from features.folds.folded import FoldedStore
 from features.views.tabular import Fill, TabularView
 from features.views.transforms import Scaler
 
@@ -39,8 +38,7 @@ class Cluster:
 
 
 def cluster_targets(
-    store: Store,
-    plan: FoldPlan,
+    data: FoldedStore,
     targets: NDArray[np.intp],
     n_clusters: int,
     n_representatives: int,
@@ -49,14 +47,13 @@ def cluster_targets(
     """Group targets by variable, level, response to the inputs and tails (Ward's method).
 
     Args:
-        store: training data.
-        plan: the folds.
+        data: training rows and their folds.
         targets: indices of the targets in the store's target matrix.
         n_clusters: how many clusters at most.
         n_representatives: targets that stand for each, at most.
         unseen: the fold whose held-out rows are not looked at.
     """
-    described = describe(store, plan, targets, unseen)
+    described = describe(data, targets, unseen)
     n_clusters = min(n_clusters, len(targets))
     if n_clusters == 1:
         labels = np.zeros(len(targets), dtype=int)
@@ -71,8 +68,9 @@ def cluster_targets(
     return sorted(clusters, key=lambda cluster: cluster.targets[0])
 
 
-def describe(store: Store, plan: FoldPlan, targets: NDArray[np.intp], unseen: int) -> Array:
+def describe(data: FoldedStore, targets: NDArray[np.intp], unseen: int) -> Array:
     """What makes targets alike, (n_targets, n_numbers)."""
+    store, plan = data.store, data.plan
     rows = plan.train_rows(unseen)
     rows = rows if plan.extra is None else rows[~plan.extra[rows]]
     rows = rows[:: max(1, -(-len(rows) // MAX_ROWS))]

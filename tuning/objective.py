@@ -20,7 +20,7 @@ from optuna import TrialPruned
 from optuna.trial import Trial
 
 from features.core.types import Array
-from features.folds.plan import FoldPlan
+from features.folds.folded import FoldedStore
 from features.store.store import Store
 from models.base import FoldData
 from models.fold import OpenFold, open_fold
@@ -64,8 +64,7 @@ class Objective:
     """Scores trials; keeps what folds share open from trial to trial.
 
     Args:
-        store: training data.
-        plan: the folds.
+        data: training rows and their folds.
         spec: the model, with the experiment's own parameters.
         space: what is searched.
         steps: see :func:`steps_of`.
@@ -74,14 +73,13 @@ class Objective:
 
     def __init__(
         self,
-        store: Store,
-        plan: FoldPlan,
+        data: FoldedStore,
         spec: ModelSpec,
         space: Space,
         steps: Sequence[Step],
         cells: CellStore,
     ) -> None:
-        self.store, self.plan, self.spec, self.space = store, plan, spec, space
+        self.data, self.spec, self.space = data, spec, space
         self.steps, self.cells = steps, cells
         self._open: dict[tuple[Any, ...], OpenFold] = {}
         self._stack = ExitStack()
@@ -133,9 +131,9 @@ class Objective:
 
     def find(self, spec: ModelSpec, step: Step) -> tuple[CellKey, Cell | None]:
         """A step's key and, if it is finished, its cell."""
-        modelled = self.store.schema.modelled_targets
+        modelled = self.data.store.schema.modelled_targets
         targets = modelled[list(step.targets)]
-        key = cell_keys(self.store, self.plan, spec, targets, step.fold)[0]
+        key = cell_keys(self.data, spec, targets, step.fold)[0]
         return key, self.cells.find(key)
 
     def _fit(self, spec: ModelSpec, step: Step, key: CellKey, watch: _Watcher | None) -> Cell:
@@ -158,9 +156,9 @@ class Objective:
         family: Any = load_family(spec.family)
         shared = tuple(getattr(spec.parsed, name) for name in family.prepared_by)
         if (fold, *shared) not in self._open:
-            modelled = self.store.schema.modelled_targets
-            data = FoldData(self.store, self.plan, fold, modelled, family.view)
-            opened = self._stack.enter_context(open_fold(data, spec, self.cells, 10**9))
+            modelled = self.data.store.schema.modelled_targets
+            seen = FoldData(data=self.data, fold=fold, targets=modelled, kind=family.view)
+            opened = self._stack.enter_context(open_fold(seen, spec, self.cells, 10**9))
             self._open[fold, *shared] = opened
         return self._open[fold, *shared]
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.types import Array
-from features.folds.plan import FoldPlan
-from features.store.store import Store
+from features.folds.folded import FoldedStore
 from models.cross_validation import cross_validate
 from models.oof import CellStore
 from models.spec import ModelSpec
@@ -41,8 +40,7 @@ def finalists(values: Array, n_wanted: int) -> list[int]:
 
 
 def race(
-    store: Store,
-    plan: FoldPlan,
+    data: FoldedStore,
     specs: Sequence[ModelSpec],
     targets: NDArray[np.intp],
     folds: Sequence[int],
@@ -53,8 +51,7 @@ def race(
     """Fit every finalist for every target that still has something at stake, fold by fold.
 
     Args:
-        store: training data.
-        plan: the folds.
+        data: training rows and their folds.
         specs: the finalists, the best for all targets first.
         targets: indices of the targets in the store's target matrix.
         folds: which folds, in order.
@@ -71,7 +68,7 @@ def race(
         for position, spec in enumerate(specs):
             progress(f"race {spec.name}", number * len(specs) + position, len(folds) * len(specs))
             member = cross_validate(
-                store, plan, spec, cells, targets=targets[at_stake], folds=[fold], n_jobs=n_jobs
+                data, spec, cells, targets=targets[at_stake], folds=[fold], n_jobs=n_jobs
             )
             fitted += member.computed
             for served, cell in zip(member.sets, member.cells[0], strict=True):

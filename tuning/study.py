@@ -22,8 +22,8 @@ from features.core.files import content_hash, write_json, write_text
 from features.core.settings import check, require
 from features.core.toml import assignments
 from features.core.types import Progress
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
-from features.store.store import Store
 from models.oof import CellStore
 from models.spec import ModelSpec, Variant
 from tuning.clusters import Cluster, cluster_targets, spread_over
@@ -91,8 +91,7 @@ class TuneSettings:
 
 
 def tune(
-    store: Store,
-    plan: FoldPlan,
+    data: FoldedStore,
     spec: ModelSpec,
     folder: str | Path,
     settings: TuneSettings | None = None,
@@ -106,8 +105,7 @@ def tune(
     parameters are worth: no trial was scored on it.
 
     Args:
-        store: training data.
-        plan: the shared folds.
+        data: training rows and their shared folds.
         spec: the model; its own parameters are the first trial.
         folder: a run's folder: ``cells`` are shared with the run, ``tuning/MODEL`` gets
             ``best.toml``, which an experiment reads, and ``study.json``.
@@ -126,25 +124,25 @@ def tune(
     _check_spec(spec)
     space = Space.of(spec, ranges)
     folder = Path(folder)
-    folds, unseen = _folds(plan, settings.n_folds)
-    clusters = _clusters(store, plan, spec, settings, unseen)
-    steps = steps_of(store, spec, folds, spread_over(clusters), settings.seed)
+    folds, unseen = _folds(data.plan, settings.n_folds)
+    clusters = _clusters(data, spec, settings, unseen)
+    steps = steps_of(data.store, spec, folds, spread_over(clusters), settings.seed)
     url = settings.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
     folder.mkdir(parents=True, exist_ok=True)
     own = folder / "tuning" / spec.name
     own.mkdir(parents=True, exist_ok=True)
-    plan.save(own / "folds.parquet")
+    data.plan.save(own / "folds.parquet")
     report = progress or (lambda *_: None)
     with quiet_optuna():
         study = open_study(
             open_storage(url),
             f"{folder.resolve().name}/{spec.name}",
-            _fingerprint(store, plan, spec, space, steps, settings.seed),
+            _fingerprint(data, spec, space, steps, settings.seed),
             settings.new_study,
         )
         fill(study, settings.n_trials, space.defaults)
         task = Task(
-            str(store.path), str(own / "folds.parquet"), str(folder / "cells"), spec.name,
+            str(data.store.path), str(own / "folds.parquet"), str(folder / "cells"), spec.name,
             spec.family, dict(spec.params), spec.seed, dict(ranges or {}),
             [[step.fold, list(step.targets)] for step in steps], url, study.study_name,
             settings.n_trials, settings.seed, settings.workers > 1,
@@ -152,8 +150,7 @@ def tune(
         _finish_trials(task, study, settings, own, report)
         cells = CellStore(folder / "cells")
         result = _conclude(
-            store, plan, spec, space, steps, clusters, study, settings, cells, own, unseen, url,
-            report,
+            data, spec, space, steps, clusters, study, settings, cells, own, unseen, url, report,
         )  # fmt: skip
     write_json(own / "study.json", result.to_table())
     return result
@@ -177,26 +174,24 @@ def _folds(plan: FoldPlan, n_wanted: int | None) -> tuple[list[int], int]:
 
 
 def _clusters(
-    store: Store, plan: FoldPlan, spec: ModelSpec, settings: TuneSettings, unseen: int
+    data: FoldedStore, spec: ModelSpec, settings: TuneSettings, unseen: int
 ) -> list[Cluster]:
-    modelled = store.schema.modelled_targets
-    if is_joint(store, spec):
+    modelled = data.store.schema.modelled_targets
+    if is_joint(data.store, spec):
         every = list(range(len(modelled)))
         return [Cluster(every, every)]
-    return cluster_targets(
-        store, plan, modelled, settings.n_clusters, settings.n_representatives, unseen
-    )
+    return cluster_targets(data, modelled, settings.n_clusters, settings.n_representatives, unseen)
 
 
 def _fingerprint(
-    store: Store, plan: FoldPlan, spec: ModelSpec, space: Space, steps: Sequence[Step], seed: int
+    data: FoldedStore, spec: ModelSpec, space: Space, steps: Sequence[Step], seed: int
 ) -> dict[str, str]:
     model = [spec.family, dict(spec.params), spec.seed]
     taken = [[step.fold, list(step.targets)] for step in steps]
-    levels, data = store.levels_hash, store.data_hash
+    levels, rows = data.store.levels_hash, data.store.data_hash
     parts: dict[str, Any] = {
-        "data": data if levels is None else [data, levels],
-        "folds": plan.hash,
+        "data": rows if levels is None else [rows, levels],
+        "folds": data.plan.hash,
         "parameters": model,
         "search space": space.to_table(),
         "targets or folds to score": taken,
@@ -278,8 +273,7 @@ def _work_in_processes(
 
 
 def _conclude(
-    store: Store,
-    plan: FoldPlan,
+    data: FoldedStore,
     spec: ModelSpec,
     space: Space,
     steps: Sequence[Step],
@@ -292,6 +286,7 @@ def _conclude(
     url: str,
     report: Progress,
 ) -> TuneResult:
+    store = data.store
     trials = complete_trials(study, settings.n_trials)
     n_raced = 0
     if settings.n_finalists == 1 or is_joint(store, spec):
@@ -302,14 +297,14 @@ def _conclude(
         specs = [with_params(spec, trial.params) for trial in best]
         folds = sorted({step.fold for step in steps})
         targets = store.schema.modelled_targets
-        winners, n_raced = race(store, plan, specs, targets, folds, cells, settings.workers, report)
+        winners, n_raced = race(data, specs, targets, folds, cells, settings.workers, report)
         choices = choices_of(best, winners)
     claim = claimed(trials, steps, choices)
     held_out = [
         Step(unseen, targets)
         for targets in dict.fromkeys(step.targets for step in sorted(steps, key=_targets_of))
     ]
-    with Objective(store, plan, spec, space, held_out, cells) as objective:
+    with Objective(data, spec, space, held_out, cells) as objective:
         worth = _worth(objective, spec, choices, held_out)
     kept = "tuned" if worth.gain >= 0 else "defaults"
     rows = trial_rows(study, settings.n_trials, steps)

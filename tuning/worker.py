@@ -27,6 +27,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from features.core.errors import ClimstackError
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.oof import CellStore
@@ -133,10 +134,9 @@ def work(task: Task, report: Callable[[int], None] | None = None) -> None:
         study = optuna.load_study(
             study_name=task.study, storage=open_storage(task.url), pruner=task.pruner()
         )
-        with Objective(
-            Store(task.store), FoldPlan.load(Path(task.plan)), task.spec, task.space,
-            [Step(fold, tuple(targets)) for fold, targets in task.steps], CellStore(task.cells),
-        ) as objective:  # fmt: skip
+        data = FoldedStore(Store(task.store), FoldPlan.load(Path(task.plan)))
+        steps = [Step(fold, tuple(targets)) for fold, targets in task.steps]
+        with Objective(data, task.spec, task.space, steps, CellStore(task.cells)) as objective:
             parent = os.getppid()
             while (trial := take(study, task.n_trials, task.url, task.sampler)) is not None:
                 with heartbeat(study, trial):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ensemble.stacking.moments import Block, Moments
 from features.core.errors import ClimstackError
 from features.core.types import Array
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
@@ -44,7 +45,7 @@ def compare_members(store: Store, plan: FoldPlan, members: Sequence[Member]) -> 
                 f" models {len(members[0].targets)}: all members need the same targets"
             )
         for fold, cells in enumerate(member.cells):
-            keys = cell_keys(store, plan, member.spec, member.targets, fold)
+            keys = cell_keys(FoldedStore(store, plan), member.spec, member.targets, fold)
             if [cell.path.name for cell in cells] != [key.hash for key in keys]:
                 raise ClimstackError(
                     f"member '{name}' comes from other folds or data (fold {fold}): fit it on these"

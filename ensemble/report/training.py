@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ensemble.report.finished import SURFACE, Finished, kind_of
 from features.core.errors import ClimstackError
 from features.core.files import read_json
+from features.folds.folded import FoldedStore
 from features.pages.page import DIVERGING, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
 from features.schemas.schema import Schema
 from models.member import read_member
@@ -93,11 +94,10 @@ def learning_section(run: Finished) -> Section:
     figures: list[Figure] = []
     reasons: list[str] = []
     silent: list[str] = []
+    data = FoldedStore(run.store, run.plan)
     for spec in run.experiment.models:
         try:
-            member = read_member(
-                run.store, run.plan, spec, CellStore(run.path / "cells"), run.graph.targets
-            )
+            member = read_member(data, spec, CellStore(run.path / "cells"), run.graph.targets)
         except ClimstackError as error:
             reasons.append(f"{spec.name}: {error}.")
             continue

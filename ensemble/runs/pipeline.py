@@ -11,6 +11,7 @@ from ensemble.evaluation.leaderboard import Row, load_leaderboard
 from ensemble.runs.planner import plan_run
 from ensemble.report import write_report
 from ensemble.runs.run import Run
+from features.folds.folded import FoldedStore
 from features.core.files import exclusive_lock, read_json, remove_leftovers
 from models.member import read_member
 from models.process import run_apart
@@ -116,7 +117,8 @@ def submit_run(
     with open_run(experiment, folder, progress) as run:
         store = run.train_store()
         plan = run.plan(store)
-        members = [read_member(store, plan, spec, run.cells) for spec in experiment.models]
+        data = FoldedStore(store, plan)
+        members = [read_member(data, spec, run.cells) for spec in experiment.models]
         ends = None if intervals is None else Path(intervals)
         refits = run.refits(store, plan, fit=False)
         return run.submit(members, refits, Path(out), test, sample_submission, ends)

@@ -23,6 +23,7 @@ from features.folds.enrichment import plan_store
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.folds.schemes import make_plan, time_blocks
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.sources.grid import Grid
 from features.sources.netcdf import find_pairs
@@ -203,7 +204,7 @@ class _Probes:
     def _probe(self, spec: ModelSpec, store: Store, plan: FoldPlan, size: str) -> Cost:
         folder = self.folder / f"{spec.name}-{size}"
         folder.mkdir()
-        return probe(spec, store, plan, folder)
+        return probe(spec, FoldedStore(store, plan), folder)
 
 
 def _choose_workers(spec: ModelSpec, cost: Cost, limit_mb: int | None) -> tuple[int, float]:
@@ -224,8 +225,8 @@ def _choose_workers(spec: ModelSpec, cost: Cost, limit_mb: int | None) -> tuple[
 
 
 def _count_done(store: Store, plan: FoldPlan, spec: ModelSpec, run: Path) -> int:
-    targets = store.schema.modelled_targets
-    keys = [key for f in range(plan.n_folds) for key in cell_keys(store, plan, spec, targets, f)]
+    data, targets = FoldedStore(store, plan), store.schema.modelled_targets
+    keys = [key for f in range(plan.n_folds) for key in cell_keys(data, spec, targets, f)]
     return sum((run / "cells" / key.hash / "score.json").is_file() for key in keys)
 
 

@@ -39,6 +39,7 @@ from features.core.files import (
     write_json,
     write_text,
 )
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.cross_validation import cross_validate
@@ -155,8 +156,7 @@ class Run:
         for spec in specs:
             with self.stage(f"fit {spec.name}") as facts:
                 member = cross_validate(
-                    store,
-                    plan,
+                    FoldedStore(store, plan),
                     spec,
                     self.cells,
                     folds=folds,
@@ -217,7 +217,7 @@ class Run:
             plan: the run's folds.
             fit: fit what is missing; without, that is an error.
         """
-        whole, found = plan.refit(), {}
+        whole, found = FoldedStore(store, plan.refit()), {}
         for name in self.experiment.stack.refit:
             spec = self.experiment.model(name)
             if fit:
@@ -225,10 +225,10 @@ class Run:
                     n_jobs = self.workers.get(name)
                     report = self.progress
                     found[name] = cross_validate(
-                        store, whole, spec, self.cells, n_jobs=n_jobs, progress=report
+                        whole, spec, self.cells, n_jobs=n_jobs, progress=report
                     )
             else:
-                found[name] = read_member(store, whole, spec, self.cells)
+                found[name] = read_member(whole, spec, self.cells)
         return found
 
     def submit(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ensemble.experiment.experiment import Experiment
 from ensemble.runs.pipeline import open_run
+from features.folds.folded import FoldedStore
 from features.core.types import Progress
 
 if TYPE_CHECKING:
@@ -40,6 +41,6 @@ def tune_model(
     with open_run(experiment, folder, progress) as run:
         store = run.train_store()
         plan = run.plan(store)
-        ranges = experiment.search.get(model)
+        data, ranges = FoldedStore(store, plan), experiment.search.get(model)
         with run.stage(f"tune {model}"):
-            return tune(store, plan, spec, folder, settings, ranges=ranges, progress=progress)
+            return tune(data, spec, folder, settings, ranges=ranges, progress=progress)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from joblib import cpu_count
 
+from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.cross_validation import cross_validate
@@ -58,22 +59,22 @@ class Cost:
         return MARGIN * measured + TRACKERS_MB
 
 
-def probe(spec: ModelSpec, store: Store, plan: FoldPlan, folder: Path) -> Cost:
+def probe(spec: ModelSpec, data: FoldedStore, folder: Path) -> Cost:
     """Fit a few cells of a model on one fold.
 
     Args:
         spec: the model.
-        store: a small store.
-        plan: its folds.
+        data: a small store and its folds.
         folder: empty; the cells stay in it.
     """
     file = folder / "folds.parquet"
-    plan.save(file)
-    return run_apart(_measure, spec, store.path, file, folder / "cells")
+    data.plan.save(file)
+    return run_apart(_measure, spec, data.store.path, file, folder / "cells")
 
 
 def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) -> Cost:
-    store, plan, held = Store(store_path), FoldPlan.load(plan_file), CellStore(cells)
+    store, held = Store(store_path), CellStore(cells)
+    data = FoldedStore(store, FoldPlan.load(plan_file))
     family, times = load_family(spec.family), 1.0
     if hasattr(family, "probe"):
         cheaper, times = family.probe(spec.parsed)
@@ -91,13 +92,13 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
     wanted = np.unique(np.concatenate([targets for targets, _ in samples]))
     for base in _bases_of(spec):
         for targets in [wanted, *[targets for targets, _ in samples]]:
-            cross_validate(store, plan, base, held, targets=targets)
+            cross_validate(data, base, held, targets=targets)
     walls, members, together_mb = [], [], 0.0
     for targets, n_jobs in samples:
         start = time.perf_counter()
         with _Watch() as watch:
             members.append(
-                cross_validate(store, plan, spec, held, targets=targets, folds=[0], n_jobs=n_jobs)
+                cross_validate(data, spec, held, targets=targets, folds=[0], n_jobs=n_jobs)
             )
         walls.append(time.perf_counter() - start)
         if n_jobs == 1:

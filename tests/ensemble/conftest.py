@@ -21,11 +21,9 @@ def some_targets(schema):
 
 
 @pytest.fixture(scope="session")
-def members(store, plan, cells, some_targets):
+def members(folded, cells, some_targets):
     specs = [ModelSpec("linear", "ridge"), ModelSpec("trees", "lightgbm", TREES)]
-    return [
-        cross_validate(store, plan, spec, cells, targets=some_targets, n_jobs=1) for spec in specs
-    ]
+    return [cross_validate(folded, spec, cells, targets=some_targets, n_jobs=1) for spec in specs]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from ensemble.inference.predict import _predict_fold, _with_bases
-from features import ClimstackError, convert, forward_chaining, r2_score, time_blocks
+from features import ClimstackError, FoldedStore, convert, forward_chaining, r2_score, time_blocks
 from models import CellStore, FoldData, ModelSpec, cell_keys, cross_validate
 from models.diagnostics.importance import importance
 from models.member import MemberBases
@@ -23,8 +23,8 @@ def cells(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def fit(store, plan, few_targets, cells):
-    return lambda spec: cross_validate(store, plan, spec, cells, targets=few_targets, n_jobs=1)
+def fit(folded, few_targets, cells):
+    return lambda spec: cross_validate(folded, spec, cells, targets=few_targets, n_jobs=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,10 @@ def r2_of(member, store, plan):
 
 
 def test_a_training_row_shows_the_prediction_of_the_fold_that_held_it_out(
-    ridge, store, plan, few_targets, cells
+    ridge, folded, store, plan, few_targets, cells
 ):
-    bases = MemberBases.read(store, plan, BOTH, cells, few_targets)
-    data = FoldData(store, plan, 1, few_targets, "trees", bases)
+    bases = MemberBases.read(folded, BOTH, cells, few_targets)
+    data = FoldData(data=folded, fold=1, targets=few_targets, kind="trees", bases=bases)
     rows = np.sort(np.random.default_rng(0).permutation(data.train_rows)[:90])
     shown = bases.extra(plan, rows)
     for row, values in zip(rows, shown, strict=True):
@@ -90,7 +90,7 @@ def test_a_residual_model_adds_what_ridge_can_not_learn(store, plan, few_targets
     trees = TREES | {"n_rounds": 60, "linear_tree": False}
     rest = ModelSpec("rest", "lightgbm", trees, residual_of=firm)
     base, member = (
-        cross_validate(made, plan, spec, cells, targets=few_targets[:1], n_jobs=1)
+        cross_validate(FoldedStore(made, plan), spec, cells, targets=few_targets[:1], n_jobs=1)
         for spec in (firm, rest)
     )
     for fold in range(plan.n_folds):
@@ -116,32 +116,33 @@ def test_stored_models_give_the_out_of_fold_predictions(ridge, fit, store, plan,
         _with_bases([spec.name], {spec.name: members[spec.name]})
 
 
-def test_another_base_is_another_cell(store, plan, few_targets):
+def test_another_base_is_another_cell(folded, few_targets):
     other = ModelSpec("ridge", "ridge", {"clip": 5.0})
     specs = [
         ModelSpec("m", "lightgbm", TREES),
         *(ModelSpec("m", "lightgbm", TREES, residual_of=base) for base in (RIDGE, other)),
         *(ModelSpec("m", "lightgbm", TREES, inputs_from=(base,)) for base in (RIDGE, other)),
     ]
-    hashes = {cell_keys(store, plan, spec, few_targets, 0)[0].hash for spec in specs}
+    hashes = {cell_keys(folded, spec, few_targets, 0)[0].hash for spec in specs}
     assert len(hashes) == 5
 
 
-def test_a_base_must_be_there(store, plan, few_targets, tmp_path):
+def test_a_base_must_be_there(folded, few_targets, tmp_path):
     with pytest.raises(ClimstackError, match="member 'ridge' lacks 1 of 1 cells"):
-        cross_validate(store, plan, RESIDUAL, CellStore(tmp_path), targets=few_targets)
+        cross_validate(folded, RESIDUAL, CellStore(tmp_path), targets=few_targets)
 
 
 def test_rows_without_an_out_of_fold_prediction_do_not_train(store, few_targets, tmp_path):
     plan = forward_chaining(store.time, 3, 1)
     cells = CellStore(tmp_path)
-    cross_validate(store, plan, RIDGE, cells, targets=few_targets, n_jobs=1)
-    bases = MemberBases.read(store, plan, RESIDUAL, cells, few_targets)
-    rows = FoldData(store, plan, 2, few_targets, "trees", bases).train_rows
+    folded = FoldedStore(store, plan)
+    cross_validate(folded, RIDGE, cells, targets=few_targets, n_jobs=1)
+    bases = MemberBases.read(folded, RESIDUAL, cells, few_targets)
+    rows = FoldData(data=folded, fold=2, targets=few_targets, kind="trees", bases=bases).train_rows
     assert len(rows)
     assert (plan.fold[rows] >= 0).all()
     with pytest.raises(ClimstackError, match="no training row of fold 0"):
-        _ = FoldData(store, plan, 0, few_targets, "trees", bases).train_rows
+        _ = FoldData(data=folded, fold=0, targets=few_targets, kind="trees", bases=bases).train_rows
 
 
 def test_no_leak_through_a_memorising_base(schema, tmp_path):
@@ -159,12 +160,12 @@ def test_no_leak_through_a_memorising_base(schema, tmp_path):
     targets = schema.modelled_targets[::60]
     deep = ModelSpec("deep", "lightgbm", {"num_leaves": 63, "min_data_in_leaf": 2})
     cells = CellStore(tmp_path / "cells")
-    cross_validate(noise, plan, deep, cells, targets=targets, n_jobs=1)
+    cross_validate(FoldedStore(noise, plan), deep, cells, targets=targets, n_jobs=1)
     for spec in (
         ModelSpec("rest", "lightgbm", TREES, residual_of=deep),
         ModelSpec("fed", "lightgbm", TREES, inputs_from=(deep,)),
     ):
-        member = cross_validate(noise, plan, spec, cells, targets=targets, n_jobs=1)
+        member = cross_validate(FoldedStore(noise, plan), spec, cells, targets=targets, n_jobs=1)
         assert r2_of(member, noise, plan).max() < 0.05
 
 

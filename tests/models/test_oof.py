@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 
-from features import Grid, Store, time_blocks
+from features import FoldedStore, Grid, Store, time_blocks
 from features.climate import physics
 from features.synthetic import synthetic_grid
 from models import CellStore, ModelSpec, cell_keys, cross_validate
@@ -13,31 +13,31 @@ SPEC = ModelSpec("trees", "lightgbm", {"n_rounds": 3, "num_leaves": 4})
 
 
 @pytest.fixture
-def filled(store, plan, few_targets, tmp_path):
+def filled(folded, few_targets, tmp_path):
     cells = CellStore(tmp_path / "cells")
-    member = cross_validate(store, plan, SPEC, cells, targets=few_targets, n_jobs=1)
+    member = cross_validate(folded, SPEC, cells, targets=few_targets, n_jobs=1)
     return cells, member
 
 
-def run(store, plan, few_targets, cells, spec=SPEC):
-    return cross_validate(store, plan, spec, cells, targets=few_targets, n_jobs=1)
+def run(folded, few_targets, cells, spec=SPEC):
+    return cross_validate(folded, spec, cells, targets=few_targets, n_jobs=1)
 
 
-def test_a_finished_cell_is_never_computed_again(filled, store, plan, few_targets):
+def test_a_finished_cell_is_never_computed_again(filled, folded, few_targets):
     cells, member = filled
     assert member.computed == 15
     before = {p: p.stat().st_mtime_ns for p in cells.path.rglob("*")}
-    again = run(store, plan, few_targets, cells)
+    again = run(folded, few_targets, cells)
     assert again.computed == 0
     assert {p: p.stat().st_mtime_ns for p in cells.path.rglob("*")} == before
     np.testing.assert_array_equal(again.oof(2), member.oof(2))
 
 
-def test_a_cell_is_shared_by_whatever_asks_for_the_same(filled, store, plan, few_targets):
+def test_a_cell_is_shared_by_whatever_asks_for_the_same(filled, folded, few_targets):
     cells, _ = filled
     renamed = ModelSpec("another name", "lightgbm", {"num_leaves": 4, "n_rounds": 3})
-    assert run(store, plan, few_targets, cells, renamed).computed == 0
-    assert run(store, plan, few_targets[1:4], cells).computed == 0
+    assert run(folded, few_targets, cells, renamed).computed == 0
+    assert run(folded, few_targets[1:4], cells).computed == 0
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def test_a_cell_is_shared_by_whatever_asks_for_the_same(filled, store, plan, few
         ModelSpec("m", "lightgbm", {"n_rounds": 3, "num_leaves": 4}, seed=1),
     ],
 )
-def test_another_parameter_or_seed_is_another_cell(filled, store, plan, few_targets, spec):
-    assert run(store, plan, few_targets, filled[0], spec).computed == 15
+def test_another_parameter_or_seed_is_another_cell(filled, folded, few_targets, spec):
+    assert run(folded, few_targets, filled[0], spec).computed == 15
 
 
 def test_other_folds_are_other_cells(filled, store, few_targets):
     other = time_blocks(store.time, n_folds=3, embargo=2)
-    assert run(store, other, few_targets, filled[0]).computed == 15
+    assert run(FoldedStore(store, other), few_targets, filled[0]).computed == 15
 
 
 @pytest.mark.parametrize("file", ["oof.npy", "model/model.txt", "view.npz", "scaler.npz"])
 @pytest.mark.parametrize("damage", ["flip", "delete"])
-def test_a_damaged_cell_is_not_read(filled, store, plan, few_targets, file, damage, caplog):
+def test_a_damaged_cell_is_not_read(filled, folded, few_targets, file, damage, caplog):
     cells, member = filled
     path = member.cells[1][2].path / file
     content = bytearray(path.read_bytes())
@@ -68,18 +68,18 @@ def test_a_damaged_cell_is_not_read(filled, store, plan, few_targets, file, dama
     else:
         path.unlink()
     with caplog.at_level(logging.WARNING):
-        again = run(store, plan, few_targets, cells)
+        again = run(folded, few_targets, cells)
     assert again.computed == 1
     assert "damaged or foreign" in caplog.text
     assert path.read_bytes() != content or damage == "delete"
 
 
-def test_a_foreign_cell_is_not_read(filled, store, plan, few_targets):
+def test_a_foreign_cell_is_not_read(filled, folded, few_targets):
     cells, member = filled
     params = member.cells[0][0].path / "params.json"
     table = json.loads(params.read_text())
     params.write_text(json.dumps(table | {"seed": 5}))
-    assert run(store, plan, few_targets, cells).computed == 1
+    assert run(folded, few_targets, cells).computed == 1
 
 
 def test_half_written_cells_are_swept(filled):
@@ -98,25 +98,25 @@ def with_levels(store, monkeypatch, change):
 
 
 def test_a_grid_with_climsims_own_levels_changes_no_cell(
-    filled, store, plan, few_targets, monkeypatch
+    filled, folded, store, plan, few_targets, monkeypatch
 ):
     cells, member = filled
     assert "levels" not in json.loads((member.cells[0][0].path / "params.json").read_text())
     for change in (np.copy, lambda values: values.astype(np.float32).astype(np.float64)):
         same = with_levels(store, monkeypatch, change)
         assert same.levels is None
-        assert run(same, plan, few_targets, cells).computed == 0
+        assert run(FoldedStore(same, plan), few_targets, cells).computed == 0
 
 
 def test_other_levels_are_other_cells_and_are_kept_with_them(
-    filled, store, plan, few_targets, monkeypatch
+    filled, folded, store, plan, few_targets, monkeypatch
 ):
     cells, member = filled
     other = with_levels(store, monkeypatch, lambda values: 0.95 * values)
-    again = run(other, plan, few_targets, cells)
+    again = run(FoldedStore(other, plan), few_targets, cells)
     assert again.computed == 15
     assert not {c.path for f in member.cells for c in f} & {c.path for f in again.cells for c in f}
-    assert run(other, plan, few_targets, cells).computed == 0
+    assert run(FoldedStore(other, plan), few_targets, cells).computed == 0
     monkeypatch.undo()  # without the store's grid: the view knows
     cell = again.cells[1][0]
     inputs = store.inputs[plan.valid_rows(1)]
@@ -125,13 +125,13 @@ def test_other_levels_are_other_cells_and_are_kept_with_them(
     np.testing.assert_array_equal(view.hybrid.hyai, 0.95 * physics.hybrid_levels().hyai)
 
 
-def test_keys_name_everything(store, plan, few_targets):
-    keys = cell_keys(store, plan, SPEC, few_targets, 1)
+def test_keys_name_everything(folded, few_targets):
+    keys = cell_keys(folded, SPEC, few_targets, 1)
     assert len({key.hash for key in keys}) == 5
     assert keys[0].targets == ("ptend_t_45",)
     assert keys[0].params["n_rounds"] == 3
     assert set(keys[0].versions) == {"climstack", "lightgbm"}
     assert keys[0].params["learning_rate"] > 0
-    ridge = cell_keys(store, plan, ModelSpec("r", "ridge"), few_targets, 1)
+    ridge = cell_keys(folded, ModelSpec("r", "ridge"), few_targets, 1)
     assert len(ridge) == 1
     assert len(ridge[0].targets) == 5

@@ -2,31 +2,32 @@
 
 import numpy as np
 
+from features import FoldedStore
 from tuning import cluster_targets
 from tuning.clusters import describe
 
 
-def test_every_target_is_in_one_cluster_with_its_representatives(store, plan):
+def test_every_target_is_in_one_cluster_with_its_representatives(folded, store):
     targets = store.schema.modelled_targets
-    clusters = cluster_targets(store, plan, targets, 8, 3, unseen=2)
+    clusters = cluster_targets(folded, targets, 8, 3, unseen=2)
     assert len(clusters) == 8
     assert sorted(t for c in clusters for t in c.targets) == list(range(len(targets)))
     for cluster in clusters:
         assert 1 <= len(set(cluster.representatives)) == len(cluster.representatives) <= 3
         assert set(cluster.representatives) <= set(cluster.targets)
-    assert clusters == cluster_targets(store, plan, targets, 8, 3, unseen=2)
+    assert clusters == cluster_targets(folded, targets, 8, 3, unseen=2)
 
 
-def test_fewer_targets_than_clusters(store, plan, few_targets):
-    clusters = cluster_targets(store, plan, few_targets, 20, 2, unseen=2)
+def test_fewer_targets_than_clusters(folded, few_targets):
+    clusters = cluster_targets(folded, few_targets, 20, 2, unseen=2)
     assert [c.targets for c in clusters] == [[i] for i in range(len(few_targets))]
-    (one,) = cluster_targets(store, plan, few_targets, 1, 2, unseen=2)
+    (one,) = cluster_targets(folded, few_targets, 1, 2, unseen=2)
     assert one.targets == list(range(len(few_targets)))
 
 
-def test_neighbours_are_closer_than_other_variables(store, plan):
+def test_neighbours_are_closer_than_other_variables(folded, store):
     schema, targets = store.schema, store.schema.modelled_targets
-    described = describe(store, plan, targets, unseen=2)
+    described = describe(folded, targets, unseen=2)
     at = {schema.target_columns[t]: i for i, t in enumerate(targets)}
 
     def gap(one, other):
@@ -49,11 +50,14 @@ def test_the_unseen_fold_s_rows_are_not_looked_at(store, plan):
         schema, levels = store.schema, None
         inputs, targets = Watched(store.inputs), Watched(store.targets)
 
+        def __len__(self):
+            return len(store)
+
         def require_targets(self):
             return self.targets
 
     watched = WatchedStore()
-    describe(watched, plan, store.schema.modelled_targets, unseen=1)
+    describe(FoldedStore(watched, plan), store.schema.modelled_targets, unseen=1)
     seen = np.concatenate(watched.inputs.seen + watched.targets.seen)
     assert len(seen)
     assert not np.isin(seen, plan.valid_rows(1)).any()

@@ -32,12 +32,12 @@ def quick(family):
 
 @pytest.mark.parametrize("family", SEARCHED)
 def test_every_searched_parameter_is_accepted_and_changes_predictions(
-    family, store, plan, few_targets, tmp_path
+    family, folded, store, plan, few_targets, tmp_path
 ):
     spec = ModelSpec("m", family, quick(family))
     space = Space.of(spec)
     assert space.distributions
-    data = FoldData(store, plan, 0, few_targets, load_family(family).view)
+    data = FoldData(data=folded, fold=0, targets=few_targets, kind=load_family(family).view)
     if family in NETWORKS:
         vars(data)["train_rows"] = plan.train_rows(0)[:N_ROWS]
     with open_fold(data, spec, CellStore(tmp_path), 1) as fold:

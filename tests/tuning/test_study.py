@@ -36,10 +36,10 @@ def rows_of(result, *keys):
 
 
 @pytest.fixture(scope="module")
-def done(store, plan, trees, ranges, quick, tmp_path_factory):
+def done(folded, trees, ranges, quick, tmp_path_factory):
     """A finished study and its folder."""
     folder = tmp_path_factory.mktemp("study") / "run"
-    return tune(store, plan, trees, folder, quick, ranges=ranges), folder
+    return tune(folded, trees, folder, quick, ranges=ranges), folder
 
 
 def test_as_many_trials_as_asked_for_and_the_defaults_first(done, trees):
@@ -54,61 +54,59 @@ def test_as_many_trials_as_asked_for_and_the_defaults_first(done, trees):
     assert len(study.trials) == 6
 
 
-def test_the_same_seed_gives_the_same_trials_twice(
-    done, store, plan, trees, ranges, quick, tmp_path
-):
+def test_the_same_seed_gives_the_same_trials_twice(done, folded, trees, ranges, quick, tmp_path):
     result, _ = done
-    again = tune(store, plan, trees, tmp_path / "run", quick, ranges=ranges)
+    again = tune(folded, trees, tmp_path / "run", quick, ranges=ranges)
     keys = ("place", "state", "value", "params")
     assert rows_of(again, *keys) == rows_of(result, *keys)
     assert again.spec == result.spec
-    other = tune(store, plan, trees, tmp_path / "x", replace(quick, seed=1), ranges=ranges)
+    other = tune(folded, trees, tmp_path / "x", replace(quick, seed=1), ranges=ranges)
     assert rows_of(other, "params")[1:] != rows_of(result, "params")[1:]
 
 
-def test_more_trials_go_on_with_the_same_study(done, store, plan, trees, ranges, quick, tmp_path):
+def test_more_trials_go_on_with_the_same_study(done, folded, trees, ranges, quick, tmp_path):
     result, folder = done
     shutil.copytree(folder, tmp_path / "run")
-    same = tune(store, plan, trees, tmp_path / "run", quick, ranges=ranges)
+    same = tune(folded, trees, tmp_path / "run", quick, ranges=ranges)
     elsewhere = {"best_file": "", "storage": ""}
     assert same.to_table() | elsewhere == result.to_table() | elsewhere
-    more = tune(store, plan, trees, tmp_path / "run", replace(quick, n_trials=8), ranges=ranges)
+    more = tune(folded, trees, tmp_path / "run", replace(quick, n_trials=8), ranges=ranges)
     assert rows_of(more, "place", "params", "value")[:6] == rows_of(
         result, "place", "params", "value"
     )
     assert len(more.trials) == 8
 
 
-def test_finished_cells_are_read_not_fitted(done, store, plan, trees, ranges, quick, tmp_path):
+def test_finished_cells_are_read_not_fitted(done, folded, trees, ranges, quick, tmp_path):
     result, folder = done
     shutil.copytree(folder / "cells", tmp_path / "run" / "cells")
-    again = tune(store, plan, trees, tmp_path / "run", quick, ranges=ranges)
+    again = tune(folded, trees, tmp_path / "run", quick, ranges=ranges)
     assert again.cells_fitted == 0
     assert rows_of(again, "value") == rows_of(result, "value")
 
 
 def test_another_range_is_refused_or_starts_a_new_study(
-    done, store, plan, trees, ranges, quick, tmp_path
+    done, folded, trees, ranges, quick, tmp_path
 ):
     _, folder = done
     shutil.copytree(folder, tmp_path / "run")
     other = ranges | {"num_leaves": [4, 20]}
     with pytest.raises(ClimstackError, match=r"was made with other search space.*--new-study"):
-        tune(store, plan, trees, tmp_path / "run", quick, ranges=other)
+        tune(folded, trees, tmp_path / "run", quick, ranges=other)
     slower = ModelSpec("trees", "lightgbm", dict(trees.params) | {"max_bin": 15})
     with pytest.raises(ClimstackError, match="was made with other parameters"):
-        tune(store, plan, slower, tmp_path / "run", quick, ranges=ranges)
+        tune(folded, slower, tmp_path / "run", quick, ranges=ranges)
     fresh = replace(quick, new_study=True, n_trials=3)
-    found = tune(store, plan, trees, tmp_path / "run", fresh, ranges=other)
+    found = tune(folded, trees, tmp_path / "run", fresh, ranges=other)
     assert found.study == "run/trees-2"
     names = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
     assert sorted(names) == ["run/trees", "run/trees-2"]
-    again = tune(store, plan, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=other)
+    again = tune(folded, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=other)
     assert again.study == "run/trees-2"
 
 
 def test_a_tuned_experiment_gives_the_claimed_score_exactly(
-    done, store, plan, trees, ranges, quick, generated, tmp_path
+    done, folded, store, trees, ranges, quick, generated, tmp_path
 ):
     """Fitted anew from ``best.toml``, in other cells, all targets at once."""
     result, _ = done
@@ -130,12 +128,12 @@ linear_tree = false
         assert spec.parsed == result.spec.parsed
     task_steps = tuning.study.steps_of(
         store, trees, [0, 1],
-        tuning.study.spread_over(tuning.study._clusters(store, plan, trees, quick, 2)), quick.seed,
+        tuning.study.spread_over(tuning.study._clusters(folded, trees, quick, 2)), quick.seed,
     )  # fmt: skip
     modelled = store.schema.modelled_targets
     representatives = np.array(sorted({t for step in task_steps for t in step.targets}))
     member = cross_validate(
-        store, plan, spec, CellStore(tmp_path / "cells"), targets=modelled[representatives],
+        folded, spec, CellStore(tmp_path / "cells"), targets=modelled[representatives],
         folds=[0, 1],
     )  # fmt: skip
     assert member.computed == 2 * len(representatives)
@@ -148,7 +146,7 @@ linear_tree = false
 
 
 def test_variants_have_their_own_cells_and_resolve_to_the_same_experiment(
-    generated, tmp_path, store, plan
+    generated, tmp_path, folded, store
 ):
     text = f"""
 name = "variants"
@@ -170,10 +168,10 @@ n_rounds = 3
     names = ["ptend_t_45", "ptend_t_46", "cam_out_SOLS"]
     targets = np.array([store.schema.target_columns.index(name) for name in names])
     cells = CellStore(tmp_path / "cells")
-    member = cross_validate(store, plan, first.models[0], cells, targets=targets, folds=[0])
+    member = cross_validate(folded, first.models[0], cells, targets=targets, folds=[0])
     for n_rounds, served in ((5, [1]), (3, [0, 2])):
         plain = ModelSpec("p", "lightgbm", {"n_rounds": n_rounds})
-        alone = cross_validate(store, plan, plain, cells, targets=targets[served], folds=[0])
+        alone = cross_validate(folded, plain, cells, targets=targets[served], folds=[0])
         assert alone.computed == 0
         np.testing.assert_array_equal(alone.oof(0), member.oof(0)[:, served])
 
@@ -197,11 +195,15 @@ def test_bad_experiments_with_tuning(lines, sentence, tmp_path):
         assert load_experiment(tmp_path / "x.toml", tuned=False).models[0].family == "lightgbm"
 
 
-def test_a_network_is_pruned_by_epochs_and_leaves_nothing_behind(store, plan, tmp_path):
+def test_a_network_is_pruned_by_epochs_and_leaves_nothing_behind(folded, tmp_path):
     spec = ModelSpec("net", "convnext1d", TINY)
     ranges = {"dim": [16, 32], "depth": [1, 4], "kernel": [3, 9], "learning_rate": [1e-5, 1e-2]}
     result = tune(
-        store, plan, spec, tmp_path / "run", TuneSettings(n_trials=7, n_folds=1), ranges=ranges
+        folded,
+        spec,
+        tmp_path / "run",
+        TuneSettings(n_trials=7, n_folds=1),
+        ranges=ranges,
     )
     states = [row["state"] for row in result.trials]
     assert len(states) == 7
@@ -215,10 +217,10 @@ def test_a_network_is_pruned_by_epochs_and_leaves_nothing_behind(store, plan, tm
 
 
 def test_defaults_are_kept_where_the_unseen_fold_knows_better(
-    store, plan, trees, ranges, quick, tmp_path, monkeypatch
+    folded, trees, ranges, quick, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tuning.study, "_worth", lambda *_: Gain(0.5, 0.4, -0.2, -0.05))
-    found = tune(store, plan, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=ranges)
+    found = tune(folded, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=ranges)
     assert found.kept == "defaults"
     assert found.spec == trees
     assert "n_rounds = 8" in Path(found.best_file).read_text()
@@ -226,7 +228,7 @@ def test_defaults_are_kept_where_the_unseen_fold_knows_better(
 
 
 def test_a_bad_trial_does_not_end_the_study_but_bad_defaults_do(
-    store, plan, trees, ranges, quick, tmp_path, monkeypatch
+    folded, trees, ranges, quick, tmp_path, monkeypatch
 ):
     fit = tuning.objective.Objective._fit
 
@@ -239,12 +241,18 @@ def test_a_bad_trial_does_not_end_the_study_but_bad_defaults_do(
         return broken
 
     monkeypatch.setattr(tuning.objective.Objective, "_fit", fails(1))
-    found = tune(store, plan, trees, tmp_path / "a", replace(quick, n_trials=3), ranges=ranges)
+    found = tune(folded, trees, tmp_path / "a", replace(quick, n_trials=3), ranges=ranges)
     assert [row["error"] for row in found.trials][1:] == ["the model is not finite"] * 2
     assert found.claim.gain == 0
     monkeypatch.setattr(tuning.objective.Objective, "_fit", fails(0))
     with pytest.raises(ClimstackError, match="not finite"):
-        tune(store, plan, trees, tmp_path / "b", replace(quick, n_trials=3), ranges=ranges)
+        tune(
+            folded,
+            trees,
+            tmp_path / "b",
+            replace(quick, n_trials=3),
+            ranges=ranges,
+        )
 
 
 def command(store, plan, folder, url, n_trials, n_workers, spec, ranges):
@@ -253,14 +261,16 @@ def command(store, plan, folder, url, n_trials, n_workers, spec, ranges):
     script.write_text(f"""
 import signal
 from pathlib import Path
-from features import FoldPlan, Store
+from features import FoldedStore, FoldPlan, Store
 from models import ModelSpec
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from tuning import TuneSettings, tune
 spec = ModelSpec({spec.name!r}, {spec.family!r}, {dict(spec.params)!r})
 how = TuneSettings({n_trials}, {n_workers}, {url!r}, n_clusters=5, n_representatives=2)
-tune(Store({str(store.path)!r}), FoldPlan.load(Path({str(folder / "folds.parquet")!r})), spec,
-     {str(folder / "run")!r}, how, ranges={ranges!r})
+data = FoldedStore(
+    Store({str(store.path)!r}), FoldPlan.load(Path({str(folder / "folds.parquet")!r}))
+)
+tune(data, spec, {str(folder / "run")!r}, how, ranges={ranges!r})
 print("done")
 """)
     return [sys.executable, script]
@@ -426,23 +436,23 @@ def test_a_cluster_gets_its_own_trial_only_where_that_is_clearly_better():
 
 
 def test_a_trial_that_somebody_else_added_is_left_alone(
-    done, store, plan, trees, ranges, quick, tmp_path
+    done, folded, trees, ranges, quick, tmp_path
 ):
     _, folder = done
     shutil.copytree(folder, tmp_path / "run")
     url = f"sqlite:///{tmp_path / 'run' / 'study.db'}"
     optuna.load_study(study_name="run/trees", storage=url).enqueue_trial({"n_rounds": 5})
-    more = tune(store, plan, trees, tmp_path / "run", replace(quick, n_trials=7), ranges=ranges)
+    more = tune(folded, trees, tmp_path / "run", replace(quick, n_trials=7), ranges=ranges)
     assert len(more.trials) == 7
     assert [
         t.state.name for t in optuna.load_study(study_name="run/trees", storage=url).trials
     ].count("WAITING") == 1
 
 
-def test_the_defaults_take_all_steps(store, plan, trees, ranges, quick, tmp_path, monkeypatch):
+def test_the_defaults_take_all_steps(folded, trees, ranges, quick, tmp_path, monkeypatch):
     """Even where a pruner would end every trial at once."""
     monkeypatch.setattr(tuning.worker.Task, "pruner", lambda _: optuna.pruners.ThresholdPruner(2.0))
-    found = tune(store, plan, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=ranges)
+    found = tune(folded, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=ranges)
     assert [row["state"] for row in found.trials] == ["complete", "pruned", "pruned"]
     assert [row["steps"] for row in found.trials] == [20, 1, 1]
 
@@ -457,17 +467,17 @@ def test_interval_of_a_gain_by_hand():
     assert gain_of(np.ones(1), np.ones(1), np.zeros(1, int)).low is None
 
 
-def test_a_model_that_can_not_be_tuned_says_why(store, plan, tmp_path):
+def test_a_model_that_can_not_be_tuned_says_why(folded, tmp_path):
     base = ModelSpec("ridge", "ridge")
     with pytest.raises(ClimstackError, match="no search space"):
-        tune(store, plan, base, tmp_path)
+        tune(folded, base, tmp_path)
     rest = ModelSpec("rest", "lightgbm", residual_of=base)
     with pytest.raises(ClimstackError, match="builds on other models"):
-        tune(store, plan, rest, tmp_path)
+        tune(folded, rest, tmp_path)
     with pytest.raises(ClimstackError, match="n_trials"):
         TuneSettings(n_trials=1)
     with pytest.raises(ClimstackError, match=r"storage mysql://\.\.\.@nowhere/x needs a"):
-        tune(store, plan, ModelSpec("m", "lightgbm"), tmp_path,
+        tune(folded, ModelSpec("m", "lightgbm"), tmp_path,
              TuneSettings(storage="mysql://nobody:secret@nowhere/x"))  # fmt: skip
 
 
@@ -516,16 +526,14 @@ def test_finalists_serve_all_steps_together():
     assert sorted(finalists(values, 9)) == [0, 1, 2, 3]
 
 
-def test_each_target_keeps_the_finalist_that_serves_it_best(
-    store, plan, trees, few_targets, tmp_path
-):
+def test_each_target_keeps_the_finalist_that_serves_it_best(folded, trees, few_targets, tmp_path):
     """One finalist hardly learns: where both fail a target has nothing at stake."""
     few, many = (replace(trees, params=dict(trees.params) | {"n_rounds": n}) for n in (1, 30))
     cells = CellStore(tmp_path)
-    winners, fitted = race(store, plan, [few, many], few_targets, [0, 1], cells, 1, print)
+    winners, fitted = race(folded, [few, many], few_targets, [0, 1], cells, 1, print)
     r2 = np.zeros((2, 2, len(few_targets)))
     for row, spec in enumerate((few, many)):
-        member = cross_validate(store, plan, spec, CellStore(tmp_path / "x"), targets=few_targets,
+        member = cross_validate(folded, spec, CellStore(tmp_path / "x"), targets=few_targets,
                                 folds=[0, 1])  # fmt: skip
         for fold in (0, 1):
             r2[row, fold] = [max(cell.score["r2"][0], 0) for cell in member.cells[fold]]
@@ -534,13 +542,13 @@ def test_each_target_keeps_the_finalist_that_serves_it_best(
     assert winners.tolist() == mean.argmax(0).tolist()
     assert 1 in winners
     assert fitted == 2 * len(few_targets) + 2 * stake.sum()
-    again = race(store, plan, [few, many], few_targets, [0, 1], cells, 1, print)
+    again = race(folded, [few, many], few_targets, [0, 1], cells, 1, print)
     assert (again[0] == winners).all()
     assert again[1] == 0
 
 
 def test_targets_get_the_parameters_that_they_chose(
-    done, store, plan, trees, ranges, quick, tmp_path, monkeypatch
+    done, folded, store, trees, ranges, quick, tmp_path, monkeypatch
 ):
     """The race itself is stood in for: every third target chooses the second finalist."""
     result, folder = done
@@ -549,12 +557,18 @@ def test_targets_get_the_parameters_that_they_chose(
     winners = (np.arange(n_targets) % 3 == 0).astype(np.intp)
     specs = []
 
-    def stand_in(store, plan, finalists, *others):
+    def stand_in(data, finalists, *others):
         specs.extend(finalists)
         return winners, 7
 
     monkeypatch.setattr(tuning.study, "race", stand_in)
-    raced = tune(store, plan, trees, tmp_path / "run", replace(quick, n_finalists=2), ranges=ranges)
+    raced = tune(
+        folded,
+        trees,
+        tmp_path / "run",
+        replace(quick, n_finalists=2),
+        ranges=ranges,
+    )
     assert len(specs) == len(raced.choices) == 2
     assert raced.choices[0].params == result.choices[0].params
     assert raced.choices[1].targets == np.flatnonzero(winners).tolist()

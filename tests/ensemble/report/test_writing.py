@@ -19,7 +19,7 @@ from ensemble.report.distributions import LINE, PLANE, Distributions, Standard
 from ensemble.report.extremes import Extremes
 from ensemble.report.finished import Finished
 from ensemble.report.latitudes import Latitudes
-from features import ClimstackError, Store, load_schema, r2_score, schemas
+from features import ClimstackError, FoldedStore, Store, load_schema, r2_score, schemas
 from features.climate.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
 from features.core.files import write_json
 from features.sources.grid import Grid
@@ -77,7 +77,9 @@ def folder(store, cells, members, some_targets, tmp_path_factory):
     with open_run(experiment_from_table(table, path), path) as run:
         plan = run.plan(store)
         fitted = [
-            cross_validate(store, plan, spec, run.cells, targets=some_targets, n_jobs=1)
+            cross_validate(
+                FoldedStore(store, plan), spec, run.cells, targets=some_targets, n_jobs=1
+            )
             for spec in run.experiment.models
         ]
         (path / "importance").mkdir()
@@ -100,7 +102,7 @@ def full_page(folder, some_targets, store, tmp_path_factory):
     (path / "cells").symlink_to(folder / "cells")
     run = Finished(path)
     fitted = [
-        read_member(store, run.plan, spec, CellStore(path / "cells"), some_targets)
+        read_member(FoldedStore(store, run.plan), spec, CellStore(path / "cells"), some_targets)
         for spec in run.experiment.models
     ]
     held_out = HeldOut.read(store, run.plan, fitted, path / "stack")

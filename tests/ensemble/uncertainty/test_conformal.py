@@ -233,13 +233,13 @@ def test_what_the_stack_left_is_read(store, plan, members, contenders, errors, t
         HeldOut.read(store, plan, members, tmp_path)
 
 
-def test_test_rows_with_a_confidence_head(store, plan, cells, generated, schema, tmp_path):
+def test_test_rows_with_a_confidence_head(folded, store, plan, cells, generated, schema, tmp_path):
     """Heads reach the intervals of held-out rows and, as the mean over folds, of test rows."""
     names = ["ptend_t_45", "ptend_u_55", "cam_out_FLWDS"]
     targets = np.array([schema.target_columns.index(name) for name in names])
     tiny = {"preset": "tiny", "epochs": 1, "batch_size": 64, "confidence": 0.5}
     specs = [ModelSpec("linear", "ridge"), ModelSpec("net", "convnext1d", tiny)]
-    both = [cross_validate(store, plan, s, cells, targets=targets, n_jobs=1) for s in specs]
+    both = [cross_validate(folded, s, cells, targets=targets, n_jobs=1) for s in specs]
     graph = Graph(
         "leap", "mean", ["linear", "net"], targets, np.full((2, 3), 0.5), np.zeros(3),
         ["blend"] * 3, np.zeros(3), np.full(3, -1e3), np.full(3, 1e3),

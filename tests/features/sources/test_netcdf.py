@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features import ClimstackError, FoldPlan, Grid, Store, convert, load_schema
+from features import ClimstackError, FoldedStore, FoldPlan, Grid, Store, convert, load_schema
 from features.sources.netcdf import Moment, find_pairs, read_pair
 from features.sources.netcdf_header import expected_bytes
 from features.views.tabular import Fill
@@ -153,7 +153,12 @@ def test_what_no_file_holds_is_imputed_from_the_training_fold(archive, tmp_path)
     assert np.isnan(snow[:, :12]).all()
     fold = np.repeat(np.arange(N_STEPS) // 3, N_GRID).astype(np.int16)
     plan = FoldPlan("two", 2, 0, fold, np.zeros((2, len(made)), bool), made.time)
-    data = FoldData(made, plan, 0, made.schema.modelled_targets[:2], "linear")
+    data = FoldData(
+        data=FoldedStore(made, plan),
+        fold=0,
+        targets=made.schema.modelled_targets[:2],
+        kind="linear",
+    )
     # Fold 0 trains on steps 3 to 5 alone, where the snow is 0.04, 0.05 and 0.06 m deep.
     assert data.view.fill.mean.tolist() == pytest.approx([0.05])
     filled = data.view.fill.apply(made.inputs[:])[:, at].reshape(N_STEPS, N_GRID)
@@ -165,7 +170,7 @@ def test_what_no_file_holds_is_imputed_from_the_training_fold(archive, tmp_path)
         again.transform(made.inputs[:5]), data.view.transform(made.inputs[:5])
     )
     member = cross_validate(
-        made, plan, ModelSpec("ridge", "ridge"), CellStore(tmp_path / "cells"),
+        FoldedStore(made, plan), ModelSpec("ridge", "ridge"), CellStore(tmp_path / "cells"),
         targets=made.schema.modelled_targets[:2],
     )  # fmt: skip
     assert np.isfinite(member.oof(0)).all()

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features import ClimstackError, Extra, convert, enrich, r2_score, time_blocks
+from features import ClimstackError, Extra, FoldedStore, convert, enrich, r2_score, time_blocks
 from features.core import registry
 from models import (
     CellStore,
@@ -41,9 +41,9 @@ def family(request):
 
 
 @pytest.fixture(scope="module")
-def member(family, store, plan, few_targets, tmp_path_factory):
+def member(family, folded, few_targets, tmp_path_factory):
     cells = CellStore(tmp_path_factory.mktemp(f"cells_{family}"))
-    return cross_validate(store, plan, spec_of(family), cells, targets=few_targets, n_jobs=1)
+    return cross_validate(folded, spec_of(family), cells, targets=few_targets, n_jobs=1)
 
 
 def predict(member, fold, inputs):
@@ -119,14 +119,15 @@ def test_same_seed_gives_the_same_in_another_process_and_its_workers(
     script = f"""
 import numpy as np
 from pathlib import Path
-from features import FoldPlan, Store
+from features import FoldedStore, FoldPlan, Store
 from models import CellStore, ModelSpec, cross_validate
 if __name__ == "__main__":
     spec = ModelSpec("other", {family!r}, {QUICK.get(family, {})!r}, 0)
     plan = FoldPlan.load(Path({str(tmp_path / "folds.parquet")!r}))
     member = cross_validate(
-        Store({str(store.path)!r}), plan, spec, CellStore({str(tmp_path / "cells")!r}),
-        targets=np.array({few_targets.tolist()}), folds=[1], n_jobs=2,
+        FoldedStore(Store({str(store.path)!r}), plan), spec,
+        CellStore({str(tmp_path / "cells")!r}), targets=np.array({few_targets.tolist()}),
+        folds=[1], n_jobs=2,
     )
     np.save({str(tmp_path / "oof.npy")!r}, member.oof(0))
 """
@@ -136,13 +137,13 @@ if __name__ == "__main__":
 
 
 def test_a_model_does_not_depend_on_the_sets_fitted_with_it(
-    family, member, store, plan, few_targets, tmp_path
+    family, member, folded, few_targets, tmp_path
 ):
     kept = CellStore(member.cells[0][0].path.parent)
     here = CellStore(tmp_path)
     for cell in member.cells[0][1:]:  # all but the first set are there already
         shutil.copytree(cell.path, here.path / cell.path.name)
-    again = cross_validate(store, plan, spec_of(family), here, targets=few_targets, folds=[0])
+    again = cross_validate(folded, spec_of(family), here, targets=few_targets, folds=[0])
     assert again.computed == 1
     first = member.cells[0][0].path.name
     for file in sorted((kept.path / first).rglob("*")):
@@ -186,8 +187,7 @@ def test_scale_of_the_targets_does_not_matter(
                 yield block * factor
 
     scaled = cross_validate(
-        Scaled(store),
-        plan,
+        FoldedStore(Scaled(store), plan),
         spec_of(family),
         CellStore(tmp_path),
         targets=few_targets,
@@ -220,7 +220,7 @@ def test_no_leak_a_memorising_model_scores_chance_out_of_fold(family, noise, sch
     plan = time_blocks(noise.time, 3, 1)
     targets = schema.modelled_targets[::60]
     member = cross_validate(
-        noise, plan, spec_of(family), CellStore(tmp_path), targets=targets, n_jobs=1
+        FoldedStore(noise, plan), spec_of(family), CellStore(tmp_path), targets=targets, n_jobs=1
     )
     oof = np.concatenate([member.oof(k) for k in range(3)])
     truth = np.concatenate([noise.targets[plan.valid_rows(k)] for k in range(3)])[:, targets]
@@ -264,7 +264,7 @@ def test_a_family_reads_no_validation_rows(family, store, plan, few_targets, tmp
     """View, scaler, preparation and fit together read training rows of the fold alone."""
     watched = Watched(store)
     model = load_family(family)
-    data = FoldData(watched, plan, 0, few_targets, model.view)
+    data = FoldData(data=FoldedStore(watched, plan), fold=0, targets=few_targets, kind=model.view)
     params = spec_of(family).parsed
     sets = model.target_sets(store.schema, few_targets, params)
     list(model.fit(model.prepare(data, params, tmp_path), sets, params, 0))
@@ -296,13 +296,18 @@ def test_weights_of_an_extra_source_count(family, turned, few_targets, tmp_path)
     if not getattr(load_family(family), "weighted", True):
         half = enrich(ours, store, [Extra("turned.parquet", 0.5, time="separate")])
         with pytest.raises(ClimstackError, match="which can't weigh rows: give every extra source"):
-            cross_validate(store, half, spec_of(family), cells, targets=few_targets)
+            cross_validate(FoldedStore(store, half), spec_of(family), cells, targets=few_targets)
         return
     for weight in (1e-6, 1.0):
         extra = Extra("turned.parquet", weight, time="separate")
         plan = enrich(ours, store, [extra])
         fit = cross_validate(
-            store, plan, spec_of(family), cells, targets=few_targets, folds=[0], n_jobs=1
+            FoldedStore(store, plan),
+            spec_of(family),
+            cells,
+            targets=few_targets,
+            folds=[0],
+            n_jobs=1,
         )
         truth = store.targets[plan.valid_rows(0)][:, few_targets]
         scores.append(r2_score(truth, fit.oof(0)))

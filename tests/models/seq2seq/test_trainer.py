@@ -258,12 +258,10 @@ write_tensors(Path({str(tmp_path / "done.safetensors")!r}), flat, {{}})
     assert json.loads((folder / HISTORY).read_text()) == learned
 
 
-def test_a_killed_fold_goes_on_where_it_was(store, plan, few_targets, tmp_path, monkeypatch):
+def test_a_killed_fold_goes_on_where_it_was(folded, few_targets, tmp_path, monkeypatch):
     params = {"preset": "tiny", "epochs": 4, "device": "cpu"}
     spec = ModelSpec("net", "unet1d", params)
-    whole = cross_validate(
-        store, plan, spec, CellStore(tmp_path / "a"), targets=few_targets, folds=[0]
-    )
+    whole = cross_validate(folded, spec, CellStore(tmp_path / "a"), targets=few_targets, folds=[0])
     from models.seq2seq import trainer
 
     epochs, original = [], trainer._Phase._epoch
@@ -277,13 +275,13 @@ def test_a_killed_fold_goes_on_where_it_was(store, plan, few_targets, tmp_path, 
     monkeypatch.setattr(trainer._Phase, "_epoch", interrupted)
     cells = CellStore(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
-        cross_validate(store, plan, spec, cells, targets=few_targets, folds=[0])
+        cross_validate(folded, spec, cells, targets=few_targets, folds=[0])
     monkeypatch.setattr(
         trainer._Phase,
         "_epoch",
         lambda *args: (epochs.append(args[-1].epoch), original(*args)),
     )
-    again = cross_validate(store, plan, spec, cells, targets=few_targets, folds=[0])
+    again = cross_validate(folded, spec, cells, targets=few_targets, folds=[0])
     assert epochs == [0, 1, 2, 3]
     np.testing.assert_array_equal(again.oof(0), whole.oof(0))
     assert not list(cells.path.glob(".unfinished*"))
@@ -476,11 +474,11 @@ def test_mirror_turns_what_it_should_and_twice_gives_the_same():
         assert torch.equal(before[:, untouched], after[:, untouched])
 
 
-def test_mirrored_inputs_are_the_view_of_mirrored_columns(store, plan, few_targets):
+def test_mirrored_inputs_are_the_view_of_mirrored_columns(folded, store, plan, few_targets):
     """What is turned in the view is what turning the wind itself changes: nothing else."""
     family = load_family("convnext1d")
     every = store.schema.modelled_targets
-    data = FoldData(store, plan, 0, every, family.view)
+    data = FoldData(data=folded, fold=0, targets=every, kind=family.view)
     rows = plan.train_rows(0)[:50]
     inputs, targets = store.inputs[rows], store.targets[rows][:, every]
     other_inputs, other_targets = inputs.copy(), targets.copy()
@@ -536,10 +534,10 @@ def test_layout_there_and_back():
     np.testing.assert_array_equal(layout.flatten(profiles, scalars), flat)
 
 
-def test_confidence_is_stored_and_tells_rows_apart(store, plan, few_targets, tmp_path):
+def test_confidence_is_stored_and_tells_rows_apart(folded, store, plan, few_targets, tmp_path):
     params = {"preset": "tiny", "epochs": 30, "batch_size": 64, "confidence": 0.5}
     spec = ModelSpec("net", "convnext1d", params)
-    member = cross_validate(store, plan, spec, CellStore(tmp_path), targets=few_targets, folds=[0])
+    member = cross_validate(folded, spec, CellStore(tmp_path), targets=few_targets, folds=[0])
     expected = member.cells[0][0].uncertainty()
     truth = store.targets[plan.valid_rows(0)][:, few_targets]
     error = np.abs(truth - member.oof(0))
@@ -549,10 +547,10 @@ def test_confidence_is_stored_and_tells_rows_apart(store, plan, few_targets, tmp
     assert ((ratio > 0.2) & (ratio < 5)).all()  # physical units, the right size
 
 
-def test_fine_tuning_changes_each_group(store, plan, few_targets, tmp_path):
+def test_fine_tuning_changes_each_group(folded, few_targets, tmp_path):
     params = {"preset": "tiny", "epochs": 2, "fine_tune_epochs": 1}
     spec = ModelSpec("net", "unet1d", params)
-    member = cross_validate(store, plan, spec, CellStore(tmp_path), targets=few_targets, folds=[0])
+    member = cross_validate(folded, spec, CellStore(tmp_path), targets=few_targets, folds=[0])
     fitted = member.models(0)[0].fitted
     assert set(fitted.weights) == {"", "ptend_t", "ptend_q0001", "ptend_u", "scalars"}
     tuned, plain = fitted.weights["scalars"], fitted.weights[""]
@@ -604,9 +602,9 @@ assert "models.seq2seq.trainer" in sys.modules
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)
 
 
-def test_a_family_reads_both_loaded_and_fresh_rows_alike(store, plan, few_targets, tmp_path):
+def test_a_family_reads_both_loaded_and_fresh_rows_alike(folded, few_targets, tmp_path):
     family = load_family("transformer")
-    data = FoldData(store, plan, 0, few_targets, family.view)
+    data = FoldData(data=folded, fold=0, targets=few_targets, kind=family.view)
     params = family.Params(preset="tiny", epochs=1)
     prepared = family.prepare(data, params, tmp_path)
     ((_, model),) = family.fit(prepared, [list(range(5))], params, 0)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import xgboost as xgb
 
-from features import convert
+from features import FoldedStore, convert
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
 from models.trees.boosting import seen_levels
 
@@ -16,12 +16,12 @@ STOPPING = [0, 25]
 WINDOWS = [-1, 4]
 
 
-def fitted(store, plan, targets, family, params, folder):
+def fitted(folded, targets, family, params, folder):
     """The fold's data, and the models of family and parameters by their targets."""
     spec = ModelSpec("m", family, params, seed=3)
     model, parsed = load_family(family), spec.parsed
-    data = FoldData(store, plan, 0, targets, "trees")
-    sets = model.target_sets(store.schema, targets, parsed)
+    data = FoldData(data=folded, fold=0, targets=targets, kind="trees")
+    sets = model.target_sets(folded.store.schema, targets, parsed)
     found = model.fit(model.prepare(data, parsed, folder), sets, parsed, 3)
     return data, parsed, list(found)
 
@@ -51,7 +51,9 @@ def test_lightgbm_equals_fresh_datasets(
 ):
     store = request.getfixturevalue(rows)
     params = LIGHTGBM | {"early_stopping_rounds": early_stopping_rounds, "window": window}
-    data, parsed, models = fitted(store, plan, few_targets, "lightgbm", params, tmp_path)
+    data, parsed, models = fitted(
+        FoldedStore(store, plan), few_targets, "lightgbm", params, tmp_path
+    )
     fit, watch = data.inner_rows(parsed.inner_fraction if early_stopping_rounds else 0)
     features, labels = data.arrays(fit)
     settings = parsed.engine(3)
@@ -75,10 +77,10 @@ def test_lightgbm_equals_fresh_datasets(
 @pytest.mark.parametrize("family", ["xgboost", "xgboost_vector"])
 @pytest.mark.parametrize("early_stopping_rounds", STOPPING)
 def test_xgboost_equals_fresh_matrices(
-    store, plan, few_targets, tmp_path, family, early_stopping_rounds
+    folded, few_targets, tmp_path, family, early_stopping_rounds
 ):
     params = XGBOOST | {"early_stopping_rounds": early_stopping_rounds}
-    data, parsed, models = fitted(store, plan, few_targets, family, params, tmp_path)
+    data, parsed, models = fitted(folded, few_targets, family, params, tmp_path)
     fit, watch = data.inner_rows(parsed.inner_fraction if early_stopping_rounds else 0)
     features, labels = data.arrays(fit)
     for served, model in models:
@@ -110,7 +112,7 @@ def test_xgboost_equals_fresh_matrices(
     ],
 )
 def test_one_binning_per_fold(
-    store, plan, few_targets, tmp_path, monkeypatch, family, params, module, name, windows
+    folded, few_targets, tmp_path, monkeypatch, family, params, module, name, windows
 ):
     """Every raw value is binned once per fold and window, watched rows against the same edges."""
     binned = []
@@ -127,9 +129,14 @@ def test_one_binning_per_fold(
     monkeypatch.setattr(module, name, Counting)
     spec = ModelSpec("m", family, params | {"early_stopping_rounds": 5})
     cross_validate(
-        store, plan, spec, CellStore(tmp_path / "cells"), targets=few_targets, folds=[0], n_jobs=1
+        folded,
+        spec,
+        CellStore(tmp_path / "cells"),
+        targets=few_targets,
+        folds=[0],
+        n_jobs=1,
     )
-    data = FoldData(store, plan, 0, few_targets, "trees")
+    data = FoldData(data=folded, fold=0, targets=few_targets, kind="trees")
     for rows in ("fit", "watch"):
         widths = [width for what, width in binned if what == rows]
         if windows == 1:  # each of the fold's features exactly once
@@ -148,12 +155,12 @@ def test_window_of_a_target():
 
 
 @pytest.mark.parametrize("family", ["lightgbm", "xgboost", "xgboost_vector"])
-def test_importance_is_the_gain_of_the_features_seen(store, plan, few_targets, tmp_path, family):
+def test_importance_is_the_gain_of_the_features_seen(folded, few_targets, tmp_path, family):
     params = XGBOOST | {"colsample_bytree": 1.0}
     if family == "lightgbm":
         params = LIGHTGBM | {"feature_fraction": 1.0}
     member = cross_validate(
-        store, plan, ModelSpec("m", family, params), CellStore(tmp_path), targets=few_targets,
+        folded, ModelSpec("m", family, params), CellStore(tmp_path), targets=few_targets,
         folds=[0], n_jobs=1,
     )  # fmt: skip
     for cell in member.cells[0]:
