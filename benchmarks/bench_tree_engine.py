@@ -23,7 +23,7 @@ from bench_trees import make_store, spread_targets
 
 from features import FoldedStore, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
-from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
+from models import CellStore, FitContext, FoldData, ModelSpec, cross_validate, load_family
 
 ROUNDS = 3
 LEVELS = (30, 35, 40, 45, 50, 55)
@@ -70,7 +70,7 @@ def overhead(folder: Path) -> None:
             "bare lgb.train": bare,
             "bare, model left in memory": lambda: bare(keep=True),
             "bare, two threads": lambda: bare(2),
-            "engine, fitted models": lambda: list(family.fit(prepared, sets, params, 0)),
+            "engine, fitted models": lambda: list(family.fit(prepared, sets, params, FitContext())),
         }
         for name in list(turns) if turn % 2 else list(turns)[::-1]:
             seconds[name].append(wall(turns[name]))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from features.core.lazy import attach
 
 if TYPE_CHECKING:
-    from models.base import FoldData
+    from models.base import Family, FitContext, Fitted, FoldData
     from models.cross_validation import cross_validate
     from models.diagnostics.adversarial import Comparison, compare_stores
     from models.member import Member, cell_keys, read_member
@@ -17,6 +17,9 @@ __all__ = [
     "CellKey",
     "CellStore",
     "Comparison",
+    "Family",
+    "FitContext",
+    "Fitted",
     "FoldData",
     "Member",
     "ModelSpec",

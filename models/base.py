@@ -1,31 +1,17 @@
-"""What a model family is: the protocol that every file in ``models/families`` fulfils.
+"""What a model family is, and what it may see of a fold.
 
-A family file defines ``MODEL``, one object. climstack finds it by the file's name; no other edit is
-needed. The fold loop (:mod:`models.cross_validation`) calls it in this order, for each fold:
-
-1. ``prepare`` once, in the main process, with everything that may be seen of the fold: costly work
-   that all targets share (binning, sums) happens here.
-2. ``fit`` with some of the ``target_sets``, as often as needed and, when ``in_processes``, in
-   several worker processes. It yields each finished model with the targets it serves, so that each
-   is stored at once and an interrupted fold loses one model at most.
-3. ``predict`` of the fitted model on the fold's validation features; the loop scales back to units.
-
-A family never sees validation targets, and never scales: features and targets arrive standardised.
-Rows of extra sources have weights (:meth:`FoldData.weights`); a family that can't heed them says so
-with ``weighted = False``, and is refused where they are not all 1.
-
-A model may build on others (:class:`models.spec.ModelSpec`): learn what one left over, or take
-their predictions as further inputs. For training rows those predictions are out-of-fold ones, for
-the fold's held-out rows those of that fold's models.
+Every file in ``models/families`` defines ``MODEL``, one :class:`Family`, and every network is one;
+what it fits is a :class:`Fitted`. Both say what is done where a family has nothing to add.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +59,6 @@ class FoldData:
         targets: indices of the modelled targets, in the store's target matrix.
         kind: which tabular view.
         bases: the models it builds on, if any.
-        kept: where a long fit keeps what it needs to go on after a kill.
     """
 
     data: FoldedStore
@@ -81,7 +66,6 @@ class FoldData:
     targets: NDArray[np.intp]
     kind: Kind
     bases: Bases | None = None
-    kept: Path | None = None
 
     @property
     def store(self) -> Store:
@@ -201,41 +185,97 @@ class FoldData:
             yield rows[start : start + VIEW_ROWS]
 
 
-class Fitted(Protocol):
+OnEpoch = Callable[[int, Callable[[Float32], NDArray[np.floating]]], None]
+"""Called with an epoch's number, from 1, and a function from features to predictions so far."""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit is told besides its parameters.
+
+    Attributes:
+        seed: of everything random in it.
+        checkpoints: a folder for what a long fit needs to go on after a kill, made when that comes;
+            None where none is wanted.
+        on_epoch: called after each of a fit's epochs, see :meth:`Family.n_epochs`; what it raises
+            ends the fit.
+    """
+
+    seed: int = 0
+    checkpoints: Path | None = None
+    on_epoch: OnEpoch | None = None
+
+
+class Fitted(ABC):
     """A fitted model of one or more targets."""
 
+    @abstractmethod
     def predict(self, features: Float32) -> Array:
-        """Standardised predictions, (n_samples, n_features) -> (n_samples, n_targets).
+        """Standardised predictions, (n_samples, n_features) -> (n_samples, n_targets)."""
 
-        A model that can also defines ``importance(n_features)``: the gain of each feature; and
-        ``uncertainty(features)``: the expected absolute errors, of the predictions' shape, or None.
-        """
-
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the model into an existing, empty folder; data only, nothing that runs code."""
 
+    def uncertainty(self, features: Float32) -> Array | None:
+        """Expected absolute errors, standardised, (n_samples, n_targets); None where unknown."""
+        return None
 
-class Family(Protocol):
-    """A kind of model; see the module's docstring for when each method is called.
+    def importance(self, n_features: int) -> Array | None:
+        """Gain of each feature, (n_features,); None for a model without splits."""
+        return None
+
+
+class Family(ABC):
+    """A kind of model: how it is laid out, fitted, read back, searched and probed.
+
+    climstack finds it by the name of its file; no other edit is needed. For each fold the fold loop
+    (:mod:`models.cross_validation`) calls
+
+    1. ``target_sets``, to see which cells there are, and which are missing;
+    2. ``prepare`` once, in the main process, with everything that may be seen of the fold: costly
+       work that all targets share (binning, sums) happens here;
+    3. ``fit`` with some of the sets, as often as needed and, where ``in_processes`` says so, in
+       several worker processes. It yields each finished model with the targets it serves, so that
+       each is stored at once and an interrupted fold loses one model at most;
+    4. ``predict`` and ``save`` of what it yields, on the fold's validation features; the loop
+       scales back to units. ``load`` reads a model back, for test rows.
+
+    A study (:mod:`tuning`) asks for the ``search_space``; one prepared fold then serves all trials
+    that agree on the parameters named in ``prepared_by``. A dry run fits what ``probe`` says.
+
+    A family never sees validation targets, and never scales: features and targets arrive
+    standardised.
 
     Attributes:
         Params: frozen dataclass of its parameters; refuses bad values with a ClimstackError.
         package: the distribution that does the fitting; its version is part of a cell's key.
-        in_processes: what ``prepare`` returns can be handed to worker processes. With a parameter
-            ``device`` other than ``"cpu"`` it stays in the main process all the same.
         view: which tabular view it takes.
+        weighted: whether it heeds the weights of rows (:meth:`FoldData.weights`); one that can't is
+            refused where they are not all 1.
+        prepared_by: names of the parameters that ``prepare`` reads.
     """
 
-    Params: ClassVar[type[Any]]
-    package: ClassVar[str]
-    in_processes: ClassVar[bool]
-    view: ClassVar[Kind]
+    Params: type[Any]
+    package: str
+    view: Kind
+    weighted: bool = True
+    prepared_by: tuple[str, ...] = ()
+
+    def in_processes(self, params: Any) -> bool:
+        """Whether worker processes fit it: then ``prepare`` gives paths, no large arrays."""
+        return False
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: Any
     ) -> list[list[int]]:
-        """Which targets one model serves, as positions in ``targets``; each set is one cell."""
+        """Which targets one model serves, as positions in ``targets``: all together.
 
+        Each set is one cell.
+        """
+        return [list(range(len(targets)))]
+
+    @abstractmethod
     def prepare(self, data: FoldData, params: Any, folder: Path) -> Any:
         """Work that the fold's targets share.
 
@@ -245,24 +285,33 @@ class Family(Protocol):
             folder: scratch space for what workers need; deleted after the fold.
 
         Returns:
-            A handle for ``fit``; with ``in_processes`` a picklable one: paths, no large arrays.
+            A handle for ``fit``; with ``in_processes`` a picklable one.
         """
 
+    @abstractmethod
     def fit(
-        self, prepared: Any, sets: Sequence[list[int]], params: Any, seed: int
+        self, prepared: Any, sets: Sequence[list[int]], params: Any, context: FitContext
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Fit some of the sets of targets; yield each with its model when that is done.
 
         Sets may come in any order; a model must not depend on the other sets given.
         """
 
+    @abstractmethod
     def load(self, folder: Path) -> Fitted:
-        """Read back what :meth:`Fitted.save` wrote; predictions are equal to the bit.
+        """Read back what :meth:`Fitted.save` wrote; predictions are equal to the bit."""
 
-        A family that can be tuned also defines ``search_space(trial)``, the parameters worth
-        searching, each drawn with ``trial.suggest_float``, ``suggest_int`` or
-        ``suggest_categorical``; and ``prepared_by``, names of the parameters that ``prepare``
-        reads: what it returns serves every trial that agrees on them. One whose fit takes long
-        defines ``probe(params)``: parameters that make a cheap fit, and how many times as long the
-        whole one takes.
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Parameters worth searching, each drawn with one of ``trial``'s methods: none.
+
+        These are ``suggest_float``, ``suggest_int`` and ``suggest_categorical``.
         """
+        return {}
+
+    def n_epochs(self, params: Any) -> int:
+        """How often a fit calls ``on_epoch``: a study may end it then; 0 where it never does."""
+        return 0
+
+    def probe(self, params: Any) -> tuple[dict[str, Any], float]:
+        """Parameters of a cheap fit, and how many times as long the whole one takes: the same."""
+        return {}, 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -54,7 +53,7 @@ def cross_validate(
     family = load_family(spec.family)
     if plan.weight is not None and (plan.weight != 1).any():
         check(
-            getattr(family, "weighted", True),
+            family.weighted,
             f"model '{spec.name}' is of family {spec.family}, which can't weigh rows: give every"
             " extra source weight = 1, or leave the model out",
         )
@@ -74,10 +73,7 @@ def cross_validate(
         missing = [i for i, key in enumerate(keys) if have[key.hash] is None]
         if missing:
             jobs = [(sets[i], keys[i]) for i in missing]
-            kept = cells.unfinished([key for _, key in jobs])
-            seen = FoldData(
-                data=data, fold=fold, targets=targets, kind=family.view, bases=bases, kept=kept
-            )
+            seen = FoldData(data=data, fold=fold, targets=targets, kind=family.view, bases=bases)
             for part in parts_of(store, spec, targets):
                 own = [job for job in jobs if job[0] in part.sets]
                 for cell in _fit_fold(seen, part.spec, own, cells, n_jobs or cpu_count()):
@@ -85,7 +81,6 @@ def cross_validate(
                     n_done += 1
                     computed += 1
                     report(spec.name, offset + n_done, n_all)
-            shutil.rmtree(kept, ignore_errors=True)
         found.append([done for key in keys if (done := have[key.hash]) is not None])
     return Member(spec, targets, sets, found, computed)
 

@@ -22,7 +22,7 @@ from features.core.types import Array
 from features.store.matrix import Matrix
 from features.views.tabular import TabularView
 from features.views.transforms import Scaler
-from models.base import FoldData
+from models.base import FitContext, FoldData, OnEpoch
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.process import give_back_memory, peak_memory_mb
 from models.spec import ModelSpec, load_family
@@ -58,14 +58,19 @@ class OpenFold:
     shared_seconds: float
     main_process: int
 
-    def fit(self, jobs: list[Job]) -> Iterator[Cell]:
-        """Fit the cells one after the other and store each as soon as it is done."""
+    def fit(self, jobs: list[Job], on_epoch: OnEpoch | None = None) -> Iterator[Cell]:
+        """Fit the cells one after the other and store each as soon as it is done.
+
+        Checkpoints of a fit that was killed are found by its jobs, and deleted at the end.
+        """
+        checkpoints = self.cells.unfinished([key for _, key in jobs])
+        context = FitContext(self.spec.seed, checkpoints, on_epoch)
         family = load_family(self.spec.family)
         residual = self.spec.residual_of is not None
         key_of = {tuple(served): key for served, key in jobs}
         sets = [served for served, _ in jobs]
         start = time.process_time()
-        for served, fitted in family.fit(self.prepared, sets, self.spec.parsed, self.spec.seed):
+        for served, fitted in family.fit(self.prepared, sets, self.spec.parsed, context):
             key = key_of[tuple(served)]
             here = self.scaler.take(np.array(served))
             model = TrainedModel(self.spec.family, fitted, self.view, here, self.extra, residual)
@@ -84,6 +89,7 @@ class OpenFold:
             }
             yield self.cells.write(key, model, predictions, score)
             start = time.process_time()
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
     def fit_all(self, jobs: list[Job]) -> list[Cell]:
         """The same as a list, for a worker process, which ends when the main process is gone."""

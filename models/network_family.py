@@ -12,22 +12,20 @@ from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from features.core import registry
 from features.core.files import npy_rows, read_json, write_json
 from features.core.settings import check
 from features.core.types import Array, Float32, Rows
-from features.schemas.schema import AXES, Schema
-from features.views.tabular import Kind
-from models.base import Fitted, FoldData
+from features.schemas.schema import AXES
+from models.base import Family, FitContext, Fitted, FoldData
 from models.seq2seq import checkpoint
 from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape
 from models.seq2seq.layout import Layout
 from models.seq2seq.network import PACKAGE, NetworkSpec
 from models.seq2seq.settings import TrainSettings
-from models.seq2seq.trainer import HISTORY, Job, OnEpoch, State, predict, train
+from models.seq2seq.trainer import HISTORY, Job, State, predict, train
 
 LEARNING = "learning.json"
 PRESET_NAMES = ("tiny", "laptop", "gpu")
@@ -73,7 +71,7 @@ def part_of(part: type[Any], params: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class NetworkModel:
+class NetworkModel(Fitted):
     """Trained networks: one for all targets, or one per group of targets.
 
     Attributes:
@@ -143,41 +141,30 @@ class Prepared:
 
     Attributes:
         folder: holds the rows, see :class:`models.seq2seq.trainer.Job`.
-        kept: outlives a kill.
         shape: what the network is built for.
         groups: positions of each target variable's columns; scalars together.
         components: what changes its sign in a mirror.
         name: how progress calls the fit.
-        on_epoch: see :class:`models.seq2seq.trainer.Job`.
     """
 
     folder: Path
-    kept: Path | None
     shape: Shape
     groups: dict[str, list[int]]
     components: tuple[Component, ...]
     name: str
-    on_epoch: OnEpoch | None = None
 
 
-class NetworkFamily:
-    """The family of one architecture; see :mod:`models.base`."""
+class NetworkFamily(Family):
+    """The family of one architecture; see :class:`models.base.Family`."""
 
     package = "torch"
-    in_processes = False
-    view: Kind = "networks"
+    view = "networks"
     prepared_by = ("patience", "inner_fraction")
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
         self.Params = params_class(architecture)
         self.config = registry.load(PACKAGE, architecture, "Config", "architecture")
-
-    def target_sets(
-        self, schema: Schema, targets: NDArray[np.intp], params: Any
-    ) -> list[list[int]]:
-        """All targets together."""
-        return [list(range(len(targets)))]
 
     def prepare(self, data: FoldData, params: Any, folder: Path) -> Prepared:
         """Lay the fold's rows out on disk, as the view for networks."""
@@ -198,12 +185,12 @@ class NetworkFamily:
             group = variable.name if variable.n_levels > 1 else "scalars"
             groups.setdefault(group, []).append(position)
         return Prepared(
-            folder, data.kept, _shape(data, names), groups, components_of(data),
+            folder, _shape(data, names), groups, components_of(data),
             f"{self.architecture}, fold {data.fold}",
         )  # fmt: skip
 
     def fit(
-        self, prepared: Prepared, sets: Sequence[list[int]], params: Any, seed: int
+        self, prepared: Prepared, sets: Sequence[list[int]], params: Any, context: FitContext
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Train one network for all targets; a fit that was killed goes on."""
         settings = part_of(TrainSettings, params)
@@ -217,8 +204,8 @@ class NetworkFamily:
         )
         for targets in sets:
             job = Job(
-                spec, settings, seed, prepared.folder, prepared.kept, prepared.components,
-                prepared.groups, prepared.name, prepared.on_epoch,
+                spec, settings, context.seed, prepared.folder, context.checkpoints,
+                prepared.components, prepared.groups, prepared.name, context.on_epoch,
             )  # fmt: skip
             weights = train(job)
             history = read_json(prepared.folder / HISTORY)
@@ -238,6 +225,10 @@ class NetworkFamily:
             "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64, 128, 256]),
             "beta": trial.suggest_float("beta", 0.1, 2.0, log=True),
         }
+
+    def n_epochs(self, params: Any) -> int:
+        """Those over all targets: fine-tuning is not watched."""
+        return int(params.epochs)
 
     def probe(self, params: Any) -> tuple[dict[str, Any], float]:
         """A cheap fit and how many times as long the whole one takes: one epoch of all."""

@@ -181,9 +181,7 @@ class TrainedModel:
 
     def uncertainty(self, features: Float32) -> Array | None:
         """Expected absolute errors, (n_samples, n_targets), physical units; None where unknown."""
-        if not hasattr(self.fitted, "uncertainty"):
-            return None
-        expected: Array | None = self.fitted.uncertainty(features)
+        expected = self.fitted.uncertainty(features)
         return None if expected is None else expected * self.scaler.std
 
     def save(self, folder: Path) -> None:
@@ -191,8 +189,7 @@ class TrainedModel:
         (folder / "model").mkdir(parents=True)
         self.fitted.save(folder / "model")
         self.view.save(folder / "view.npz")
-        if hasattr(self.fitted, "importance"):
-            gain = self.fitted.importance(self.n_features)
+        if (gain := self.fitted.importance(self.n_features)) is not None:
             np.save(folder / "importance.npy", gain.astype(np.float32))
         scalers = {"": self.scaler} | ({"extra_": self.extra} if self.extra is not None else {})
         parts = {
@@ -251,7 +248,7 @@ class CellStore:
         return Cell(folder, score)
 
     def unfinished(self, keys: Iterable[CellKey]) -> Path:
-        """Where a fit of these cells keeps what it needs to go on after a kill."""
+        """Where a fit of these cells leaves its checkpoints."""
         return self.path / f".unfinished.{content_hash([key.hash for key in keys])[:16]}"
 
     def write(

@@ -82,8 +82,12 @@ class ModelSpec:
     @property
     def in_processes(self) -> bool:
         """Whether worker processes fit it."""
-        on_cpu = getattr(self.parsed, "device", "cpu") == "cpu"
-        return load_family(self.family).in_processes and on_cpu
+        return load_family(self.family).in_processes(self.parsed)
+
+    @property
+    def n_epochs(self) -> int:
+        """How many epochs a study can watch a fit through; 0 for a family without any."""
+        return load_family(self.family).n_epochs(self.parsed)
 
 
 def available_families() -> list[str]:

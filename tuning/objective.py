@@ -10,19 +10,20 @@ looks at the epochs of the first fold.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna import TrialPruned
 from optuna.trial import Trial
 
-from features.core.types import Array
+from features.core.types import Array, Float32
 from features.folds.folded import FoldedStore
 from features.store.store import Store
-from models.base import FoldData
+from models.base import FoldData, OnEpoch
 from models.fold import OpenFold, open_fold
 from models.member import cell_keys, target_sets
 from models.oof import Cell, CellKey, CellStore
@@ -102,21 +103,19 @@ class Objective:
         values: list[float] = []
         used: list[str] = []
         fitted = 0
-        offset = 0
-        may_end = trial.user_attrs[PLACE] != 0
+        n_epochs, may_end = spec.n_epochs, trial.user_attrs[PLACE] != 0
         try:
             for step in self.steps:
                 key, cell = self.find(spec, step)
                 if cell is None:
-                    watch = _Watcher(trial, may_end) if not values and _has_epochs(spec) else None
-                    cell = self._fit(spec, step, key, watch)
+                    watched = trial if n_epochs and not values else None
+                    cell = self._fit(spec, step, key, watched)
                     fitted += 1
                 used.append(key.hash)
                 values.append(value_of(cell))
-                if _has_epochs(spec) and not offset:
-                    offset = spec.parsed.epochs  # the epochs of the first fold came before
-                trial.report(values[-1], offset + len(values) - 1)
-                if may_end and not offset and len(values) < len(self.steps):
+                # The epochs of the first fold came before.
+                trial.report(values[-1], n_epochs + len(values) - 1)
+                if may_end and not n_epochs and len(values) < len(self.steps):
                     _prune(trial)
         finally:
             trial.set_user_attr(CELLS, used)
@@ -136,24 +135,18 @@ class Objective:
         key = cell_keys(self.data, spec, targets, step.fold)[0]
         return key, self.cells.find(key)
 
-    def _fit(self, spec: ModelSpec, step: Step, key: CellKey, watch: _Watcher | None) -> Cell:
-        fold = self._fold(spec, step.fold)
-        kept = self.cells.unfinished([key])
-        prepared = fold.prepared
-        if hasattr(prepared, "kept"):
-            prepared = replace(prepared, kept=kept)
-        if watch is not None:
-            prepared = replace(prepared, on_epoch=watch.bind(fold))
+    def _fit(self, spec: ModelSpec, step: Step, key: CellKey, watched: Trial | None) -> Cell:
+        fold = replace(self._fold(spec, step.fold), spec=spec)
+        on_epoch = None if watched is None else _epoch_scorer(watched, fold)
         try:
-            (cell,) = replace(fold, spec=spec, prepared=prepared).fit([(list(step.targets), key)])
+            (cell,) = fold.fit([(list(step.targets), key)], on_epoch)
         except TrialPruned:
-            shutil.rmtree(kept, ignore_errors=True)
+            shutil.rmtree(self.cells.unfinished([key]), ignore_errors=True)
             raise
-        shutil.rmtree(kept, ignore_errors=True)
         return cell
 
     def _fold(self, spec: ModelSpec, fold: int) -> OpenFold:
-        family: Any = load_family(spec.family)
+        family = load_family(spec.family)
         shared = tuple(getattr(spec.parsed, name) for name in family.prepared_by)
         if (fold, *shared) not in self._open:
             modelled = self.data.store.schema.modelled_targets
@@ -173,27 +166,19 @@ def value_of(cell: Cell) -> float:
     return float(np.clip(cell.score["r2"], 0, None).mean())
 
 
-class _Watcher:
-    """Reports the score on the held-out rows after each epoch, and ends a trial that falls back."""
+def _epoch_scorer(trial: Trial, fold: OpenFold) -> OnEpoch:
+    """Tells the score on the held-out rows after each epoch, and ends a trial that falls back."""
 
-    def __init__(self, trial: Trial, may_end: bool) -> None:
-        self.trial, self.may_end = trial, may_end
+    def on_epoch(epoch: int, predict: Callable[[Float32], NDArray[np.floating]]) -> None:
+        features = fold.valid_blocks("features")
+        found = (fold.scaler.inverse(predict(x).astype(np.float64)) for x in features)
+        trial.report(float(np.clip(fold.r2(found), 0, None).mean()), epoch - 1)
+        if trial.user_attrs[PLACE] != 0:
+            _prune(trial)
 
-    def bind(self, fold: OpenFold) -> Any:
-        def on_epoch(epoch: int, predict: Any) -> None:
-            found = (fold.scaler.inverse(predict(x)) for x in fold.valid_blocks("features"))
-            value = float(np.clip(fold.r2(found), 0, None).mean())
-            self.trial.report(value, epoch - 1)
-            if self.may_end:
-                _prune(self.trial)
-
-        return on_epoch
+    return on_epoch
 
 
 def _prune(trial: Trial) -> None:
     if trial.should_prune():
         raise TrialPruned
-
-
-def _has_epochs(spec: ModelSpec) -> bool:
-    return hasattr(spec.parsed, "epochs")

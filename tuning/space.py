@@ -67,10 +67,10 @@ class Space:
                 out.
         """
         family = load_family(spec.family)
-        if not hasattr(family, "search_space"):
-            raise ClimstackError(f"family '{spec.family}' has no search space: nothing to tune")
         recorder = _Recorder()
         family.search_space(recorder)
+        if not recorder.asked:
+            raise ClimstackError(f"family '{spec.family}' has no search space: nothing to tune")
         found = dict(recorder.asked)
         for name, given in (ranges or {}).items():
             if name not in found:

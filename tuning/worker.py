@@ -112,8 +112,7 @@ class Task:
 
     def pruner(self) -> BasePruner:
         """Ends bad trials: by epochs where a model has them, else step by step."""
-        if hasattr(self.spec.parsed, "epochs"):
-            epochs = int(self.spec.parsed.epochs)
+        if epochs := self.spec.n_epochs:
             return HyperbandPruner(max(1, epochs // 9), epochs, 3) if epochs > 2 else NopPruner()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

@@ -75,10 +75,9 @@ def probe(spec: ModelSpec, data: FoldedStore, folder: Path) -> Cost:
 def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) -> Cost:
     store, held = Store(store_path), CellStore(cells)
     data = FoldedStore(store, FoldPlan.load(plan_file))
-    family, times = load_family(spec.family), 1.0
-    if hasattr(family, "probe"):
-        cheaper, times = family.probe(spec.parsed)
-        spec = replace(spec, params=dict(spec.params) | cheaper)
+    family = load_family(spec.family)
+    cheaper, times = family.probe(spec.parsed)
+    spec = replace(spec, params=dict(spec.params) | cheaper)
     with suppress(ModuleNotFoundError):  # loading the library is no part of a fold's cost
         importlib.import_module(family.package)
     every = store.schema.modelled_targets

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from features.core.settings import require
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
-from features.views.tabular import Kind
-from models.base import Fitted, FoldData
+from models.base import Family, FitContext, Fitted, FoldData
 from models.trees.boosting import INTERVALS, OWN, PARTS_BY, Parts, one_per_cell, spread_gain
 
 
@@ -94,7 +93,7 @@ class LightGBMParams:
 
 
 @dataclass(frozen=True)
-class TreeModel:
+class TreeModel(Fitted):
     """One target's trees.
 
     Attributes:
@@ -128,14 +127,17 @@ class TreeModel:
         return Booster(model_str=self.text)
 
 
-class LightGBM:
-    """The family; see :mod:`models.base`."""
+class LightGBM(Family):
+    """The family; see :class:`models.base.Family`."""
 
     Params = LightGBMParams
     package = "lightgbm"
-    in_processes = True
-    view: Kind = "trees"
+    view = "trees"
     prepared_by = (*PARTS_BY, "max_bin", "linear_tree")
+
+    def in_processes(self, params: LightGBMParams) -> bool:
+        """Always."""
+        return True
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: LightGBMParams
@@ -163,12 +165,16 @@ class LightGBM:
         return parts
 
     def fit(
-        self, prepared: Parts, sets: Sequence[list[int]], params: LightGBMParams, seed: int
+        self,
+        prepared: Parts,
+        sets: Sequence[list[int]],
+        params: LightGBMParams,
+        context: FitContext,
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Fit one target after the other on the binned levels that it sees."""
         import lightgbm as lgb
 
-        settings = params.engine(seed)
+        settings = params.engine(context.seed)
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
             binned = _join(prepared, levels, settings)

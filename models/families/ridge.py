@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from features.core.settings import check, require
 from features.core.types import Array, Float32, Rows
-from features.schemas.schema import Schema
-from features.views.tabular import Kind
-from models.base import Fitted, FoldData
+from models.base import Family, FitContext, Fitted, FoldData
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -110,7 +107,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class RidgeModel:
+class RidgeModel(Fitted):
     """Fitted coefficients.
 
     Attributes:
@@ -137,19 +134,12 @@ class RidgeModel:
             )
 
 
-class Ridge:
-    """The family; see :mod:`models.base`."""
+class Ridge(Family):
+    """The family; see :class:`models.base.Family`."""
 
     Params = RidgeParams
     package = "numpy"
-    in_processes = False
-    view: Kind = "linear"
-
-    def target_sets(
-        self, schema: Schema, targets: NDArray[np.intp], params: RidgeParams
-    ) -> list[list[int]]:
-        """All targets together."""
-        return [list(range(len(targets)))]
+    view = "linear"
 
     def prepare(self, data: FoldData, params: RidgeParams, folder: Path) -> Prepared:
         """One pass over the training rows for each of the inner split's parts."""
@@ -159,7 +149,11 @@ class Ridge:
             return Prepared(*(_Sums.of(data, rows, params.clip) for rows in (fit, watch, rest)))
 
     def fit(
-        self, prepared: Prepared, sets: Sequence[list[int]], params: RidgeParams, seed: int
+        self,
+        prepared: Prepared,
+        sets: Sequence[list[int]],
+        params: RidgeParams,
+        context: FitContext,
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Choose each target's penalty on the inner blocks, then fit on all training rows."""
         for targets in sets:

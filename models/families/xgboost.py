@@ -18,20 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.schemas.schema import Schema
-from features.views.tabular import Kind
-from models.base import Fitted, FoldData
+from models.base import Family, FitContext, Fitted, FoldData
 from models.trees.boosting import PARTS_BY, Parts, one_per_cell
 from models.trees.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
 
-class XGBoost:
-    """The family; see :mod:`models.base`."""
+class XGBoost(Family):
+    """The family; see :class:`models.base.Family`."""
 
     Params = XGBoostParams
     package = "xgboost"
-    in_processes = True
-    view: Kind = "trees"
+    view = "trees"
     prepared_by = PARTS_BY
+
+    def in_processes(self, params: XGBoostParams) -> bool:
+        """On a CPU: several processes would share a GPU."""
+        return params.device == "cpu"
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: XGBoostParams
@@ -44,7 +46,7 @@ class XGBoost:
         return Parts.write(data, params, folder)
 
     def fit(
-        self, prepared: Parts, sets: Sequence[list[int]], params: XGBoostParams, seed: int
+        self, prepared: Parts, sets: Sequence[list[int]], params: XGBoostParams, context: FitContext
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Bin each window once and fit its targets one after the other."""
         for levels, together in prepared.windows(sets, params.window):
@@ -53,7 +55,7 @@ class XGBoost:
             for targets in together:
                 for name, matrix in zip(prepared.names, binned, strict=True):
                     matrix.set_label(prepared.labels(name, targets)[0])
-                yield targets, XGBoostModel.train(binned, params, seed, columns)
+                yield targets, XGBoostModel.train(binned, params, context.seed, columns)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Parameters worth searching."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from features.core.settings import require
 from features.schemas.schema import Schema
-from features.views.tabular import Kind, all_levels
-from models.base import Fitted, FoldData
+from features.views.tabular import all_levels
+from models.base import Family, FitContext, Fitted, FoldData
 from models.trees.boosting import PARTS_BY, SCALAR, Parts, seen_levels
 from models.trees.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
@@ -51,14 +51,17 @@ class XGBoostVectorParams(XGBoostParams):
         return float(n_features * self.max_bin * n_targets * n_nodes * BYTES_PER_BIN) / 2**20
 
 
-class XGBoostVector:
-    """The family; see :mod:`models.base`."""
+class XGBoostVector(Family):
+    """The family; see :class:`models.base.Family`."""
 
     Params = XGBoostVectorParams
     package = "xgboost"
-    in_processes = True
-    view: Kind = "trees"
+    view = "trees"
     prepared_by = PARTS_BY
+
+    def in_processes(self, params: XGBoostVectorParams) -> bool:
+        """On a CPU: several processes would share a GPU."""
+        return params.device == "cpu"
 
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: XGBoostVectorParams
@@ -87,7 +90,11 @@ class XGBoostVector:
         return Parts.write(data, params, folder)
 
     def fit(
-        self, prepared: Parts, sets: Sequence[list[int]], params: XGBoostVectorParams, seed: int
+        self,
+        prepared: Parts,
+        sets: Sequence[list[int]],
+        params: XGBoostVectorParams,
+        context: FitContext,
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Bin what a group sees, then fit its targets together."""
         for levels, together in prepared.windows(sets, params.window):
@@ -96,7 +103,7 @@ class XGBoostVector:
             for targets in together:
                 for name, matrix in zip(prepared.names, binned, strict=True):
                     matrix.set_label(prepared.labels(name, targets).T)
-                yield targets, XGBoostModel.train(binned, params, seed, columns)
+                yield targets, XGBoostModel.train(binned, params, context.seed, columns)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Parameters worth searching."""

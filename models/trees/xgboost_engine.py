@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.core.settings import require
 from features.core.types import Array, Float32
+from models.base import Fitted
 from models.trees.boosting import INTERVALS, OWN, Parts, spread_gain
 
 
@@ -99,7 +100,7 @@ def bin_window(parts: Parts, levels: Sequence[int], params: Any) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class XGBoostModel:
+class XGBoostModel(Fitted):
     """Trees of one target, or of several.
 
     Attributes:

@@ -8,13 +8,25 @@ from optuna.distributions import CategoricalDistribution
 
 from features import ClimstackError
 from features.core import registry
-from models import CellStore, FoldData, ModelSpec, available_families, load_family
+from models import (
+    CellStore,
+    Family,
+    FitContext,
+    FoldData,
+    ModelSpec,
+    available_families,
+    load_family,
+)
 from models.fold import open_fold
 from tuning import Space
 from tuning.objective import with_params
 
 NETWORKS = registry.names("models.seq2seq.architectures")
-SEARCHED = [name for name in available_families() if hasattr(load_family(name), "search_space")]
+SEARCHED = [
+    name
+    for name in available_families()
+    if type(load_family(name)).search_space is not Family.search_space
+]
 N_ROWS = 64
 
 
@@ -48,7 +60,7 @@ def test_every_searched_parameter_is_accepted_and_changes_predictions(
             tried = with_params(spec, params)
             tried.parsed  # noqa: B018 - every end of a range is accepted
             chosen = replace(fold, spec=tried)
-            found = load_family(family).fit(chosen.prepared, sets, tried.parsed, 0)
+            found = load_family(family).fit(chosen.prepared, sets, tried.parsed, FitContext())
             return np.concatenate([fitted.predict(x) for _, fitted in found], axis=1)
 
         before = predictions({})

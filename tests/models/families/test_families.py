@@ -13,6 +13,7 @@ from features import ClimstackError, Extra, FoldedStore, convert, enrich, r2_sco
 from features.core import registry
 from models import (
     CellStore,
+    FitContext,
     FoldData,
     ModelSpec,
     TrainedModel,
@@ -267,7 +268,7 @@ def test_a_family_reads_no_validation_rows(family, store, plan, few_targets, tmp
     data = FoldData(data=FoldedStore(watched, plan), fold=0, targets=few_targets, kind=model.view)
     params = spec_of(family).parsed
     sets = model.target_sets(store.schema, few_targets, params)
-    list(model.fit(model.prepare(data, params, tmp_path), sets, params, 0))
+    list(model.fit(model.prepare(data, params, tmp_path), sets, params, FitContext()))
     assert set(np.concatenate(watched.asked)) <= set(plan.train_rows(0))
     assert not set(np.concatenate(watched.asked)) & set(plan.valid_rows(0))
 
@@ -293,7 +294,7 @@ def test_weights_of_an_extra_source_count(family, turned, few_targets, tmp_path)
     """Rows whose targets are turned round do harm by their weight."""
     store, ours = turned
     cells, scores = CellStore(tmp_path / "cells"), []
-    if not getattr(load_family(family), "weighted", True):
+    if not load_family(family).weighted:
         half = enrich(ours, store, [Extra("turned.parquet", 0.5, time="separate")])
         with pytest.raises(ClimstackError, match="which can't weigh rows: give every extra source"):
             cross_validate(FoldedStore(store, half), spec_of(family), cells, targets=few_targets)

@@ -18,7 +18,7 @@ from features.core import registry
 from features.store.matrix import Matrix
 from features.store.shuffle import MIXED_ROWS
 from features.views.tabular import all_levels
-from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
+from models import CellStore, FitContext, FoldData, ModelSpec, cross_validate, load_family
 from models.network_family import components_of
 from models.seq2seq import losses
 from models.seq2seq.augment import Component, input_noise, level_mask, mirror, mixup
@@ -607,7 +607,7 @@ def test_a_family_reads_both_loaded_and_fresh_rows_alike(folded, few_targets, tm
     data = FoldData(data=folded, fold=0, targets=few_targets, kind=family.view)
     params = family.Params(preset="tiny", epochs=1)
     prepared = family.prepare(data, params, tmp_path)
-    ((_, model),) = family.fit(prepared, [list(range(5))], params, 0)
+    ((_, model),) = family.fit(prepared, [list(range(5))], params, FitContext())
     (tmp_path / "model").mkdir()
     model.save(tmp_path / "model")
     x = np.load(tmp_path / "fit_features.npy")[:50]

@@ -7,7 +7,7 @@ import pytest
 import xgboost as xgb
 
 from features import FoldedStore, convert
-from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
+from models import CellStore, FitContext, FoldData, ModelSpec, cross_validate, load_family
 from models.trees.boosting import seen_levels
 
 LIGHTGBM = {"n_rounds": 10, "num_leaves": 7, "min_data_in_leaf": 5}
@@ -22,7 +22,7 @@ def fitted(folded, targets, family, params, folder):
     model, parsed = load_family(family), spec.parsed
     data = FoldData(data=folded, fold=0, targets=targets, kind="trees")
     sets = model.target_sets(folded.store.schema, targets, parsed)
-    found = model.fit(model.prepare(data, parsed, folder), sets, parsed, 3)
+    found = model.fit(model.prepare(data, parsed, folder), sets, parsed, FitContext(3))
     return data, parsed, list(found)
 
 
