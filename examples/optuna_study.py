@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
     for trial in found.trials:
         print(trial["place"], trial["state"], trial["value"], trial["params"])
     print(f"claimed {found.claim.defaults:.4f} -> {found.claim.tuned:.4f}")
-    print(f"unseen  {found.unseen.defaults:.4f} -> {found.unseen.tuned:.4f}: kept {found.kept}")
+    print(f"unseen  {found.unseen.defaults:.4f} -> {found.unseen.tuned:.4f}: {found.adopted}")
     print(found.spec.params)  # a ModelSpec for cross_validate or an Experiment
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,26 +25,24 @@ from features.store.store import Store
 from features.views.tabular import VIEW_ROWS, Fill, Kind, TabularView
 from features.views.transforms import Scaler
 
+OutOfFold = Callable[[Rows], Array]
+"""Predictions of rows by the models that held them out, (n, n_targets), physical units."""
 
-class Bases(Protocol):
-    """The finished models that a model builds on, as a fold sees them.
+
+@dataclass(frozen=True)
+class Bases:
+    """The finished models that a model builds on, as a fold sees them: by what they predict.
 
     A training row shows the prediction of a model that did not train on it; a row that fold ``k``
     holds out shows that of fold ``k``'s model.
+
+    Attributes:
+        upstream: name and predictions of each model whose predictions are inputs.
+        residual: predictions whose rest is learned; None without.
     """
 
-    @property
-    def n_extra(self) -> int:
-        """How many models' predictions are inputs."""
-
-    def extra(self, plan: FoldPlan, rows: Rows) -> Array:
-        """Predictions taken as inputs, (n, n_extra * n_targets), physical units."""
-
-    def extra_names(self, columns: Sequence[str]) -> list[str]:
-        """Names of what :meth:`extra` gives, from the names of the targets."""
-
-    def to_improve(self, plan: FoldPlan, rows: Rows) -> Array | None:
-        """Predictions whose rest is learned, (n, n_targets), physical units; None without."""
+    upstream: Sequence[tuple[str, OutOfFold]] = ()
+    residual: OutOfFold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +56,14 @@ class FoldData:
         fold: which fold.
         targets: indices of the modelled targets, in the store's target matrix.
         kind: which tabular view.
-        bases: the models it builds on, if any.
+        bases: the models it builds on.
     """
 
     data: FoldedStore
     fold: int
     targets: NDArray[np.intp]
     kind: Kind
-    bases: Bases | None = None
+    bases: Bases = Bases()
 
     @property
     def store(self) -> Store:
@@ -81,7 +79,7 @@ class FoldData:
     def train_rows(self) -> Rows:
         """All rows the fold may learn from."""
         rows = self.plan.train_rows(self.fold)
-        if self.bases is None:
+        if not (self.bases.upstream or self.bases.residual):
             return rows
         predicted = rows[self.plan.fold[rows] >= 0]  # other rows have no out-of-fold prediction
         if not len(predicted):
@@ -108,12 +106,11 @@ class FoldData:
         return TabularView.fit(schema, blocks, self.kind, fill, self.store.levels)
 
     @cached_property
-    def extra(self) -> Scaler | None:
+    def upstream_scaler(self) -> Scaler | None:
         """Standardises the predictions taken as inputs; fitted on the training rows alone."""
-        if self.bases is None or not self.bases.n_extra:
+        if not self.bases.upstream:
             return None
-        parts = self._split(self.scale_rows)
-        return Scaler.fit(self.bases.extra(self.plan, part) for part in parts)
+        return Scaler.fit(self._upstream(part) for part in self._split(self.scale_rows))
 
     @cached_property
     def scaler(self) -> Scaler:
@@ -123,20 +120,20 @@ class FoldData:
     @cached_property
     def feature_names(self) -> list[str]:
         """Names of the features, (n_features,)."""
-        names = [self.store.schema.target_columns[target] for target in self.targets]
-        return [*self.view.feature_names, *(self.bases.extra_names(names) if self.bases else [])]
+        columns = [self.store.schema.target_columns[target] for target in self.targets]
+        upstream = [f"{name}.{column}" for name, _ in self.bases.upstream for column in columns]
+        return [*self.view.feature_names, *upstream]
 
     @cached_property
     def feature_levels(self) -> NDArray[np.intp]:
         """Level of each feature, -1 for a scalar, (n_features,)."""
-        n_extra = self.bases.n_extra if self.bases else 0
-        return np.concatenate([self.view.levels, *[self.target_levels] * n_extra])
+        upstream = [self.target_levels] * len(self.bases.upstream)
+        return np.concatenate([self.view.levels, *upstream])
 
     @cached_property
     def feature_axes(self) -> list[Axis | None]:
         """Axis of which each feature is a component, length n_features."""
-        n_extra = self.bases.n_extra if self.bases else 0
-        return [*self.view.axes, *self.target_axes * n_extra]
+        return [*self.view.axes, *self.target_axes * len(self.bases.upstream)]
 
     @cached_property
     def target_axes(self) -> list[Axis | None]:
@@ -164,9 +161,9 @@ class FoldData:
         """Features (n, n_features) and standardised targets (n, len(targets)), block by block."""
         for part in self._split(rows):
             features = self.view.transform(self.store.inputs[part])
-            if self.bases is not None and self.extra is not None:
-                extra = self.extra.transform(self.bases.extra(self.plan, part))
-                features = np.concatenate([features, extra], axis=1, dtype=np.float32)
+            if self.upstream_scaler is not None:
+                upstream = self.upstream_scaler.transform(self._upstream(part))
+                features = np.concatenate([features, upstream], axis=1, dtype=np.float32)
             yield features, self.scaler.transform(self._targets(part))
 
     def arrays(self, rows: Rows) -> tuple[Float32, Array]:
@@ -176,8 +173,11 @@ class FoldData:
 
     def _targets(self, rows: Rows) -> Array:
         values: Array = self.store.require_targets()[rows][:, self.targets]
-        known = self.bases.to_improve(self.plan, rows) if self.bases else None
-        return values if known is None else values - known
+        return values if self.bases.residual is None else values - self.bases.residual(rows)
+
+    def _upstream(self, rows: Rows) -> Array:
+        """Predictions taken as inputs, (n, n_upstream * n_targets), physical units."""
+        return np.concatenate([predict(rows) for _, predict in self.bases.upstream], axis=1)
 
     @staticmethod
     def _split(rows: Rows) -> Iterator[Rows]:

@@ -14,7 +14,7 @@ from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from models.base import FoldData
 from models.fold import Job, open_fold
-from models.member import Member, MemberBases, cell_keys, parts_of, target_sets
+from models.member import Member, cell_keys, parts_of, read_bases, target_sets
 from models.oof import Cell, CellStore
 from models.spec import ModelSpec, load_family
 
@@ -58,9 +58,9 @@ def cross_validate(
             " extra source weight = 1, or leave the model out",
         )
     targets = store.schema.modelled_targets if targets is None else np.asarray(targets)
-    report = progress or (lambda *_: None)
+    progress = progress or (lambda *_: None)
     sets = target_sets(store, spec, targets)
-    bases = MemberBases.read(data, spec, cells, targets)
+    bases = read_bases(data, spec, cells, targets)
     computed = 0
     found: list[list[Cell]] = []
     chosen = range(plan.n_folds) if folds is None else folds
@@ -69,7 +69,7 @@ def cross_validate(
         have = {key.hash: cells.find(key) for key in keys}
         n_done, n_all = sum(c is not None for c in have.values()), len(keys) * len(chosen)
         offset = position * len(keys)
-        report(spec.name, offset + n_done, n_all)
+        progress(spec.name, offset + n_done, n_all)
         missing = [i for i, key in enumerate(keys) if have[key.hash] is None]
         if missing:
             jobs = [(sets[i], keys[i]) for i in missing]
@@ -80,7 +80,7 @@ def cross_validate(
                     have[cell.path.name] = cell
                     n_done += 1
                     computed += 1
-                    report(spec.name, offset + n_done, n_all)
+                    progress(spec.name, offset + n_done, n_all)
         found.append([done for key in keys if (done := have[key.hash]) is not None])
     return Member(spec, targets, sets, found, computed)
 

@@ -43,7 +43,7 @@ class OpenFold:
         prepared: what the family made of the fold.
         view: encodes inputs.
         scaler: scales targets.
-        extra: standardises predictions that are inputs.
+        upstream_scaler: standardises predictions that are inputs.
         shared_seconds: share of each cell in the CPU seconds that laying out took.
         main_process: the process that opened it.
     """
@@ -54,7 +54,7 @@ class OpenFold:
     prepared: Any
     view: TabularView
     scaler: Scaler
-    extra: Scaler | None
+    upstream_scaler: Scaler | None
     shared_seconds: float
     main_process: int
 
@@ -73,7 +73,9 @@ class OpenFold:
         for served, fitted in family.fit(self.prepared, sets, self.spec.parsed, context):
             key = key_of[tuple(served)]
             here = self.scaler.take(np.array(served))
-            model = TrainedModel(self.spec.family, fitted, self.view, here, self.extra, residual)
+            model = TrainedModel(
+                self.spec.family, fitted, self.view, here, self.upstream_scaler, residual
+            )
             predictions = self.scratch / key.hash
             predictions.mkdir(exist_ok=True)
             r2 = self.r2(self._predict(model, key, served, predictions), served)
@@ -174,8 +176,8 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
         _write_valid(data, scratch)
         give_back_memory()
         yield OpenFold(
-            spec, cells, scratch, prepared, data.view, data.scaler, data.extra, shared_seconds,
-            os.getpid(),
+            spec, cells, scratch, prepared, data.view, data.scaler, data.upstream_scaler,
+            shared_seconds, os.getpid(),
         )  # fmt: skip
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -200,9 +202,7 @@ def _write_valid(data: FoldData, scratch: Path) -> None:
     for truth in Matrix.of_npy(scratch / "valid_truth.npy").blocks():
         deviation += ((truth - first - total / len(valid)) ** 2).sum(0)
     np.save(scratch / "valid_deviation.npy", deviation)
-    if data.bases is not None and data.bases.to_improve(data.plan, valid[:1]) is not None:
+    if data.bases.residual is not None:
         with npy_rows(scratch / "valid_known.npy", "<f8", shape) as add:
             for part in parts:
-                known = data.bases.to_improve(data.plan, part)
-                assert known is not None
-                add(known)
+                add(data.bases.residual(part))

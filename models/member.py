@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from features.core.types import Array, Rows
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
+from models.base import Bases, OutOfFold
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.spec import ModelSpec, load_family
 
@@ -195,53 +197,22 @@ def read_member(
     return Member(spec, targets, target_sets(data.store, spec, targets), found, 0)
 
 
-@dataclass(frozen=True)
-class MemberBases:
-    """Finished members that a model builds on; see :class:`models.base.Bases`.
+def read_bases(
+    data: FoldedStore, spec: ModelSpec, cells: CellStore, targets: NDArray[np.intp]
+) -> Bases:
+    """The finished members that a model builds on.
 
-    Attributes:
-        residual: the member whose rest is learned.
-        inputs: the members whose predictions are inputs.
+    Raises:
+        ClimstackError: one of them is not fitted on every fold.
     """
 
-    residual: Member | None
-    inputs: tuple[Member, ...]
+    def predictions(base: ModelSpec) -> OutOfFold:
+        return partial(_out_of_fold, data.plan, read_member(data, base, cells, targets))
 
-    @classmethod
-    def read(
-        cls,
-        data: FoldedStore,
-        spec: ModelSpec,
-        cells: CellStore,
-        targets: NDArray[np.intp],
-    ) -> MemberBases | None:
-        """The members that ``spec`` builds on; None when it builds on none.
-
-        Raises:
-            ClimstackError: one of them is not fitted on every fold.
-        """
-        if not spec.bases:
-            return None
-        found = [read_member(data, base, cells, targets) for base in spec.bases]
-        residual = found.pop(0) if spec.residual_of else None
-        return cls(residual, tuple(found))
-
-    @property
-    def n_extra(self) -> int:
-        """How many models' predictions are inputs."""
-        return len(self.inputs)
-
-    def extra(self, plan: FoldPlan, rows: Rows) -> Array:
-        """Predictions taken as inputs, (n, n_extra * n_targets), physical units."""
-        return np.concatenate([_out_of_fold(plan, m, rows) for m in self.inputs], axis=1)
-
-    def extra_names(self, columns: Sequence[str]) -> list[str]:
-        """Names of what :meth:`extra` gives."""
-        return [f"{member.spec.name}.{column}" for member in self.inputs for column in columns]
-
-    def to_improve(self, plan: FoldPlan, rows: Rows) -> Array | None:
-        """Predictions whose rest is learned, (n, n_targets), physical units; None without."""
-        return None if self.residual is None else _out_of_fold(plan, self.residual, rows)
+    return Bases(
+        [(base.name, predictions(base)) for base in spec.inputs_from],
+        None if spec.residual_of is None else predictions(spec.residual_of),
+    )
 
 
 def _out_of_fold(plan: FoldPlan, member: Member, rows: Rows) -> Array:

@@ -272,7 +272,8 @@ def components_of(data: FoldData) -> tuple[Component, ...]:
 
 def _input_scale(data: FoldData) -> tuple[Array, Array]:
     """Mean and standard deviation of each feature, (n_features,) each."""
-    scalers = [data.view.kept_scaler, *([data.extra] if data.extra is not None else [])]
+    upstream = [] if data.upstream_scaler is None else [data.upstream_scaler]
+    scalers = [data.view.kept_scaler, *upstream]
     mean, std = (
         np.concatenate([getattr(scaler, part) for scaler in scalers]) for part in ("mean", "std")
     )

@@ -140,7 +140,7 @@ class TrainedModel:
         fitted: the fitted model, on standardised features and targets.
         view: encodes the inputs.
         scaler: scales its targets back.
-        extra: standardises other models' predictions, when they are inputs of it.
+        upstream_scaler: standardises other models' predictions, when they are inputs of it.
         residual: it predicts what another model leaves over.
     """
 
@@ -148,7 +148,7 @@ class TrainedModel:
     fitted: Fitted
     view: TabularView
     scaler: Scaler
-    extra: Scaler | None = None
+    upstream_scaler: Scaler | None = None
     residual: bool = False
 
     def predict(self, inputs: Array) -> Array:
@@ -158,16 +158,17 @@ class TrainedModel:
             ClimstackError: wrong width, a value is not finite, or the model builds on others and
                 can only be run with them.
         """
-        if self.extra is not None or self.residual:
+        if self.upstream_scaler is not None or self.residual:
             raise ClimstackError("this model builds on others: predict with the run's 'submit'")
         return self.predict_features(self.view.transform(inputs))
 
-    def features(self, inputs: Array, extra: Array | None = None) -> Float32:
+    def features(self, inputs: Array, upstream: Array | None = None) -> Float32:
         """Standardised features from raw inputs and, where it takes them, others' predictions."""
         features = self.view.transform(inputs)
-        if self.extra is None or extra is None:
+        if self.upstream_scaler is None or upstream is None:
             return features
-        return np.concatenate([features, self.extra.transform(extra)], axis=1, dtype=np.float32)
+        added = self.upstream_scaler.transform(upstream)
+        return np.concatenate([features, added], axis=1, dtype=np.float32)
 
     def predict_features(self, features: Float32, known: Array | None = None) -> Array:
         """Predict from features.
@@ -191,12 +192,9 @@ class TrainedModel:
         self.view.save(folder / "view.npz")
         if (gain := self.fitted.importance(self.n_features)) is not None:
             np.save(folder / "importance.npy", gain.astype(np.float32))
-        scalers = {"": self.scaler} | ({"extra_": self.extra} if self.extra is not None else {})
-        parts = {
-            f"{prefix}{part}": getattr(scaler, part)
-            for prefix, scaler in scalers.items()
-            for part in ("mean", "std", "constant")
-        }
+        parts = asdict(self.scaler)
+        if self.upstream_scaler is not None:
+            parts |= {f"upstream_{part}": a for part, a in asdict(self.upstream_scaler).items()}
         parts |= {"family": np.array(self.family), "residual": np.array(self.residual)}
         with (folder / "scaler.npz").open("wb") as file:
             np.savez(file, allow_pickle=False, **parts)
@@ -204,23 +202,24 @@ class TrainedModel:
     @property
     def n_features(self) -> int:
         """Width of its features."""
-        return len(self.view.feature_names) + (0 if self.extra is None else len(self.extra.mean))
+        added = 0 if self.upstream_scaler is None else len(self.upstream_scaler.mean)
+        return len(self.view.feature_names) + added
 
     @classmethod
     def load(cls, folder: Path) -> TrainedModel:
         """Read a model back; no pickle."""
         with np.load(folder / "scaler.npz", allow_pickle=False) as held:
             family, residual = str(held["family"]), bool(held["residual"])
-            scaler, extra = (
+            scaler, upstream_scaler = (
                 Scaler(*(held[f"{prefix}{part}"] for part in ("mean", "std", "constant")))
                 if f"{prefix}mean" in held
                 else None
-                for prefix in ("", "extra_")
+                for prefix in ("", "upstream_")
             )
         assert scaler is not None
         fitted = load_family(family).load(folder / "model")
         view = TabularView.load(folder / "view.npz")
-        return cls(family, fitted, view, scaler, extra, residual)
+        return cls(family, fitted, view, scaler, upstream_scaler, residual)
 
 
 class CellStore:

@@ -67,12 +67,12 @@ class TuneResult:
     """What ``tune`` returns and ``tuning.json`` holds.
 
     Attributes:
-        spec: the model with the parameters that are kept.
+        spec: the model with the parameters to use.
         study: the study's name in its storage.
         storage: its URL, without a password.
         claim: on the steps that trials were scored on; the best of many, so a little lucky.
         unseen: on the fold that no trial was scored on.
-        kept: ``"tuned"`` or, where the unseen fold knows better, ``"defaults"``.
+        adopted: ``"tuned"`` or, where the unseen fold knows better, ``"defaults"``.
         choices: chosen parameters; the first are for all targets that no other names.
         trials: one row each: place, state, value, params, seconds, cells fitted.
         importances: share of each parameter in the variance of the value.
@@ -87,7 +87,7 @@ class TuneResult:
     storage: str
     claim: Gain
     unseen: Gain
-    kept: str
+    adopted: str
     choices: list[Choice]
     trials: list[dict[str, Any]]
     importances: dict[str, float]

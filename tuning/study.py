@@ -114,7 +114,7 @@ def tune(
         progress: called with (what, done, total).
 
     Returns:
-        What was found, and kept.
+        What was found, and what of it is adopted.
 
     Raises:
         ClimstackError: nothing to search, too few folds, a study of other data, folds or ranges in
@@ -306,13 +306,13 @@ def _conclude(
     ]
     with Objective(data, spec, space, held_out, cells) as objective:
         worth = _worth(objective, spec, choices, held_out)
-    kept = "tuned" if worth.gain >= 0 else "defaults"
+    adopted = "tuned" if worth.gain >= 0 else "defaults"
     rows = trial_rows(study, settings.n_trials, steps)
     n_sets = len(held_out) if is_joint(store, spec) else len(store.schema.modelled_targets)
     columns = store.schema.target_columns
     names = [columns[target] for target in store.schema.modelled_targets]
     found = spec
-    if kept == "tuned":
+    if adopted == "tuned":
         found = replace(
             with_params(spec, choices[0].params),
             variants=tuple(
@@ -321,7 +321,7 @@ def _conclude(
             ),
         )
     result = TuneResult(
-        found, study.study_name, hidden(url), claim, worth, kept, choices, rows,
+        found, study.study_name, hidden(url), claim, worth, adopted, choices, rows,
         importances(study), n_raced + sum(row["cells_fitted"] for row in rows),
         settings.n_trials * n_sets * len({step.fold for step in steps}), minutes(study),
         str(own / "best.toml"),
@@ -356,7 +356,7 @@ def _best_toml(space: Space, result: TuneResult) -> str:
     facts = {
         "model": spec.name,
         "family": spec.family,
-        "kept": result.kept,
+        "adopted": result.adopted,
         "claimed": result.claim.tuned,
         "claimed_defaults": result.claim.defaults,
         "unseen": unseen.tuned,

@@ -280,7 +280,7 @@ def show_tuning(result: TuneResult) -> None:
             f"{what:<19} {gain.defaults:.4f} by the defaults, {gain.tuned:.4f} tuned:"
             f" {gain.gain:+.4f} {_interval(gain.low, gain.high)}"
         )
-    if result.kept == "tuned":
+    if result.adopted == "tuned":
         n_own = sum(len(choice.targets) for choice in result.choices[1:])
         wide.print(f"Kept: the tuned parameters; {n_own} targets have others than the rest")
     else:

@@ -192,7 +192,8 @@ def _study(model: str, study: dict[str, Any]) -> list[str | Table | Figure]:
     sentence = (
         f"{model}: {len(trials)} trials in {study['minutes']:.1f} minutes. The study claims"
         f" {claim['tuned'] - claim['defaults']:+.4f} over the defaults; on the fold that no trial"
-        f" saw it is {unseen['tuned'] - unseen['defaults']:+.4f}, so the {study['kept']} are kept."
+        f" saw it is {unseen['tuned'] - unseen['defaults']:+.4f}, so the {study['adopted']} are"
+        " kept."
     )
     names = sorted({name for trial in trials for name in trial["params"]})
     rows: list[list[Cell]] = [

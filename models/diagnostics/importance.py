@@ -22,11 +22,11 @@ def importance(member: Member, schema: Schema) -> pl.DataFrame | None:
     if not all((cell.path / "importance.npy").is_file() for fold in member.cells for cell in fold):
         return None
     columns = [schema.target_columns[target] for target in member.targets]
-    extra = [(f"{base.name}.{name}", -1) for base in member.spec.inputs_from for name in columns]
+    upstream = [(f"{base.name}.{name}", -1) for base in member.spec.inputs_from for name in columns]
     frames = []
     for fold in member.cells:
         view = fold[0].model().view
-        named = [*zip(view.feature_names, view.levels.tolist(), strict=True), *extra]
+        named = [*zip(view.feature_names, view.levels.tolist(), strict=True), *upstream]
         by_group: dict[str, np.ndarray] = {}
         for cell, served in zip(fold, member.sets, strict=True):
             gain = np.load(cell.path / "importance.npy").astype(np.float64) / len(served)

@@ -35,7 +35,7 @@ class LightGBMParams:
     """Parameters of the trees, named as in LightGBM.
 
     Attributes:
-        n_rounds: boosting rounds at most.
+        n_rounds: boosting rounds at most; LightGBM calls them ``num_iterations``.
         learning_rate: shrinkage of each tree.
         num_leaves: leaves of a tree.
         max_bin: bins of a feature.

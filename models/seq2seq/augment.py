@@ -92,9 +92,9 @@ def level_mask(rate: float, levels: Tensor) -> Augment:
     n_levels = int(levels.max()) + 1
 
     def apply(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        kept = (torch.rand(len(inputs), n_levels + 1, device=inputs.device) >= rate).to(inputs)
-        kept[:, n_levels] = 1.0  # the place of scalars
+        shown = (torch.rand(len(inputs), n_levels + 1, device=inputs.device) >= rate).to(inputs)
+        shown[:, n_levels] = 1.0  # the place of scalars
         place = torch.where(levels < 0, n_levels, levels).to(inputs.device)
-        return inputs * kept.index_select(1, place), targets
+        return inputs * shown.index_select(1, place), targets
 
     return apply

@@ -203,8 +203,8 @@ class DropPath(nn.Module):
         """Any shape whose first axis is the batch."""
         if not self.training or self.rate == 0:
             return branch
-        kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device)
-        return branch * (kept >= self.rate).to(branch.dtype) / (1 - self.rate)
+        drawn = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device)
+        return branch * (drawn >= self.rate).to(branch.dtype) / (1 - self.rate)
 
 
 class DepthwiseConv(nn.Module):

@@ -78,6 +78,6 @@ def total(
             for values in (predicted, truth)
         )
         weight = weights.index_select(0, pairs[:, 0])
-        extra = mean_over(elementwise(name, step, true_step, beta) * weight, rows)
-        loss = loss + difference * extra / weight.mean().clamp(min=1e-12)
+        between = mean_over(elementwise(name, step, true_step, beta) * weight, rows)
+        loss = loss + difference * between / weight.mean().clamp(min=1e-12)
     return loss

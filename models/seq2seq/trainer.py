@@ -61,7 +61,7 @@ class Job:
         folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
             n_targets), float32, standardised; to stop early ``watch_*.npy`` too; where rows have
             weights ``fit_weights.npy`` (n_rows, 1), 1 in the mean.
-        kept: where checkpoints go; None keeps none.
+        checkpoints: folder for them; None writes none.
         components: what changes its sign in a mirror, by axis; for ``mirror``.
         groups: groups of targets that are fine-tuned, by name: positions of flat outputs.
         name: how progress calls it.
@@ -74,7 +74,7 @@ class Job:
     settings: TrainSettings
     seed: int
     folder: Path
-    kept: Path | None = None
+    checkpoints: Path | None = None
     components: tuple[Component, ...] = ()
     groups: dict[str, list[int]] = field(default_factory=dict)
     name: str = "network"
@@ -204,7 +204,7 @@ class _Phase:
         model, wrapped = self.fabric.setup(network, optimizer)
         average = {name: value.detach().clone() for name, value in raw.state_dict().items()}
         state = checkpoint.Checkpoint()
-        file = None if job.kept is None else job.kept / f"{self.name}.safetensors"
+        file = job.checkpoints and job.checkpoints / f"{self.name}.safetensors"
         if file is not None and file.is_file():
             state = checkpoint.load(file, raw, average, optimizer)
         elif self.fabric.global_rank == 0:

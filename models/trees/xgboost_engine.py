@@ -22,7 +22,7 @@ class XGBoostParams:
     """Parameters of the trees, named as in XGBoost.
 
     Attributes:
-        n_rounds: boosting rounds at most.
+        n_rounds: boosting rounds at most; XGBoost calls them ``num_boost_round``.
         learning_rate: shrinkage of each tree.
         max_depth: depth of a tree at most.
         max_bin: bins of a feature.

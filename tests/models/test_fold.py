@@ -8,7 +8,7 @@ from ensemble.inference.predict import _predict_fold, _with_bases
 from features import ClimstackError, FoldedStore, convert, forward_chaining, r2_score, time_blocks
 from models import CellStore, FoldData, ModelSpec, cell_keys, cross_validate
 from models.diagnostics.importance import importance
-from models.member import MemberBases
+from models.member import read_bases
 
 TREES = {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5}
 RIDGE = ModelSpec("ridge", "ridge")
@@ -41,17 +41,19 @@ def r2_of(member, store, plan):
 def test_a_training_row_shows_the_prediction_of_the_fold_that_held_it_out(
     ridge, folded, store, plan, few_targets, cells
 ):
-    bases = MemberBases.read(folded, BOTH, cells, few_targets)
+    bases = read_bases(folded, BOTH, cells, few_targets)
     data = FoldData(data=folded, fold=1, targets=few_targets, kind="trees", bases=bases)
     rows = np.sort(np.random.default_rng(0).permutation(data.train_rows)[:90])
-    shown = bases.extra(plan, rows)
+    ((name, upstream),) = bases.upstream
+    assert name == "ridge"
+    shown = upstream(rows)
     for row, values in zip(rows, shown, strict=True):
         fold = int(plan.fold[row])
         assert fold != 1
         position = int(np.searchsorted(plan.valid_rows(fold), row))
         np.testing.assert_array_equal(values, ridge.oof(fold)[position])
     valid = plan.valid_rows(1)
-    np.testing.assert_array_equal(bases.extra(plan, valid), ridge.oof(1))
+    np.testing.assert_array_equal(upstream(valid), ridge.oof(1))
     targets = store.targets[rows][:, few_targets]
     _, standardised = data.arrays(rows)
     np.testing.assert_allclose(data.scaler.inverse(standardised), targets - shown, rtol=1e-9)
@@ -137,7 +139,7 @@ def test_rows_without_an_out_of_fold_prediction_do_not_train(store, few_targets,
     cells = CellStore(tmp_path)
     folded = FoldedStore(store, plan)
     cross_validate(folded, RIDGE, cells, targets=few_targets, n_jobs=1)
-    bases = MemberBases.read(folded, RESIDUAL, cells, few_targets)
+    bases = read_bases(folded, RESIDUAL, cells, few_targets)
     rows = FoldData(data=folded, fold=2, targets=few_targets, kind="trees", bases=bases).train_rows
     assert len(rows)
     assert (plan.fold[rows] >= 0).all()

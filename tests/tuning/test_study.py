@@ -49,7 +49,7 @@ def test_as_many_trials_as_asked_for_and_the_defaults_first(done, trees):
     assert result.trials[0]["state"] == "complete"
     assert result.claim.tuned >= result.claim.defaults == result.trials[0]["value"]
     assert 0 < result.cells_fitted < 0.2 * result.cells_full
-    assert json.loads((folder / "tuning/trees/study.json").read_text())["kept"] == result.kept
+    assert json.loads((folder / "tuning/trees/study.json").read_text())["adopted"] == result.adopted
     study = optuna.load_study(study_name="run/trees", storage=f"sqlite:///{folder / 'study.db'}")
     assert len(study.trials) == 6
 
@@ -124,7 +124,7 @@ linear_tree = false
 """
     (tmp_path / "tuned.toml").write_text(text)
     spec = load_experiment(tmp_path / "tuned.toml").model("trees")
-    if result.kept == "tuned":
+    if result.adopted == "tuned":
         assert spec.parsed == result.spec.parsed
     task_steps = tuning.study.steps_of(
         store, trees, [0, 1],
@@ -142,7 +142,7 @@ linear_tree = false
         for served, cell in zip(member.sets, member.cells[fold], strict=True):
             r2[fold, (int(representatives[served[0]]),)] = max(cell.score["r2"][0], 0.0)
     score = float(np.mean([r2[step.fold, step.targets] for step in task_steps]))
-    assert score == (result.claim.tuned if result.kept == "tuned" else result.claim.defaults)
+    assert score == (result.claim.tuned if result.adopted == "tuned" else result.claim.defaults)
 
 
 def test_variants_have_their_own_cells_and_resolve_to_the_same_experiment(
@@ -221,7 +221,7 @@ def test_defaults_are_kept_where_the_unseen_fold_knows_better(
 ):
     monkeypatch.setattr(tuning.study, "_worth", lambda *_: Gain(0.5, 0.4, -0.2, -0.05))
     found = tune(folded, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=ranges)
-    assert found.kept == "defaults"
+    assert found.adopted == "defaults"
     assert found.spec == trees
     assert "n_rounds = 8" in Path(found.best_file).read_text()
     assert "variants" not in Path(found.best_file).read_text()
@@ -574,5 +574,5 @@ def test_targets_get_the_parameters_that_they_chose(
     assert raced.choices[1].targets == np.flatnonzero(winners).tolist()
     assert raced.choices[1].params != raced.choices[0].params
     assert raced.cells_fitted == result.cells_fitted + 7
-    if raced.kept == "tuned":
+    if raced.adopted == "tuned":
         assert [len(variant.targets) for variant in raced.spec.variants] == [winners.sum()]

@@ -210,11 +210,11 @@ def test_a_killed_fit_goes_on_and_ends_equal_to_the_bit(tmp_path, patience):
         settings,
         0,
         folder,
-        tmp_path / "kept",
+        tmp_path / "checkpoints",
         (Component([0, 3, 6], [0.0, 0.1, 0.2], [1, 3], [0.0, -0.1]),),
         {"first": [0, 2], "scalars": [24, 25, 26]},
     )
-    whole = train(replace(job, kept=None))
+    whole = train(replace(job, checkpoints=None))
     learned = json.loads((folder / HISTORY).read_text())
     assert [row["phase"] for row in learned[-2:]] == ["first", "scalars"]
     assert all((row["inner_r2"] is None) == (patience == 0) for row in learned[:-2])
@@ -232,8 +232,8 @@ import json
 spec = NetworkSpec.from_table(json.loads({json.dumps(job.spec.to_table())!r}))
 settings = TrainSettings(**{settings.__dict__!r})
 torch.set_num_threads({torch.get_num_threads()})
-job = Job(spec, settings, 0, Path({str(folder)!r}), Path({str(job.kept)!r}), {job.components!r},
-          {job.groups!r})
+job = Job(spec, settings, 0, Path({str(folder)!r}), Path({str(job.checkpoints)!r}),
+          {job.components!r}, {job.groups!r})
 weights = train(job)
 flat = {{g + "/" + k: v for g, state in weights.items() for k, v in state.items()}}
 write_tensors(Path({str(tmp_path / "done.safetensors")!r}), flat, {{}})
@@ -241,12 +241,12 @@ write_tensors(Path({str(tmp_path / "done.safetensors")!r}), flat, {{}})
     (tmp_path / "script.py").write_text(script)
     process = subprocess.Popen([sys.executable, tmp_path / "script.py"])
     deadline = time.monotonic() + 120
-    while not (job.kept / "all.safetensors").is_file() and time.monotonic() < deadline:
+    while not (job.checkpoints / "all.safetensors").is_file() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "done.safetensors").exists()
-    assert (job.kept / "all.safetensors").is_file()
+    assert (job.checkpoints / "all.safetensors").is_file()
     subprocess.run([sys.executable, tmp_path / "script.py"], check=True)
     from safetensors.torch import load_file
 
@@ -314,11 +314,11 @@ def test_early_stopping_keeps_the_best(tmp_path):
     np.save(folder / "fit_targets.npy", rng.permuted(z, axis=0))  # nothing to learn but noise
     settings = replace(QUICK, epochs=200, patience=2)
     begun = time.monotonic()
-    job = Job(spec_of("convnext1d"), settings, 0, folder, tmp_path / "kept")
+    job = Job(spec_of("convnext1d"), settings, 0, folder, tmp_path / "checkpoints")
     train(job)
     from models.seq2seq.checkpoint import read_tensors
 
-    facts = json.loads(read_tensors(job.kept / "all.safetensors")[1]["progress"])
+    facts = json.loads(read_tensors(job.checkpoints / "all.safetensors")[1]["progress"])
     assert facts["stopped"]
     assert facts["epoch"] < 200
     assert time.monotonic() - begun < 60
