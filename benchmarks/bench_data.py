@@ -95,7 +95,7 @@ params = {
 }[sys.argv[3]]
 plan = time_blocks(store.time, 5, 1)
 targets = store.schema.modelled_targets[:: 146 if sys.argv[3] == "lightgbm" else 1]
-spec, start = ModelSpec("m", sys.argv[3], params), time.perf_counter()
+spec, start = ModelSpec(name="m", family=sys.argv[3], params=params), time.perf_counter()
 data = FoldedStore(store, plan)
 cross_validate(data, spec, CellStore(folder), targets=targets, folds=[0], n_jobs=1)
 print(len(plan.train_rows(0)) / (time.perf_counter() - start))

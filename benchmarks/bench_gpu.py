@@ -41,15 +41,15 @@ def leap_shape() -> Shape:
     n_profile = N_LEVELS * N_CHANNELS
     n_features = n_profile + N_SCALARS
     return Shape(
-        N_LEVELS,
-        n_features,
-        np.arange(n_profile).reshape(N_LEVELS, N_CHANNELS).tolist(),
-        list(range(n_profile, n_features)),
-        [0.0] * n_features,
-        [1.0] * n_features,
-        N_OUT,
-        N_OUT_SCALARS,
-        list(range(N_LEVELS * N_OUT + N_OUT_SCALARS)),
+        n_levels=N_LEVELS,
+        n_features=n_features,
+        in_profile=np.arange(n_profile).reshape(N_LEVELS, N_CHANNELS).tolist(),
+        in_scalar=list(range(n_profile, n_features)),
+        in_mean=[0.0] * n_features,
+        in_std=[1.0] * n_features,
+        n_profile_targets=N_OUT,
+        n_scalar_targets=N_OUT_SCALARS,
+        out_source=list(range(N_LEVELS * N_OUT + N_OUT_SCALARS)),
     )
 
 
@@ -57,7 +57,11 @@ def spec_of(architecture: str, preset: str) -> NetworkSpec:
     config = registry.load(PACKAGE, architecture, "Config", "architecture")
     values = registry.load(PACKAGE, architecture, "PRESETS", "architecture")[preset]
     known = config.__dataclass_fields__
-    return NetworkSpec(architecture, {k: v for k, v in values.items() if k in known}, leap_shape())
+    return NetworkSpec(
+        architecture=architecture,
+        config={k: v for k, v in values.items() if k in known},
+        shape=leap_shape(),
+    )
 
 
 def operations(spec: NetworkSpec) -> float:

@@ -40,7 +40,10 @@ def main(n_timesteps: int = 100, n_columns: int = 96, seed: int = SEED) -> None:
         files = write_dataset(folder, n_timesteps, n_columns, seed)
         store = convert(files["train"], folder / "store", schema, n_columns)
         plan, cells = time_blocks(store.time, 5, 1), CellStore(folder / "cells")
-        specs = [ModelSpec("ridge", "ridge"), ModelSpec("trees", "lightgbm", TREES)]
+        specs = [
+            ModelSpec(name="ridge", family="ridge"),
+            ModelSpec(name="trees", family="lightgbm", params=TREES),
+        ]
         members = [cross_validate(FoldedStore(store, plan), spec, cells) for spec in specs]
         moments = collect_moments(store, plan, members)
         blends = candidates(["mean", "best", "nnls"], ["group", "target"])

@@ -13,7 +13,6 @@ Needs CLIMSTACK_REAL_DATA. Folds and cells stay under RUNS, so a second call con
 Usage: python benchmarks/bench_networks.py [RUNS [MINUTES [ARCHITECTURE ...]]]
 """
 
-import dataclasses
 import json
 import sys
 import tempfile
@@ -30,11 +29,8 @@ from ensemble.runs.pipeline import open_run
 from features import FoldedStore
 from features.core import registry
 from models import FoldData, ModelSpec, cross_validate, load_family
-from models.network_family import part_of
 from models.seq2seq.layout import Layout
-from models.seq2seq.network import NetworkSpec
-from models.seq2seq.settings import TrainSettings
-from models.seq2seq.trainer import Job, predict, train
+from models.seq2seq.trainer import predict, train
 
 FOLD = 1
 EXPERIMENT = Path(__file__).parents[1] / "configs" / "leap_real.toml"
@@ -61,11 +57,7 @@ def job_of(store, plan, spec, folder):
         targets=store.schema.modelled_targets,
         kind=family.view,
     )
-    prepared = family.prepare(data, spec.parsed, folder)
-    config = dataclasses.asdict(part_of(family.config, spec.parsed))
-    network = NetworkSpec(spec.family, config, prepared.shape)
-    settings = part_of(TrainSettings, spec.parsed)
-    return Job(network, settings, 0, folder, components=prepared.components), data
+    return family.prepare(data, spec.parsed, folder), data
 
 
 def rows_per_second(job) -> float:
@@ -94,7 +86,7 @@ def epochs_for(job, minutes: float) -> int:
 
 def recipe_job(store, plan, folder):
     """The job of the plain recipe, the fold's data, and which features it sees."""
-    spec = ModelSpec("recipe", "convnext1d", RECIPE_SETTINGS)
+    spec = ModelSpec(name="recipe", family="convnext1d", params=RECIPE_SETTINGS)
     job, data = job_of(store, plan, spec, folder)
     names, levels = data.feature_names, data.feature_levels.tolist()
     variables = [name.removesuffix(f"_{level}") for name, level in zip(names, levels, strict=True)]
@@ -158,18 +150,24 @@ def main(runs: Path, minutes: float, architectures: list[str]) -> None:
         truth = store.targets[rows][:, modelled]
         predicted, facts = {}, json.loads(notes.read_text()) if notes.is_file() else {}
         for family in ("ridge", "lightgbm"):
-            member = cross_validate(folded, ModelSpec(family, family), run.cells, folds=[FOLD])
+            member = cross_validate(
+                folded, ModelSpec(name=family, family=family), run.cells, folds=[FOLD]
+            )
             predicted[family] = member.oof(0)
         for name in [name for name in (*architectures, "recipe") if name not in facts]:
             with tempfile.TemporaryDirectory() as temporary:
                 if name == "recipe":
                     job = recipe_job(store, plan, Path(temporary))[0]
                 else:
-                    job = job_of(store, plan, ModelSpec(name, name), Path(temporary))[0]
+                    job = job_of(store, plan, ModelSpec(name=name, family=name), Path(temporary))[0]
                 facts[name] = {"epochs": epochs_for(job, minutes)}
                 notes.write_text(json.dumps(facts))
         for architecture in architectures:
-            spec = ModelSpec(architecture, architecture, {"epochs": facts[architecture]["epochs"]})
+            spec = ModelSpec(
+                name=architecture,
+                family=architecture,
+                params={"epochs": facts[architecture]["epochs"]},
+            )
             member = cross_validate(folded, spec, run.cells, folds=[FOLD])
             predicted[architecture] = member.oof(0)
             parameters = member.models(0)[0].fitted.weights[""].values()

@@ -69,7 +69,7 @@ def main(n_rows: int, batch: int) -> None:
         np.save(folder / "fit_features.npy", x)
         np.save(folder / "fit_targets.npy", z)
         contenders = {
-            "trainer": lambda: train(Job(spec, settings, 0, folder)),
+            "trainer": lambda: train(Job(spec=spec, settings=settings, seed=0, folder=folder)),
             "bare loop": bare,
             "per-sample DataLoader": lambda: steps(
                 spec, DataLoader(Rows(x, z), batch, shuffle=True, drop_last=True)

@@ -18,17 +18,21 @@ from models import CellStore, ModelSpec, cross_validate
 
 
 def main(n_targets: int) -> None:
-    ridge = ModelSpec("ridge", "ridge")
-    trees = ModelSpec("lightgbm", "lightgbm")
+    ridge = ModelSpec(name="ridge", family="ridge")
+    trees = ModelSpec(name="lightgbm", family="lightgbm")
     specs = [
         ridge,
         trees,
-        ModelSpec("lightgbm on what ridge leaves", "lightgbm", residual_of=ridge),
-        ModelSpec("lightgbm fed with ridge", "lightgbm", inputs_from=(ridge,)),
-        ModelSpec("lightgbm on what lightgbm leaves", "lightgbm", seed=1, residual_of=trees),
-        ModelSpec("lightgbm fed with lightgbm", "lightgbm", seed=1, inputs_from=(trees,)),
-        ModelSpec("xgboost", "xgboost"),
-        ModelSpec("xgboost_vector", "xgboost_vector"),
+        ModelSpec(name="lightgbm on what ridge leaves", family="lightgbm", residual_of=ridge),
+        ModelSpec(name="lightgbm fed with ridge", family="lightgbm", inputs_from=(ridge,)),
+        ModelSpec(
+            name="lightgbm on what lightgbm leaves", family="lightgbm", seed=1, residual_of=trees
+        ),
+        ModelSpec(
+            name="lightgbm fed with lightgbm", family="lightgbm", seed=1, inputs_from=(trees,)
+        ),
+        ModelSpec(name="xgboost", family="xgboost"),
+        ModelSpec(name="xgboost_vector", family="xgboost_vector"),
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

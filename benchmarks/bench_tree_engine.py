@@ -41,7 +41,7 @@ def overhead(folder: Path) -> None:
     plan = time_blocks(store.time, 5, embargo)
     modelled = store.schema.modelled_targets
     targets = modelled[np.isin(store.schema.target_levels[modelled], LEVELS)]
-    spec, family = ModelSpec("m", "lightgbm"), load_family("lightgbm")
+    spec, family = ModelSpec(name="m", family="lightgbm"), load_family("lightgbm")
     params = spec.parsed
     data = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
     sets = family.target_sets(store.schema, targets, params)
@@ -102,7 +102,7 @@ def growth(folder: Path) -> list[tuple[int, int, float, float]]:
     found = []
     print("| rows to fit | targets | seconds for one fold | of them before the first fit |")
     print("|---|---|---|---|")
-    spec, family = ModelSpec("m", "lightgbm"), load_family("lightgbm")
+    spec, family = ModelSpec(name="m", family="lightgbm"), load_family("lightgbm")
     for times_rows, times_targets in ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4)):
         store = stores[times_rows]
         plan = time_blocks(store.time, 5, 2)

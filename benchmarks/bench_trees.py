@@ -148,7 +148,7 @@ def main(library: str, n_targets: int, parts: list[str]) -> None:
             for name in names if turn % 2 else names[::-1]:
                 if name in OURS:
                     family, params = OURS[name]
-                    spec = ModelSpec("m", family, params)
+                    spec = ModelSpec(name="m", family=family, params=params)
                     place = folder / f"prepared {name} {turn}"
                     place.mkdir()
                     cells = CellStore(folder / f"cells {name} {turn}")

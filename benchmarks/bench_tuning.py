@@ -47,8 +47,8 @@ def main() -> None:
             source = write_dataset(folder / "data", 60, n_columns, seed=0)["train"]
         store = convert(source, folder / "store", schema, n_columns)
         plan = time_blocks(store.time, N_FOLDS, embargo=0)
-        spec, unseen = ModelSpec("lightgbm", "lightgbm", params), N_FOLDS - 1
-        how = TuneSettings(N_TRIALS, n_clusters=4, n_representatives=2)
+        spec, unseen = ModelSpec(name="lightgbm", family="lightgbm", params=params), N_FOLDS - 1
+        how = TuneSettings(n_trials=N_TRIALS, n_clusters=4, n_representatives=2)
         data = FoldedStore(store, plan)
         found = tune(data, spec, folder / "run", how)
         raced = tune(data, spec, folder / "run", replace(how, n_finalists=4))

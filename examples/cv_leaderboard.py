@@ -21,7 +21,10 @@ def main(folder: Path) -> None:
     targets = store.schema.modelled_targets[::20]  # every 20th of the 292
 
     rows = []
-    for spec in (ModelSpec("ridge", "ridge"), ModelSpec("trees", "lightgbm", {"n_rounds": 60})):
+    for spec in (
+        ModelSpec(name="ridge", family="ridge"),
+        ModelSpec(name="trees", family="lightgbm", params={"n_rounds": 60}),
+    ):
         member = cross_validate(data, spec, CellStore(folder / "cells"), targets=targets)
         per_fold = []
         for fold in range(plan.n_folds):

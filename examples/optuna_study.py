@@ -16,7 +16,7 @@ def main(folder: Path) -> None:
     files = write_dataset(folder / "data", n_timesteps=24, n_columns=16, seed=0)
     store = convert(files["train"], folder / "store", load_schema("leap"), n_grid_columns=16)
     plan = time_blocks(store.time, n_folds=3, embargo=1)
-    trees = ModelSpec("trees", "lightgbm", {"n_rounds": 40, "num_leaves": 8})
+    trees = ModelSpec(name="trees", family="lightgbm", params={"n_rounds": 40, "num_leaves": 8})
 
     how = TuneSettings(n_trials=8, n_clusters=4, n_representatives=1)
     found = tune(FoldedStore(store, plan), trees, folder / "run", how)

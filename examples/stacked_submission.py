@@ -22,8 +22,8 @@ def main(folder: Path) -> None:
         data=DataSettings(**paths, grid_columns=32),
         folds=FoldSettings(n_folds=3, embargo=1),
         models=(
-            ModelSpec("ridge", "ridge"),
-            ModelSpec("trees", "lightgbm", {"n_rounds": 20, "num_leaves": 8}),
+            ModelSpec(name="ridge", family="ridge"),
+            ModelSpec(name="trees", family="lightgbm", params={"n_rounds": 20, "num_leaves": 8}),
         ),
     )
     for row in run_experiment(experiment, runs=folder):

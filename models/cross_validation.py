@@ -82,7 +82,7 @@ def cross_validate(
                     computed += 1
                     progress(spec.name, offset + n_done, n_all)
         found.append([done for key in keys if (done := have[key.hash]) is not None])
-    return Member(spec, targets, sets, found, computed)
+    return Member(spec=spec, targets=targets, sets=sets, cells=found, computed=computed)
 
 
 def _fit_fold(

@@ -32,7 +32,7 @@ VALID_ROWS = 8192  # as many are predicted and scored at once
 Job = tuple[list[int], CellKey]  # positions of the targets that one model serves, and its cell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenFold:
     """A fold laid out for fitting: small values and a scratch folder, no large arrays; picklable.
 
@@ -66,15 +66,18 @@ class OpenFold:
         checkpoints = self.cells.unfinished([key for _, key in jobs])
         context = FitContext(self.spec.seed, checkpoints, on_epoch)
         family = load_family(self.spec.family)
-        residual = self.spec.residual_of is not None
         key_of = {tuple(served): key for served, key in jobs}
         sets = [served for served, _ in jobs]
         start = time.process_time()
         for served, fitted in family.fit(self.prepared, sets, self.spec.parsed, context):
             key = key_of[tuple(served)]
-            here = self.scaler.take(np.array(served))
             model = TrainedModel(
-                self.spec.family, fitted, self.view, here, self.upstream_scaler, residual
+                family=self.spec.family,
+                fitted=fitted,
+                view=self.view,
+                scaler=self.scaler.take(np.array(served)),
+                upstream_scaler=self.upstream_scaler,
+                residual=self.spec.residual_of is not None,
             )
             predictions = self.scratch / key.hash
             predictions.mkdir(exist_ok=True)
@@ -176,9 +179,16 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
         _write_valid(data, scratch)
         give_back_memory()
         yield OpenFold(
-            spec, cells, scratch, prepared, data.view, data.scaler, data.upstream_scaler,
-            shared_seconds, os.getpid(),
-        )  # fmt: skip
+            spec=spec,
+            cells=cells,
+            scratch=scratch,
+            prepared=prepared,
+            view=data.view,
+            scaler=data.scaler,
+            upstream_scaler=data.upstream_scaler,
+            shared_seconds=shared_seconds,
+            main_process=os.getpid(),
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

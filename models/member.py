@@ -20,7 +20,7 @@ from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.spec import ModelSpec, load_family
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """A base learner with all its finished cells: what the stack blends.
 
@@ -152,15 +152,7 @@ def cell_keys(
         )
     }
     return [
-        CellKey.of(
-            store.data_hash,
-            data.plan.hash,
-            part.spec,
-            fold,
-            [names[i] for i in served],
-            bases,
-            store.levels_hash,
-        )
+        CellKey.of(data, part.spec, fold, [names[i] for i in served], bases)
         for part in parts_of(store, spec, targets)
         for served in part.sets
     ]
@@ -194,7 +186,8 @@ def read_member(
                 f" {fold}: run the experiment first"
             )
         found.append(have)
-    return Member(spec, targets, target_sets(data.store, spec, targets), found, 0)
+    sets = target_sets(data.store, spec, targets)
+    return Member(spec=spec, targets=targets, sets=sets, cells=found, computed=0)
 
 
 def read_bases(

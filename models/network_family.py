@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -54,13 +53,14 @@ def params_class(architecture: str) -> type[Any]:
         for part in parts:
             part_of(part, self)
 
-    return dataclasses.make_dataclass(
+    return make_dataclass(
         f"{architecture.title().replace('_', '')}Params",
         [
             ("preset", Literal["tiny", "laptop", "gpu"], "laptop"),
             *((name, hints[name] | None, None) for name in defaults),
         ],
         frozen=True,
+        kw_only=True,
         namespace={"__post_init__": resolve},
     )
 
@@ -70,7 +70,7 @@ def part_of(part: type[Any], params: Any) -> Any:
     return part(**{f.name: getattr(params, f.name) for f in fields(part)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkModel(Fitted):
     """Trained networks: one for all targets, or one per group of targets.
 
@@ -108,9 +108,12 @@ class NetworkModel(Fitted):
         """Read what :meth:`save` wrote."""
         table = json.loads((folder / "network.json").read_text(encoding="utf-8"))
         weights = checkpoint.unpack(checkpoint.read_tensors(folder / "weights.safetensors")[0])
-        learned = folder / LEARNING
-        history = read_json(learned) if learned.is_file() else ()  # cells of 0.1 have none
-        return cls(NetworkSpec.from_table(table["spec"]), weights, table["groups"], history)
+        return cls(
+            spec=NetworkSpec.from_table(table["spec"]),
+            weights=weights,
+            groups=table["groups"],
+            history=read_json(folder / LEARNING),
+        )
 
     @cached_property
     def _networks(self) -> dict[str, Network]:
@@ -135,25 +138,6 @@ class NetworkModel(Fitted):
         return values.astype(np.float64), None if errors is None else errors.astype(np.float64)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a fit needs of a fold.
-
-    Attributes:
-        folder: holds the rows, see :class:`models.seq2seq.trainer.Job`.
-        shape: what the network is built for.
-        groups: positions of each target variable's columns; scalars together.
-        components: what changes its sign in a mirror.
-        name: how progress calls the fit.
-    """
-
-    folder: Path
-    shape: Shape
-    groups: dict[str, list[int]]
-    components: tuple[Component, ...]
-    name: str
-
-
 class NetworkFamily(Family):
     """The family of one architecture; see :class:`models.base.Family`."""
 
@@ -166,7 +150,7 @@ class NetworkFamily(Family):
         self.Params = params_class(architecture)
         self.config = registry.load(PACKAGE, architecture, "Config", "architecture")
 
-    def prepare(self, data: FoldData, params: Any, folder: Path) -> Prepared:
+    def prepare(self, data: FoldData, params: Any, folder: Path) -> Job:
         """Lay the fold's rows out on disk, as the view for networks."""
         settings = part_of(TrainSettings, params)
         fit, watch = data.inner_rows(settings.inner_fraction if settings.patience else 0.0)
@@ -184,32 +168,43 @@ class NetworkFamily(Family):
             variable = variables[column]
             group = variable.name if variable.n_levels > 1 else "scalars"
             groups.setdefault(group, []).append(position)
-        return Prepared(
-            folder, _shape(data, names), groups, components_of(data),
-            f"{self.architecture}, fold {data.fold}",
-        )  # fmt: skip
+        return Job(
+            spec=self._spec(params, _shape(data, names)),
+            settings=settings,
+            folder=folder,
+            components=components_of(data),
+            groups=groups,
+            name=f"{self.architecture}, fold {data.fold}",
+        )
 
     def fit(
-        self, prepared: Prepared, sets: Sequence[list[int]], params: Any, context: FitContext
+        self, prepared: Job, sets: Sequence[list[int]], params: Any, context: FitContext
     ) -> Iterator[tuple[list[int], Fitted]]:
         """Train one network for all targets; a fit that was killed goes on."""
-        settings = part_of(TrainSettings, params)
-        spec = NetworkSpec(
-            self.architecture,
-            dataclasses.asdict(part_of(self.config, params)),
-            prepared.shape,
-            settings.representations,
-            settings.soft_clip,
-            settings.confidence > 0,
+        job = replace(
+            prepared,
+            spec=self._spec(params, prepared.spec.shape),
+            settings=part_of(TrainSettings, params),
+            seed=context.seed,
+            checkpoints=context.checkpoints,
+            on_epoch=context.on_epoch,
         )
         for targets in sets:
-            job = Job(
-                spec, settings, context.seed, prepared.folder, context.checkpoints,
-                prepared.components, prepared.groups, prepared.name, context.on_epoch,
-            )  # fmt: skip
             weights = train(job)
-            history = read_json(prepared.folder / HISTORY)
-            yield targets, NetworkModel(spec, weights, prepared.groups, history)
+            history = read_json(job.folder / HISTORY)
+            model = NetworkModel(spec=job.spec, weights=weights, groups=job.groups, history=history)
+            yield targets, model
+
+    def _spec(self, params: Any, shape: Shape) -> NetworkSpec:
+        settings = part_of(TrainSettings, params)
+        return NetworkSpec(
+            architecture=self.architecture,
+            config=asdict(part_of(self.config, params)),
+            shape=shape,
+            representations=settings.representations,
+            soft_clip=settings.soft_clip,
+            confidence=settings.confidence > 0,
+        )
 
     def load(self, folder: Path) -> NetworkModel:
         """Read ``network.json`` and ``weights.safetensors``."""
@@ -261,10 +256,10 @@ def components_of(data: FoldData) -> tuple[Component, ...]:
         if inputs:
             found.append(
                 Component(
-                    inputs,
-                    (-mean[inputs] / std[inputs]).tolist(),
-                    targets,
-                    (-data.scaler.mean[targets] / data.scaler.std[targets]).tolist(),
+                    inputs=inputs,
+                    input_zeros=(-mean[inputs] / std[inputs]).tolist(),
+                    targets=targets,
+                    target_zeros=(-data.scaler.mean[targets] / data.scaler.std[targets]).tolist(),
                 )
             )
     return tuple(found)
@@ -286,13 +281,13 @@ def _shape(data: FoldData, target_names: list[str]) -> Shape:
     wanted = Layout.of(target_names, data.target_levels.tolist(), n_levels)
     mean, std = _input_scale(data)
     return Shape(
-        n_levels,
-        given.n_columns,
-        given.profile.tolist(),
-        given.scalar.tolist(),
-        mean.tolist(),
-        std.tolist(),
-        len(wanted.channels),
-        len(wanted.scalar),
-        wanted.source.tolist(),
+        n_levels=n_levels,
+        n_features=given.n_columns,
+        in_profile=given.profile.tolist(),
+        in_scalar=given.scalar.tolist(),
+        in_mean=mean.tolist(),
+        in_std=std.tolist(),
+        n_profile_targets=len(wanted.channels),
+        n_scalar_targets=len(wanted.scalar),
+        out_source=wanted.source.tolist(),
     )

@@ -28,6 +28,7 @@ from features.core.files import (
     write_json,
 )
 from features.core.types import Array, Float32
+from features.folds.folded import FoldedStore
 from features.views.tabular import TabularView
 from features.views.transforms import Scaler
 from models.base import Fitted
@@ -36,7 +37,7 @@ from models.spec import ModelSpec, load_family
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CellKey:
     """Everything that a cell's predictions depend on.
 
@@ -67,21 +68,25 @@ class CellKey:
     @classmethod
     def of(
         cls,
-        data: str,
-        folds: str,
+        data: FoldedStore,
         spec: ModelSpec,
         fold: int,
         targets: Iterable[str],
         bases: dict[str, list[str]],
-        levels: str | None = None,
     ) -> CellKey:
         """The key of a model on a fold."""
         packages = ("climstack", load_family(spec.family).package)
-        versions = {package: _version(package) for package in packages}
-        params = asdict(spec.parsed)
-        named = tuple(targets)
         return cls(
-            versions, data, folds, spec.family, params, spec.seed, fold, named, bases, levels
+            versions={package: _version(package) for package in packages},
+            data=data.store.data_hash,
+            folds=data.plan.hash,
+            family=spec.family,
+            params=asdict(spec.parsed),
+            seed=spec.seed,
+            fold=fold,
+            targets=tuple(targets),
+            bases=bases,
+            levels=data.store.levels_hash,
         )
 
     @property
@@ -131,7 +136,7 @@ class Cell:
         return TrainedModel.load(self.path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainedModel:
     """A model with the view and the scalers of its training rows: raw inputs to physical units.
 
@@ -209,17 +214,20 @@ class TrainedModel:
     def load(cls, folder: Path) -> TrainedModel:
         """Read a model back; no pickle."""
         with np.load(folder / "scaler.npz", allow_pickle=False) as held:
-            family, residual = str(held["family"]), bool(held["residual"])
-            scaler, upstream_scaler = (
-                Scaler(*(held[f"{prefix}{part}"] for part in ("mean", "std", "constant")))
-                if f"{prefix}mean" in held
-                else None
-                for prefix in ("", "upstream_")
-            )
-        assert scaler is not None
-        fitted = load_family(family).load(folder / "model")
-        view = TabularView.load(folder / "view.npz")
-        return cls(family, fitted, view, scaler, upstream_scaler, residual)
+            parts = dict(held)
+
+        def scaler(prefix: str) -> Scaler:
+            return Scaler(*(parts[f"{prefix}{part}"] for part in ("mean", "std", "constant")))
+
+        family = str(parts["family"])
+        return cls(
+            family=family,
+            fitted=load_family(family).load(folder / "model"),
+            view=TabularView.load(folder / "view.npz"),
+            scaler=scaler(""),
+            upstream_scaler=scaler("upstream_") if "upstream_mean" in parts else None,
+            residual=bool(parts["residual"]),
+        )
 
 
 class CellStore:

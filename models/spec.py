@@ -29,7 +29,7 @@ class Variant:
     params: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """A base learner of an experiment: family, parameters and seed.
 

@@ -91,7 +91,10 @@ def test_trees_beat_ridge_by_far(real_folder, tmp_path):
             cross_validate(
                 FoldedStore(store, plan), spec, CellStore(tmp_path / "cells"), targets=targets
             )
-            for spec in (ModelSpec("ridge", "ridge"), ModelSpec("lightgbm", "lightgbm", quick))
+            for spec in (
+                ModelSpec(name="ridge", family="ridge"),
+                ModelSpec(name="lightgbm", family="lightgbm", params=quick),
+            )
         ]
     moments = collect_moments(store, plan, members)
     contenders = fit_contenders(store, plan, members, moments, candidates(["nnls"], ["group"]))

@@ -7,8 +7,9 @@ from features.core.lazy import attach
 if TYPE_CHECKING:
     from tuning.clusters import Cluster, cluster_targets
     from tuning.result import Choice, Gain, TuneResult
+    from tuning.settings import TuneSettings
     from tuning.space import Space
-    from tuning.study import TuneSettings, tune
+    from tuning.study import tune
 
 __all__ = [
     "Choice",

@@ -40,6 +40,7 @@ class Cluster:
 def cluster_targets(
     data: FoldedStore,
     targets: NDArray[np.intp],
+    *,
     n_clusters: int,
     n_representatives: int,
     unseen: int,

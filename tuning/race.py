@@ -8,20 +8,18 @@ matters which of them a target gets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.core.types import Array
+from features.core.types import Array, Progress
 from features.folds.folded import FoldedStore
 from models.cross_validation import cross_validate
 from models.oof import CellStore
 from models.spec import ModelSpec
 
-STAKE = (
-    0.02  # R2 between a target's best and worst finalist: below it, another fold is not worth it
-)
+STAKE = 0.02  # R2 between a target's best and worst finalist that another fold is worth
 
 
 def finalists(values: Array, n_wanted: int) -> list[int]:
@@ -45,8 +43,9 @@ def race(
     targets: NDArray[np.intp],
     folds: Sequence[int],
     cells: CellStore,
+    *,
     n_jobs: int,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> tuple[NDArray[np.intp], int]:
     """Fit every finalist for every target that still has something at stake, fold by fold.
 

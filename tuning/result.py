@@ -39,7 +39,7 @@ class Choice:
     place: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gain:
     """A score beside that of the defaults.
 
@@ -62,7 +62,7 @@ class Gain:
         return self.tuned - self.defaults
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuneResult:
     """What ``tune`` returns and ``tuning.json`` holds.
 
@@ -174,7 +174,7 @@ def gain_of(defaults: Array, tuned: Array, units: NDArray[np.intp]) -> Gain:
     if len(names) > 1:
         half = stats.sem(differences) * stats.t.ppf((1 + LEVEL) / 2, len(names) - 1)
         low, high = (float(np.mean(differences) + sign * half) for sign in (-1, 1))
-    return Gain(float(defaults.mean()), float(tuned.mean()), low, high)
+    return Gain(defaults=float(defaults.mean()), tuned=float(tuned.mean()), low=low, high=high)
 
 
 def trial_rows(study: Study, n_trials: int, steps: Sequence[Step]) -> list[dict[str, Any]]:

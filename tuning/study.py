@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from optuna.study import Study
 
 from features.core.errors import ClimstackError
 from features.core.files import content_hash, write_json, write_text
-from features.core.settings import check, require
+from features.core.settings import check
 from features.core.toml import assignments
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
+from features.store.store import Store
 from models.oof import CellStore
 from models.spec import ModelSpec, Variant
 from tuning.clusters import Cluster, cluster_targets, spread_over
@@ -44,50 +45,13 @@ from tuning.result import (
     trial_rows,
     value_matrix,
 )
+from tuning.settings import TuneSettings
 from tuning.space import Ranges, Space
 from tuning.storage import fill, hidden, n_ended, open_storage, open_study, release_dead
 from tuning.worker import Task, quiet_optuna, work
 
 LOOK_EVERY = 0.3  # seconds between looks at workers
 RESTARTS = 8  # killed workers that are replaced
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """How a model is tuned.
-
-    Attributes:
-        n_trials: trials in all; the first has the model's own parameters.
-        workers: processes on this machine; with one the same seed gives the same trials.
-        storage: URL of the study's database; None takes ``study.db`` in the run's folder.
-        new_study: start another study where data, folds or search space have changed.
-        n_clusters: clusters of targets that may get parameters of their own.
-        n_representatives: targets of each cluster that trials are fitted for.
-        n_folds: folds that trials are scored on; None takes all but the unseen one.
-        seed: of clusters' steps and of the sampler.
-        n_finalists: trials that are fitted for every target in the end, each target keeping its
-            best; with 1 clusters may keep their own.
-    """
-
-    n_trials: int = 25
-    workers: int = 1
-    storage: str | None = None
-    new_study: bool = False
-    n_clusters: int = 8
-    n_representatives: int = 2
-    n_folds: int | None = None
-    seed: int = 0
-    n_finalists: int = 1
-
-    def __post_init__(self) -> None:
-        require(
-            self,
-            n_trials="[2, inf)",
-            workers="[1, inf)",
-            n_clusters="[1, inf)",
-            n_representatives="[1, inf)",
-            n_finalists="[1, inf)",
-        )
 
 
 def tune(
@@ -120,19 +84,16 @@ def tune(
         ClimstackError: nothing to search, too few folds, a study of other data, folds or ranges in
             the storage, or the model fails with its own parameters.
     """
-    settings = settings or TuneSettings()
+    settings, folder = settings or TuneSettings(), Path(folder)
+    progress = progress or (lambda *_: None)
     _check_spec(spec)
-    space = Space.of(spec, ranges)
-    folder = Path(folder)
-    folds, unseen = _folds(data.plan, settings.n_folds)
-    clusters = _clusters(data, spec, settings, unseen)
+    space, folds = Space.of(spec, ranges), _folds(data.plan, settings.n_folds)
+    clusters = _clusters(data, spec, settings)
     steps = steps_of(data.store, spec, folds, spread_over(clusters), settings.seed)
     url = settings.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
-    folder.mkdir(parents=True, exist_ok=True)
     own = folder / "tuning" / spec.name
     own.mkdir(parents=True, exist_ok=True)
     data.plan.save(own / "folds.parquet")
-    report = progress or (lambda *_: None)
     with quiet_optuna():
         study = open_study(
             open_storage(url),
@@ -142,16 +103,20 @@ def tune(
         )
         fill(study, settings.n_trials, space.defaults)
         task = Task(
-            str(data.store.path), str(own / "folds.parquet"), str(folder / "cells"), spec.name,
-            spec.family, dict(spec.params), spec.seed, dict(ranges or {}),
-            [[step.fold, list(step.targets)] for step in steps], url, study.study_name,
-            settings.n_trials, settings.seed, settings.workers > 1,
-        )  # fmt: skip
-        _finish_trials(task, study, settings, own, report)
-        cells = CellStore(folder / "cells")
-        result = _conclude(
-            data, spec, space, steps, clusters, study, settings, cells, own, unseen, url, report,
-        )  # fmt: skip
+            store=str(data.store.path),
+            plan=str(own / "folds.parquet"),
+            cells=str(folder / "cells"),
+            spec=spec,
+            ranges=dict(ranges or {}),
+            steps=steps,
+            url=url,
+            study=study.study_name,
+            settings=settings,
+        )
+        _finish_trials(task, study, own, progress)
+        result = _conclude(data, task, study, clusters, progress)
+    write_text(own / "best.toml", _best_toml(space, result))
+    result = replace(result, best_file=str(own / "best.toml"))
     write_json(own / "study.json", result.to_table())
     return result
 
@@ -164,23 +129,31 @@ def _check_spec(spec: ModelSpec) -> None:
     check(not spec.variants, f"model '{spec.name}' has variants: tune it without them")
 
 
-def _folds(plan: FoldPlan, n_wanted: int | None) -> tuple[list[int], int]:
-    """Folds to score trials on, and the one that they don't see: the last."""
-    most = plan.n_folds - 1
+def _folds(plan: FoldPlan, n_wanted: int | None) -> list[int]:
+    """Folds to score trials on: all but the last, which they don't see."""
+    most = _unseen(plan)
     check(most >= 1, f"tuning needs at least 2 folds, but the plan has {plan.n_folds}")
     n_folds = most if n_wanted is None else n_wanted
     check(1 <= n_folds <= most, f"n_folds must be 1 to {most}, but got {n_folds}")
-    return list(range(n_folds)), most
+    return list(range(n_folds))
 
 
-def _clusters(
-    data: FoldedStore, spec: ModelSpec, settings: TuneSettings, unseen: int
-) -> list[Cluster]:
+def _unseen(plan: FoldPlan) -> int:
+    return plan.n_folds - 1
+
+
+def _clusters(data: FoldedStore, spec: ModelSpec, settings: TuneSettings) -> list[Cluster]:
     modelled = data.store.schema.modelled_targets
     if is_joint(data.store, spec):
         every = list(range(len(modelled)))
         return [Cluster(every, every)]
-    return cluster_targets(data, modelled, settings.n_clusters, settings.n_representatives, unseen)
+    return cluster_targets(
+        data,
+        modelled,
+        n_clusters=settings.n_clusters,
+        n_representatives=settings.n_representatives,
+        unseen=_unseen(data.plan),
+    )
 
 
 def _fingerprint(
@@ -200,35 +173,28 @@ def _fingerprint(
     return {name: content_hash(part)[:16] for name, part in parts.items()}
 
 
-def _finish_trials(
-    task: Task, study: Study, settings: TuneSettings, own: Path, report: Progress
-) -> None:
+def _finish_trials(task: Task, study: Study, own: Path, progress: Progress) -> None:
     """Work, here or in processes, until every place is done; elsewhere others may help."""
-    what = f"tune {task.name}"
-
-    def told(n_done: int) -> None:
-        report(what, n_done, task.n_trials)
-
-    told(n_ended(study, task.n_trials))
-    while n_ended(study, task.n_trials) < task.n_trials:
+    n_trials = task.settings.n_trials
+    progress(task.what, n_ended(study, n_trials), n_trials)
+    while n_ended(study, n_trials) < n_trials:
         release_dead(study)
-        if settings.workers == 1:
-            work(task, told)
+        if task.settings.workers == 1:
+            work(task, progress)
         else:
-            _work_in_processes(task, study, settings.workers, own, told)
-        if n_ended(study, task.n_trials) < task.n_trials:
-            fill(study, task.n_trials, task.space.defaults)
+            _work_in_processes(task, study, own, progress)
+        if n_ended(study, n_trials) < n_trials:
+            fill(study, n_trials, task.space.defaults)
             time.sleep(LOOK_EVERY)  # others still work on theirs
 
 
-def _work_in_processes(
-    task: Task, study: Study, n_workers: int, own: Path, told: Callable[[int], None]
-) -> None:
+def _work_in_processes(task: Task, study: Study, own: Path, progress: Progress) -> None:
     """Run workers until none is left; one that was killed is replaced.
 
     Raises:
         ClimstackError: a worker fails, or too many are killed.
     """
+    n_workers, n_trials = task.settings.workers, task.settings.n_trials
     file = own / "task.json"
     task.save(file)
     threads = str(max(1, cpu_count() // n_workers))
@@ -250,7 +216,7 @@ def _work_in_processes(
                 if worker.returncode > 0 and worker.returncode != 128 + signal.SIGINT:
                     said = (worker.stderr.read() if worker.stderr else "").strip().splitlines()
                     raise ClimstackError(
-                        f"a worker of model '{task.name}' failed: {said[-1] if said else ''}"
+                        f"a worker of model '{task.spec.name}' failed: {said[-1] if said else ''}"
                     )
                 if worker.returncode < 0:
                     killed += 1
@@ -261,7 +227,7 @@ def _work_in_processes(
                         " command with fewer --workers",
                     )
                     workers.append(start())
-            told(n_ended(study, task.n_trials))
+            progress(task.what, n_ended(study, n_trials), n_trials)
     finally:
         for worker in workers:
             worker.terminate()
@@ -273,21 +239,13 @@ def _work_in_processes(
 
 
 def _conclude(
-    data: FoldedStore,
-    spec: ModelSpec,
-    space: Space,
-    steps: Sequence[Step],
-    clusters: Sequence[Cluster],
-    study: Study,
-    settings: TuneSettings,
-    cells: CellStore,
-    own: Path,
-    unseen: int,
-    url: str,
-    report: Progress,
+    data: FoldedStore, task: Task, study: Study, clusters: Sequence[Cluster], progress: Progress
 ) -> TuneResult:
-    store = data.store
+    """What the finished trials say, and what of it the unseen fold confirms."""
+    store, spec, steps, settings = data.store, task.spec, task.steps, task.settings
+    modelled, cells = store.schema.modelled_targets, CellStore(task.cells)
     trials = complete_trials(study, settings.n_trials)
+    folds = sorted({step.fold for step in steps})
     n_raced = 0
     if settings.n_finalists == 1 or is_joint(store, spec):
         choices = choose(trials, steps, clusters)
@@ -295,43 +253,41 @@ def _conclude(
         values = value_matrix(trials, len(steps))
         best = [trials[row] for row in finalists(values, settings.n_finalists)]
         specs = [with_params(spec, trial.params) for trial in best]
-        folds = sorted({step.fold for step in steps})
-        targets = store.schema.modelled_targets
-        winners, n_raced = race(data, specs, targets, folds, cells, settings.workers, report)
-        choices = choices_of(best, winners)
-    claim = claimed(trials, steps, choices)
-    held_out = [
-        Step(unseen, targets)
-        for targets in dict.fromkeys(step.targets for step in sorted(steps, key=_targets_of))
-    ]
-    with Objective(data, spec, space, held_out, cells) as objective:
-        worth = _worth(objective, spec, choices, held_out)
-    adopted = "tuned" if worth.gain >= 0 else "defaults"
-    rows = trial_rows(study, settings.n_trials, steps)
-    n_sets = len(held_out) if is_joint(store, spec) else len(store.schema.modelled_targets)
-    columns = store.schema.target_columns
-    names = [columns[target] for target in store.schema.modelled_targets]
-    found = spec
-    if adopted == "tuned":
-        found = replace(
-            with_params(spec, choices[0].params),
-            variants=tuple(
-                Variant(tuple(names[i] for i in choice.targets), choice.params)
-                for choice in choices[1:]
-            ),
+        winners, n_raced = race(
+            data, specs, modelled, folds, cells, n_jobs=settings.workers, progress=progress
         )
-    result = TuneResult(
-        found, study.study_name, hidden(url), claim, worth, adopted, choices, rows,
-        importances(study), n_raced + sum(row["cells_fitted"] for row in rows),
-        settings.n_trials * n_sets * len({step.fold for step in steps}), minutes(study),
-        str(own / "best.toml"),
-    )  # fmt: skip
-    write_text(own / "best.toml", _best_toml(space, result))
-    return result
+        choices = choices_of(best, winners)
+    served = dict.fromkeys(sorted(step.targets for step in steps))
+    held_out = [Step(_unseen(data.plan), targets) for targets in served]
+    with Objective(data, spec, task.space, held_out, cells) as objective:
+        worth = _worth(objective, spec, choices, held_out)
+    rows = trial_rows(study, settings.n_trials, steps)
+    n_sets = len(held_out) if is_joint(store, spec) else len(modelled)
+    return TuneResult(
+        spec=_chosen(spec, choices, store) if worth.gain >= 0 else spec,
+        study=study.study_name,
+        storage=hidden(task.url),
+        claim=claimed(trials, steps, choices),
+        unseen=worth,
+        adopted="tuned" if worth.gain >= 0 else "defaults",
+        choices=choices,
+        trials=rows,
+        importances=importances(study),
+        cells_fitted=n_raced + sum(row["cells_fitted"] for row in rows),
+        cells_full=settings.n_trials * n_sets * len(folds),
+        minutes=minutes(study),
+        best_file="",
+    )
 
 
-def _targets_of(step: Step) -> tuple[int, ...]:
-    return step.targets
+def _chosen(spec: ModelSpec, choices: Sequence[Choice], store: Store) -> ModelSpec:
+    """The model with the parameters of the first choice, and variants with those of the others."""
+    schema = store.schema
+    names = [schema.target_columns[target] for target in schema.modelled_targets]
+    variants = tuple(
+        Variant(tuple(names[i] for i in choice.targets), choice.params) for choice in choices[1:]
+    )
+    return replace(with_params(spec, choices[0].params), variants=variants)
 
 
 def _worth(

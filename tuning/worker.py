@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +27,14 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from features.core.errors import ClimstackError
+from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.oof import CellStore
 from models.spec import ModelSpec
 from tuning.objective import Objective, Step
+from tuning.settings import TuneSettings
 from tuning.space import Space
 from tuning.storage import PLACE, heartbeat, n_ended, open_storage, release, take
 
@@ -43,46 +45,36 @@ STARTUP_STEPS = 8  # steps before a trial may end
 STARTUP_TRIALS = 10  # at most so many, and at most a third of all, are drawn at random
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """Everything that a worker needs; plain values, for JSON.
+    """Everything that a worker needs; JSON holds it.
 
     Attributes:
         store: path of the training store.
         plan: path of the fold plan.
         cells: path of the cells.
-        name: the model's name.
-        family: its family.
-        params: its own parameters.
-        model_seed: its seed.
+        spec: the model with its own parameters.
         ranges: search ranges instead of the family's own.
-        steps: [fold, [target, ...]] of each step, in their order.
+        steps: what a trial is scored by, in order.
         url: the study's database.
         study: the study's name.
-        n_trials: how many places the queue has.
-        seed: of the sampler.
-        several: whether several workers draw trials at once.
+        settings: how to tune.
     """
 
     store: str
     plan: str
     cells: str
-    name: str
-    family: str
-    params: Mapping[str, Any]
-    model_seed: int
+    spec: ModelSpec
     ranges: Mapping[str, Any]
-    steps: list[list[Any]]
+    steps: Sequence[Step]
     url: str
     study: str
-    n_trials: int
-    seed: int
-    several: bool
+    settings: TuneSettings
 
     @property
-    def spec(self) -> ModelSpec:
-        """The model with its own parameters."""
-        return ModelSpec(self.name, self.family, self.params, self.model_seed)
+    def what(self) -> str:
+        """How progress calls it."""
+        return f"tune {self.spec.name}"
 
     @property
     def space(self) -> Space:
@@ -96,17 +88,21 @@ class Task:
     @classmethod
     def load(cls, path: Path) -> Task:
         """Read what :meth:`save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        table = json.loads(path.read_text(encoding="utf-8"))
+        table["spec"] = ModelSpec(**table["spec"])
+        table["steps"] = [Step(step["fold"], tuple(step["targets"])) for step in table["steps"]]
+        table["settings"] = TuneSettings(**table["settings"])
+        return cls(**table)
 
     def sampler(self, place: int) -> BaseSampler:
         """Draws a place's parameters: a function of the seed, the place and the trials so far."""
-        seed = int(np.random.SeedSequence([self.seed, place]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.settings.seed, place]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return TPESampler(
                 multivariate=True,
-                constant_liar=self.several,
-                n_startup_trials=min(STARTUP_TRIALS, max(2, self.n_trials // 3)),
+                constant_liar=self.settings.workers > 1,
+                n_startup_trials=min(STARTUP_TRIALS, max(2, self.settings.n_trials // 3)),
                 seed=seed,
             )
 
@@ -119,12 +115,12 @@ class Task:
             return WilcoxonPruner(p_threshold=P_WORSE, n_startup_steps=STARTUP_STEPS)
 
 
-def work(task: Task, report: Callable[[int], None] | None = None) -> None:
+def work(task: Task, progress: Progress | None = None) -> None:
     """Take trials until none waits; an interrupted one is queued again.
 
     Args:
         task: what to do.
-        report: called with the number of trials that have ended, after each.
+        progress: called with (what, done, total) after each trial.
 
     Raises:
         ClimstackError: the model fails with its own parameters.
@@ -134,14 +130,14 @@ def work(task: Task, report: Callable[[int], None] | None = None) -> None:
             study_name=task.study, storage=open_storage(task.url), pruner=task.pruner()
         )
         data = FoldedStore(Store(task.store), FoldPlan.load(Path(task.plan)))
-        steps = [Step(fold, tuple(targets)) for fold, targets in task.steps]
-        with Objective(data, task.spec, task.space, steps, CellStore(task.cells)) as objective:
+        cells, n_trials = CellStore(task.cells), task.settings.n_trials
+        with Objective(data, task.spec, task.space, task.steps, cells) as objective:
             parent = os.getppid()
-            while (trial := take(study, task.n_trials, task.url, task.sampler)) is not None:
+            while (trial := take(study, n_trials, task.url, task.sampler)) is not None:
                 with heartbeat(study, trial):
                     _run(study, trial, objective)
-                if report is not None:
-                    report(n_ended(study, task.n_trials))
+                if progress is not None:
+                    progress(task.what, n_ended(study, n_trials), n_trials)
                 if os.getppid() != parent:  # whoever started this is gone
                     return
 

@@ -231,9 +231,16 @@ def tune(
 
     settings = load_experiment(experiment, tuned=False)
     how = TuneSettings(
-        trials, workers, storage, new_study, clusters, representatives, folds, settings.seed,
-        finalists,
-    )  # fmt: skip
+        n_trials=trials,
+        workers=workers,
+        storage=storage,
+        new_study=new_study,
+        n_clusters=clusters,
+        n_representatives=representatives,
+        n_folds=folds,
+        seed=settings.seed,
+        n_finalists=finalists,
+    )
     with console.progress() as report:
         found = tune_model(settings, model, how, runs, report)
     if as_json:

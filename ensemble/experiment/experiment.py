@@ -374,7 +374,13 @@ def _model_spec(
     residual_of = None if table.residual_of is None else known[table.residual_of]
     inputs_from = tuple(known[name] for name in table.inputs_from)
     return ModelSpec(
-        table.name, table.family, params, table.seed, residual_of, inputs_from, variants
+        name=table.name,
+        family=table.family,
+        params=params,
+        seed=table.seed,
+        residual_of=residual_of,
+        inputs_from=inputs_from,
+        variants=variants,
     )
 
 

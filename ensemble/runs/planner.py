@@ -193,12 +193,12 @@ class _Probes:
                 per_row = max(value - getattr(less, name), 0.0) / more_rows
                 memory[name] = value + per_row * (self.n_train - self.n_probe)
         return Cost(
-            whole.shared_seconds * times,
-            whole.cell_seconds * times,
-            memory["alone_mb"],
-            memory["together_mb"],
-            memory["worker_mb"],
-            whole.model_mb,
+            shared_seconds=whole.shared_seconds * times,
+            cell_seconds=whole.cell_seconds * times,
+            alone_mb=memory["alone_mb"],
+            together_mb=memory["together_mb"],
+            worker_mb=memory["worker_mb"],
+            model_mb=whole.model_mb,
         )
 
     def _probe(self, spec: ModelSpec, store: Store, plan: FoldPlan, size: str) -> Cost:

@@ -66,7 +66,7 @@ class Step:
     usual_auc: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Two sets of rows, compared.
 

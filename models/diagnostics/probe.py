@@ -30,7 +30,7 @@ TRACKERS_MB = 50.0  # the small processes that look after workers' shared resour
 MARGIN = 1.1  # a run holds a little more than a probe: all windows, all folds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What was measured on one fold.
 
@@ -116,12 +116,12 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
     ]
     worker_mb = last.peak_memory_mb if n_workers > 1 and len(samples) > 1 else 0
     return Cost(
-        shared,
-        cell_seconds,
-        alone_mb,
-        together_mb,
-        worker_mb,
-        float(np.mean(sizes)) / 2**20,
+        shared_seconds=shared,
+        cell_seconds=cell_seconds,
+        alone_mb=alone_mb,
+        together_mb=together_mb,
+        worker_mb=worker_mb,
+        model_mb=float(np.mean(sizes)) / 2**20,
     )
 
 

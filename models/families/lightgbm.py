@@ -30,7 +30,7 @@ from models.base import Family, FitContext, Fitted, FoldData
 from models.trees.boosting import INTERVALS, OWN, PARTS_BY, Parts, one_per_cell, spread_gain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LightGBMParams:
     """Parameters of the trees, named as in LightGBM.
 

@@ -25,7 +25,7 @@ from models.trees.xgboost_engine import XGBoostModel, XGBoostParams, bin_window,
 BYTES_PER_BIN = 16  # gradient and hessian of one target in double precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class XGBoostVectorParams(XGBoostParams):
     """Parameters of the trees, named as in XGBoost; see :class:`models.trees.xgboost_engine`.
 

@@ -24,7 +24,7 @@ def input_noise(size: float) -> Augment:
     return apply
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Component:
     """What changes its sign when one horizontal axis is mirrored.
 

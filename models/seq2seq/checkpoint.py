@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from features.core.files import atomic_path
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Checkpoint:
     """How far a fit has come.
 

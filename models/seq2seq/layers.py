@@ -15,7 +15,7 @@ from torch.nn import functional
 MIN_STD = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """What a network is built for; plain lists, so that JSON holds it.
 
@@ -170,9 +170,10 @@ class Network(nn.Module):
         shape: Shape,
         body: nn.Module,
         dim: int,
-        representations: tuple[str, ...] = ("level",),
-        soft_clip: float = 6.0,
-        confidence: bool = False,
+        *,
+        representations: tuple[str, ...],
+        soft_clip: float,
+        confidence: bool,
     ) -> None:
         super().__init__()
         self.stem = Stem(Representations(shape, representations, soft_clip), shape.n_levels, dim)

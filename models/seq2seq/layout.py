@@ -13,7 +13,7 @@ from features.core.types import Float32
 ABSENT = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """Where flat columns stand in profiles and scalars.
 
@@ -43,7 +43,8 @@ class Layout:
         profile = np.full((n_levels, len(channels)), ABSENT, dtype=np.intp)
         for channel, found in enumerate(channels.values()):
             profile[list(found), channel] = list(found.values())
-        return cls(len(names), list(channels), profile, np.array(scalars, dtype=np.intp))
+        scalar = np.array(scalars, dtype=np.intp)
+        return cls(n_columns=len(names), channels=list(channels), profile=profile, scalar=scalar)
 
     def profiles(self, flat: Float32) -> Float32:
         """Profiles of a flat table: (n_samples, n_columns) -> (n_samples, n_levels, n_channels)."""

@@ -13,7 +13,7 @@ from models.seq2seq.layers import Network, Shape
 PACKAGE = "models.seq2seq.architectures"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
     """What is needed to build a network again.
 
@@ -42,9 +42,9 @@ class NetworkSpec:
             self.shape,
             body,
             config.dim,
-            self.representations,
-            self.soft_clip,
-            self.confidence,
+            representations=self.representations,
+            soft_clip=self.soft_clip,
+            confidence=self.confidence,
         )
 
     def to_table(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from models.seq2seq.losses import LossName
 REPRESENTATIONS = ("level", "variable", "column")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """Settings of inputs, loss, optimiser and device.
 

@@ -50,17 +50,17 @@ Values = np.ndarray[Any, np.dtype[np.float32]]
 OnEpoch = Callable[[int, Callable[[Any], Values]], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """Everything that a fit depends on; picklable, for a launcher's processes.
 
     Attributes:
         spec: the network.
         settings: how it is trained.
-        seed: of weights, batches and augmentation.
         folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
             n_targets), float32, standardised; to stop early ``watch_*.npy`` too; where rows have
             weights ``fit_weights.npy`` (n_rows, 1), 1 in the mean.
+        seed: of weights, batches and augmentation.
         checkpoints: folder for them; None writes none.
         components: what changes its sign in a mirror, by axis; for ``mirror``.
         groups: groups of targets that are fine-tuned, by name: positions of flat outputs.
@@ -72,8 +72,8 @@ class Job:
 
     spec: NetworkSpec
     settings: TrainSettings
-    seed: int
     folder: Path
+    seed: int = 0
     checkpoints: Path | None = None
     components: tuple[Component, ...] = ()
     groups: dict[str, list[int]] = field(default_factory=dict)
@@ -208,11 +208,8 @@ class _Phase:
         if file is not None and file.is_file():
             state = checkpoint.load(file, raw, average, optimizer)
         elif self.fabric.global_rank == 0:
-            log.info(
-                "%s: %d parameters, %d rows, %d epochs of %d batches on %s",
-                job.name, sum(p.numel() for p in raw.parameters()), self.batches.n_rows,
-                settings.epochs, len(self.batches), self.device,
-            )  # fmt: skip
+            n_weights, n_rows = sum(p.numel() for p in raw.parameters()), self.batches.n_rows
+            log.info("%s: %d parameters, %d rows, %s", job.name, n_weights, n_rows, self.device)
         while state.epoch < settings.epochs and not state.stopped:
             self._epoch(model, raw, wrapped, average, state)
             if file is not None and self.fabric.global_rank == 0:
@@ -260,13 +257,11 @@ class _Phase:
         score = self._watch(raw, average, state) if self.watched else None
         state.history.append({"epoch": state.epoch, "loss": mean_loss, "inner_r2": score})
         if self.fabric.global_rank == 0:
-            seconds = time.perf_counter() - begun
-            log.info(
-                "%s%s: epoch %d/%d, loss %.4f%s, %.0f rows/s",
-                self.job.name, "" if self.name == "all" else f" {self.name}", state.epoch,
-                settings.epochs, mean_loss, "" if score is None else f", inner R2 {score:.4f}",
-                len(found) * self.batches.batch_size / seconds,
-            )  # fmt: skip
+            speed = len(found) * self.batches.batch_size / (time.perf_counter() - begun)
+            name = self.job.name if self.name == "all" else f"{self.job.name} {self.name}"
+            shown = f"{mean_loss:.4f}" + ("" if score is None else f", inner R2 {score:.4f}")
+            done = f"{state.epoch}/{settings.epochs}"
+            log.info("%s: epoch %s, loss %s, %.0f rows/s", name, done, shown, speed)
 
     def _loss(self, model: Any, batch: Batch, name: losses.LossName) -> Tensor:
         settings = self.settings
@@ -332,10 +327,9 @@ class _Phase:
         return [Matrix.of_npy(file) for file in (*files, *[weights][: weights.is_file()])]
 
     def _load(self, name: str) -> Batches:
-        return Batches(
-            self._matrices(name), self.settings.batch_size, self.device, self.fabric.global_rank,
-            self.fabric.world_size,
-        )  # fmt: skip
+        rank, world_size = self.fabric.global_rank, self.fabric.world_size
+        matrices, size = self._matrices(name), self.settings.batch_size
+        return Batches(matrices, size, self.device, rank=rank, world_size=world_size)
 
 
 def rate_at(progress: float, warmup: float) -> float:

@@ -53,7 +53,7 @@ def seen_levels(level: int, window: int, there: Sequence[int]) -> list[int]:
     return [each for each in there if each == SCALAR] + profile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """A fold's training rows on disk, by level; picklable.
 
@@ -76,7 +76,12 @@ class Parts:
         """Lay out a fold for a family whose parameters have the common fields."""
         fraction = params.inner_fraction if params.early_stopping_rounds else 0.0
         fit, watch = data.inner_rows(fraction)
-        parts = cls(folder, data.feature_levels, data.target_levels, len(watch) > 0)
+        parts = cls(
+            folder=folder,
+            feature_levels=data.feature_levels,
+            target_levels=data.target_levels,
+            watched=len(watch) > 0,
+        )
         parts._write_rows(data, "fit", fit, params.label_clip)
         if parts.watched:
             parts._write_rows(data, "watch", watch, params.label_clip)

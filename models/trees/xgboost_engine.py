@@ -17,7 +17,7 @@ from models.base import Fitted
 from models.trees.boosting import INTERVALS, OWN, Parts, spread_gain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class XGBoostParams:
     """Parameters of the trees, named as in XGBoost.
 

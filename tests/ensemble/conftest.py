@@ -22,7 +22,10 @@ def some_targets(schema):
 
 @pytest.fixture(scope="session")
 def members(folded, cells, some_targets):
-    specs = [ModelSpec("linear", "ridge"), ModelSpec("trees", "lightgbm", TREES)]
+    specs = [
+        ModelSpec(name="linear", family="ridge"),
+        ModelSpec(name="trees", family="lightgbm", params=TREES),
+    ]
     return [cross_validate(folded, spec, cells, targets=some_targets, n_jobs=1) for spec in specs]
 
 

@@ -11,10 +11,12 @@ from models.diagnostics.importance import importance
 from models.member import read_bases
 
 TREES = {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5}
-RIDGE = ModelSpec("ridge", "ridge")
-RESIDUAL = ModelSpec("rest", "lightgbm", TREES, residual_of=RIDGE)
-STACKED = ModelSpec("fed", "lightgbm", TREES, inputs_from=(RIDGE,))
-BOTH = ModelSpec("both", "lightgbm", TREES, residual_of=RIDGE, inputs_from=(RIDGE,))
+RIDGE = ModelSpec(name="ridge", family="ridge")
+RESIDUAL = ModelSpec(name="rest", family="lightgbm", params=TREES, residual_of=RIDGE)
+STACKED = ModelSpec(name="fed", family="lightgbm", params=TREES, inputs_from=(RIDGE,))
+BOTH = ModelSpec(
+    name="both", family="lightgbm", params=TREES, residual_of=RIDGE, inputs_from=(RIDGE,)
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +90,9 @@ class LineAndStep:
 
 def test_a_residual_model_adds_what_ridge_can_not_learn(store, plan, few_targets, tmp_path):
     made, cells = LineAndStep(store), CellStore(tmp_path)
-    firm = ModelSpec("ridge", "ridge", {"alphas": [300.0]})
+    firm = ModelSpec(name="ridge", family="ridge", params={"alphas": [300.0]})
     trees = TREES | {"n_rounds": 60, "linear_tree": False}
-    rest = ModelSpec("rest", "lightgbm", trees, residual_of=firm)
+    rest = ModelSpec(name="rest", family="lightgbm", params=trees, residual_of=firm)
     base, member = (
         cross_validate(FoldedStore(made, plan), spec, cells, targets=few_targets[:1], n_jobs=1)
         for spec in (firm, rest)
@@ -119,11 +121,17 @@ def test_stored_models_give_the_out_of_fold_predictions(ridge, fit, store, plan,
 
 
 def test_another_base_is_another_cell(folded, few_targets):
-    other = ModelSpec("ridge", "ridge", {"clip": 5.0})
+    other = ModelSpec(name="ridge", family="ridge", params={"clip": 5.0})
     specs = [
-        ModelSpec("m", "lightgbm", TREES),
-        *(ModelSpec("m", "lightgbm", TREES, residual_of=base) for base in (RIDGE, other)),
-        *(ModelSpec("m", "lightgbm", TREES, inputs_from=(base,)) for base in (RIDGE, other)),
+        ModelSpec(name="m", family="lightgbm", params=TREES),
+        *(
+            ModelSpec(name="m", family="lightgbm", params=TREES, residual_of=base)
+            for base in (RIDGE, other)
+        ),
+        *(
+            ModelSpec(name="m", family="lightgbm", params=TREES, inputs_from=(base,))
+            for base in (RIDGE, other)
+        ),
     ]
     hashes = {cell_keys(folded, spec, few_targets, 0)[0].hash for spec in specs}
     assert len(hashes) == 5
@@ -160,12 +168,14 @@ def test_no_leak_through_a_memorising_base(schema, tmp_path):
     noise = convert(tmp_path / "noise.parquet", tmp_path / "store", schema, 10)
     plan = time_blocks(noise.time, 3, 1)
     targets = schema.modelled_targets[::60]
-    deep = ModelSpec("deep", "lightgbm", {"num_leaves": 63, "min_data_in_leaf": 2})
+    deep = ModelSpec(
+        name="deep", family="lightgbm", params={"num_leaves": 63, "min_data_in_leaf": 2}
+    )
     cells = CellStore(tmp_path / "cells")
     cross_validate(FoldedStore(noise, plan), deep, cells, targets=targets, n_jobs=1)
     for spec in (
-        ModelSpec("rest", "lightgbm", TREES, residual_of=deep),
-        ModelSpec("fed", "lightgbm", TREES, inputs_from=(deep,)),
+        ModelSpec(name="rest", family="lightgbm", params=TREES, residual_of=deep),
+        ModelSpec(name="fed", family="lightgbm", params=TREES, inputs_from=(deep,)),
     ):
         member = cross_validate(FoldedStore(noise, plan), spec, cells, targets=targets, n_jobs=1)
         assert r2_of(member, noise, plan).max() < 0.05

@@ -9,7 +9,7 @@ from features.climate import physics
 from features.synthetic import synthetic_grid
 from models import CellStore, ModelSpec, cell_keys, cross_validate
 
-SPEC = ModelSpec("trees", "lightgbm", {"n_rounds": 3, "num_leaves": 4})
+SPEC = ModelSpec(name="trees", family="lightgbm", params={"n_rounds": 3, "num_leaves": 4})
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ def test_a_finished_cell_is_never_computed_again(filled, folded, few_targets):
 
 def test_a_cell_is_shared_by_whatever_asks_for_the_same(filled, folded, few_targets):
     cells, _ = filled
-    renamed = ModelSpec("another name", "lightgbm", {"num_leaves": 4, "n_rounds": 3})
+    renamed = ModelSpec(
+        name="another name", family="lightgbm", params={"num_leaves": 4, "n_rounds": 3}
+    )
     assert run(folded, few_targets, cells, renamed).computed == 0
     assert run(folded, few_targets[1:4], cells).computed == 0
 
@@ -43,8 +45,8 @@ def test_a_cell_is_shared_by_whatever_asks_for_the_same(filled, folded, few_targ
 @pytest.mark.parametrize(
     "spec",
     [
-        ModelSpec("m", "lightgbm", {"n_rounds": 4, "num_leaves": 4}),
-        ModelSpec("m", "lightgbm", {"n_rounds": 3, "num_leaves": 4}, seed=1),
+        ModelSpec(name="m", family="lightgbm", params={"n_rounds": 4, "num_leaves": 4}),
+        ModelSpec(name="m", family="lightgbm", params={"n_rounds": 3, "num_leaves": 4}, seed=1),
     ],
 )
 def test_another_parameter_or_seed_is_another_cell(filled, folded, few_targets, spec):
@@ -132,6 +134,6 @@ def test_keys_name_everything(folded, few_targets):
     assert keys[0].params["n_rounds"] == 3
     assert set(keys[0].versions) == {"climstack", "lightgbm"}
     assert keys[0].params["learning_rate"] > 0
-    ridge = cell_keys(folded, ModelSpec("r", "ridge"), few_targets, 1)
+    ridge = cell_keys(folded, ModelSpec(name="r", family="ridge"), few_targets, 1)
     assert len(ridge) == 1
     assert len(ridge[0].targets) == 5

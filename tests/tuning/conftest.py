@@ -10,7 +10,11 @@ RANGES = {"n_rounds": [4, 16], "num_leaves": [4, 12], "min_data_in_leaf": [5, 40
 
 @pytest.fixture(scope="session")
 def trees() -> ModelSpec:
-    return ModelSpec("trees", "lightgbm", {"n_rounds": 8, "num_leaves": 7, "linear_tree": False})
+    return ModelSpec(
+        name="trees",
+        family="lightgbm",
+        params={"n_rounds": 8, "num_leaves": 7, "linear_tree": False},
+    )
 
 
 @pytest.fixture(scope="session")

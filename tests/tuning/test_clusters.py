@@ -9,19 +9,19 @@ from tuning.clusters import describe
 
 def test_every_target_is_in_one_cluster_with_its_representatives(folded, store):
     targets = store.schema.modelled_targets
-    clusters = cluster_targets(folded, targets, 8, 3, unseen=2)
+    clusters = cluster_targets(folded, targets, n_clusters=8, n_representatives=3, unseen=2)
     assert len(clusters) == 8
     assert sorted(t for c in clusters for t in c.targets) == list(range(len(targets)))
     for cluster in clusters:
         assert 1 <= len(set(cluster.representatives)) == len(cluster.representatives) <= 3
         assert set(cluster.representatives) <= set(cluster.targets)
-    assert clusters == cluster_targets(folded, targets, 8, 3, unseen=2)
+    assert clusters == cluster_targets(folded, targets, n_clusters=8, n_representatives=3, unseen=2)
 
 
 def test_fewer_targets_than_clusters(folded, few_targets):
-    clusters = cluster_targets(folded, few_targets, 20, 2, unseen=2)
+    clusters = cluster_targets(folded, few_targets, n_clusters=20, n_representatives=2, unseen=2)
     assert [c.targets for c in clusters] == [[i] for i in range(len(few_targets))]
-    (one,) = cluster_targets(folded, few_targets, 1, 2, unseen=2)
+    (one,) = cluster_targets(folded, few_targets, n_clusters=1, n_representatives=2, unseen=2)
     assert one.targets == list(range(len(few_targets)))
 
 

@@ -46,7 +46,7 @@ def quick(family):
 def test_every_searched_parameter_is_accepted_and_changes_predictions(
     family, folded, store, plan, few_targets, tmp_path
 ):
-    spec = ModelSpec("m", family, quick(family))
+    spec = ModelSpec(name="m", family=family, params=quick(family))
     space = Space.of(spec)
     assert space.distributions
     data = FoldData(data=folded, fold=0, targets=few_targets, kind=load_family(family).view)
@@ -78,7 +78,8 @@ def test_ranges_replace_the_family_s_own(trees, ranges):
     assert space.defaults["n_rounds"] == 8
     assert space.defaults["learning_rate"] == 0.1
     gpu = Space.of(
-        ModelSpec("n", "convnext1d", {"preset": "gpu"}), {"dim": [384, 512], "depth": [8, 14]}
+        ModelSpec(name="n", family="convnext1d", params={"preset": "gpu"}),
+        {"dim": [384, 512], "depth": [8, 14]},
     )
     assert gpu.distributions["dim"].choices == (384, 512)
 
@@ -100,4 +101,4 @@ def test_ranges_replace_the_family_s_own(trees, ranges):
 )
 def test_a_bad_range_is_one_sentence(family, given, sentence):
     with pytest.raises(ClimstackError, match=sentence):
-        Space.of(ModelSpec("m", family), given)
+        Space.of(ModelSpec(name="m", family=family), given)

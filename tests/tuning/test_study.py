@@ -93,7 +93,7 @@ def test_another_range_is_refused_or_starts_a_new_study(
     other = ranges | {"num_leaves": [4, 20]}
     with pytest.raises(ClimstackError, match=r"was made with other search space.*--new-study"):
         tune(folded, trees, tmp_path / "run", quick, ranges=other)
-    slower = ModelSpec("trees", "lightgbm", dict(trees.params) | {"max_bin": 15})
+    slower = ModelSpec(name="trees", family="lightgbm", params=dict(trees.params) | {"max_bin": 15})
     with pytest.raises(ClimstackError, match="was made with other parameters"):
         tune(folded, slower, tmp_path / "run", quick, ranges=ranges)
     fresh = replace(quick, new_study=True, n_trials=3)
@@ -128,7 +128,7 @@ linear_tree = false
         assert spec.parsed == result.spec.parsed
     task_steps = tuning.study.steps_of(
         store, trees, [0, 1],
-        tuning.study.spread_over(tuning.study._clusters(folded, trees, quick, 2)), quick.seed,
+        tuning.study.spread_over(tuning.study._clusters(folded, trees, quick)), quick.seed,
     )  # fmt: skip
     modelled = store.schema.modelled_targets
     representatives = np.array(sorted({t for step in task_steps for t in step.targets}))
@@ -170,7 +170,7 @@ n_rounds = 3
     cells = CellStore(tmp_path / "cells")
     member = cross_validate(folded, first.models[0], cells, targets=targets, folds=[0])
     for n_rounds, served in ((5, [1]), (3, [0, 2])):
-        plain = ModelSpec("p", "lightgbm", {"n_rounds": n_rounds})
+        plain = ModelSpec(name="p", family="lightgbm", params={"n_rounds": n_rounds})
         alone = cross_validate(folded, plain, cells, targets=targets[served], folds=[0])
         assert alone.computed == 0
         np.testing.assert_array_equal(alone.oof(0), member.oof(0)[:, served])
@@ -196,7 +196,7 @@ def test_bad_experiments_with_tuning(lines, sentence, tmp_path):
 
 
 def test_a_network_is_pruned_by_epochs_and_leaves_nothing_behind(folded, tmp_path):
-    spec = ModelSpec("net", "convnext1d", TINY)
+    spec = ModelSpec(name="net", family="convnext1d", params=TINY)
     ranges = {"dim": [16, 32], "depth": [1, 4], "kernel": [3, 9], "learning_rate": [1e-5, 1e-2]}
     result = tune(
         folded,
@@ -219,7 +219,9 @@ def test_a_network_is_pruned_by_epochs_and_leaves_nothing_behind(folded, tmp_pat
 def test_defaults_are_kept_where_the_unseen_fold_knows_better(
     folded, trees, ranges, quick, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tuning.study, "_worth", lambda *_: Gain(0.5, 0.4, -0.2, -0.05))
+    monkeypatch.setattr(
+        tuning.study, "_worth", lambda *_: Gain(defaults=0.5, tuned=0.4, low=-0.2, high=-0.05)
+    )
     found = tune(folded, trees, tmp_path / "run", replace(quick, n_trials=3), ranges=ranges)
     assert found.adopted == "defaults"
     assert found.spec == trees
@@ -265,8 +267,9 @@ from features import FoldedStore, FoldPlan, Store
 from models import ModelSpec
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from tuning import TuneSettings, tune
-spec = ModelSpec({spec.name!r}, {spec.family!r}, {dict(spec.params)!r})
-how = TuneSettings({n_trials}, {n_workers}, {url!r}, n_clusters=5, n_representatives=2)
+spec = ModelSpec(name={spec.name!r}, family={spec.family!r}, params={dict(spec.params)!r})
+how = TuneSettings(n_trials={n_trials}, workers={n_workers}, storage={url!r}, n_clusters=5,
+                   n_representatives=2)
 data = FoldedStore(
     Store({str(store.path)!r}), FoldPlan.load(Path({str(folder / "folds.parquet")!r}))
 )
@@ -468,16 +471,16 @@ def test_interval_of_a_gain_by_hand():
 
 
 def test_a_model_that_can_not_be_tuned_says_why(folded, tmp_path):
-    base = ModelSpec("ridge", "ridge")
+    base = ModelSpec(name="ridge", family="ridge")
     with pytest.raises(ClimstackError, match="no search space"):
         tune(folded, base, tmp_path)
-    rest = ModelSpec("rest", "lightgbm", residual_of=base)
+    rest = ModelSpec(name="rest", family="lightgbm", residual_of=base)
     with pytest.raises(ClimstackError, match="builds on other models"):
         tune(folded, rest, tmp_path)
     with pytest.raises(ClimstackError, match="n_trials"):
         TuneSettings(n_trials=1)
     with pytest.raises(ClimstackError, match=r"storage mysql://\.\.\.@nowhere/x needs a"):
-        tune(folded, ModelSpec("m", "lightgbm"), tmp_path,
+        tune(folded, ModelSpec(name="m", family="lightgbm"), tmp_path,
              TuneSettings(storage="mysql://nobody:secret@nowhere/x"))  # fmt: skip
 
 
@@ -530,7 +533,9 @@ def test_each_target_keeps_the_finalist_that_serves_it_best(folded, trees, few_t
     """One finalist hardly learns: where both fail a target has nothing at stake."""
     few, many = (replace(trees, params=dict(trees.params) | {"n_rounds": n}) for n in (1, 30))
     cells = CellStore(tmp_path)
-    winners, fitted = race(folded, [few, many], few_targets, [0, 1], cells, 1, print)
+    winners, fitted = race(
+        folded, [few, many], few_targets, [0, 1], cells, n_jobs=1, progress=print
+    )
     r2 = np.zeros((2, 2, len(few_targets)))
     for row, spec in enumerate((few, many)):
         member = cross_validate(folded, spec, CellStore(tmp_path / "x"), targets=few_targets,
@@ -542,7 +547,7 @@ def test_each_target_keeps_the_finalist_that_serves_it_best(folded, trees, few_t
     assert winners.tolist() == mean.argmax(0).tolist()
     assert 1 in winners
     assert fitted == 2 * len(few_targets) + 2 * stake.sum()
-    again = race(folded, [few, many], few_targets, [0, 1], cells, 1, print)
+    again = race(folded, [few, many], few_targets, [0, 1], cells, n_jobs=1, progress=print)
     assert (again[0] == winners).all()
     assert again[1] == 0
 

@@ -51,19 +51,25 @@ class LevelNet:
         given = Layout.of(rows.names, rows.levels.tolist(), n_levels)
         asked = Layout.of(rows.targets, rows.target_levels.tolist(), n_levels)
         shape = Shape(
-            n_levels,
-            given.n_columns,
-            given.profile.tolist(),
-            given.scalar.tolist(),
-            [0.0] * given.n_columns,
-            [1.0] * given.n_columns,
-            len(asked.channels),
-            len(asked.scalar),
-            asked.source.tolist(),
+            n_levels=n_levels,
+            n_features=given.n_columns,
+            in_profile=given.profile.tolist(),
+            in_scalar=given.scalar.tolist(),
+            in_mean=[0.0] * given.n_columns,
+            in_std=[1.0] * given.n_columns,
+            n_profile_targets=len(asked.channels),
+            n_scalar_targets=len(asked.scalar),
+            out_source=asked.source.tolist(),
         )
-        spec = NetworkSpec("convnext1d", CONFIG, shape)
-        job = Job(spec, TrainSettings(**SETTINGS), seed, scratch, name="level_net")
-        return NetworkModel(spec, train(job), {})
+        spec = NetworkSpec(architecture="convnext1d", config=CONFIG, shape=shape)
+        job = Job(
+            spec=spec,
+            settings=TrainSettings(**SETTINGS),
+            seed=seed,
+            folder=scratch,
+            name="level_net",
+        )
+        return NetworkModel(spec=spec, weights=train(job), groups={})
 
     def load(self, folder: Path) -> NetworkModel:
         """Read the network."""

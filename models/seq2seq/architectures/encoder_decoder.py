@@ -17,7 +17,7 @@ from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import Attention, feed_forward
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Size of the network.
 

@@ -16,7 +16,7 @@ from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import DropPath, drop_rates, feed_forward
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Size of the network.
 

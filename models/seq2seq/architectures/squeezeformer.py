@@ -25,7 +25,7 @@ from models.seq2seq.layers import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Size of the network.
 

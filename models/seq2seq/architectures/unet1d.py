@@ -18,7 +18,7 @@ from features.core.settings import check, require
 from models.seq2seq.architectures import LAPTOP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Size of the network.
 

@@ -238,7 +238,10 @@ def test_test_rows_with_a_confidence_head(folded, store, plan, cells, generated,
     names = ["ptend_t_45", "ptend_u_55", "cam_out_FLWDS"]
     targets = np.array([schema.target_columns.index(name) for name in names])
     tiny = {"preset": "tiny", "epochs": 1, "batch_size": 64, "confidence": 0.5}
-    specs = [ModelSpec("linear", "ridge"), ModelSpec("net", "convnext1d", tiny)]
+    specs = [
+        ModelSpec(name="linear", family="ridge"),
+        ModelSpec(name="net", family="convnext1d", params=tiny),
+    ]
     both = [cross_validate(folded, s, cells, targets=targets, n_jobs=1) for s in specs]
     graph = Graph(
         "leap", "mean", ["linear", "net"], targets, np.full((2, 3), 0.5), np.zeros(3),

@@ -170,9 +170,11 @@ def test_what_no_file_holds_is_imputed_from_the_training_fold(archive, tmp_path)
         again.transform(made.inputs[:5]), data.view.transform(made.inputs[:5])
     )
     member = cross_validate(
-        FoldedStore(made, plan), ModelSpec("ridge", "ridge"), CellStore(tmp_path / "cells"),
+        FoldedStore(made, plan),
+        ModelSpec(name="ridge", family="ridge"),
+        CellStore(tmp_path / "cells"),
         targets=made.schema.modelled_targets[:2],
-    )  # fmt: skip
+    )
     assert np.isfinite(member.oof(0)).all()
 
 

@@ -33,7 +33,7 @@ QUICK = dict.fromkeys(NETWORKS, TINY) | {
 
 
 def spec_of(family, seed=0):
-    return ModelSpec(family, family, QUICK.get(family, {}), seed)
+    return ModelSpec(name=family, family=family, params=QUICK.get(family, {}), seed=seed)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -96,13 +96,13 @@ def test_bad_inputs_raise_with_names(member, store):
 
 def test_unknown_parameter_raises(family):
     with pytest.raises(ClimstackError, match="has no setting 'no_such_parameter'"):
-        ModelSpec("m", family, {"no_such_parameter": 1})
+        ModelSpec(name="m", family=family, params={"no_such_parameter": 1})
 
 
 def test_every_parameter_refuses_a_wrong_type(family):
     for field in fields(load_family(family).Params):
         with pytest.raises(ClimstackError, match=field.name):
-            ModelSpec("m", family, {field.name: {"a": "table"}})
+            ModelSpec(name="m", family=family, params={field.name: {"a": "table"}})
 
 
 def test_saved_models_hold_no_pickle(member):
@@ -123,7 +123,7 @@ from pathlib import Path
 from features import FoldedStore, FoldPlan, Store
 from models import CellStore, ModelSpec, cross_validate
 if __name__ == "__main__":
-    spec = ModelSpec("other", {family!r}, {QUICK.get(family, {})!r}, 0)
+    spec = ModelSpec(name="other", family={family!r}, params={QUICK.get(family, {})!r})
     plan = FoldPlan.load(Path({str(tmp_path / "folds.parquet")!r}))
     member = cross_validate(
         FoldedStore(Store({str(store.path)!r}), plan), spec,

@@ -39,15 +39,15 @@ def shape(n_levels=N_LEVELS):
     n_features = n_profile + N_SCALARS
     n_targets = n_levels * N_OUT + N_OUT_SCALARS
     return Shape(
-        n_levels,
-        n_features,
-        np.arange(n_profile).reshape(n_levels, N_CHANNELS).tolist(),
-        list(range(n_profile, n_features)),
-        [0.0] * n_features,
-        [1.0] * n_features,
-        N_OUT,
-        N_OUT_SCALARS,
-        list(range(n_targets)),
+        n_levels=n_levels,
+        n_features=n_features,
+        in_profile=np.arange(n_profile).reshape(n_levels, N_CHANNELS).tolist(),
+        in_scalar=list(range(n_profile, n_features)),
+        in_mean=[0.0] * n_features,
+        in_std=[1.0] * n_features,
+        n_profile_targets=N_OUT,
+        n_scalar_targets=N_OUT_SCALARS,
+        out_source=list(range(n_targets)),
     )
 
 
@@ -58,7 +58,7 @@ def spec_of(architecture, **given):
     config_class = sys.modules[module].Config
     known = set(config_class.__dataclass_fields__)
     config = {key: value for key, value in presets["tiny"].items() if key in known}
-    return NetworkSpec(architecture, config, shape(), **given)
+    return NetworkSpec(architecture=architecture, config=config, shape=shape(), **given)
 
 
 def rows(n_rows=256, seed=0):
@@ -154,7 +154,7 @@ def test_overfits_256_rows(architecture, tmp_path):
     )
     folder = write_rows(tmp_path / "rows")
     spec = spec_of(architecture)
-    weights = train(Job(spec, settings, 0, folder))
+    weights = train(Job(spec=spec, settings=settings, folder=folder))
     network = spec.build()
     network.load_state_dict(weights[""])
     x, z = rows()
@@ -174,7 +174,7 @@ def test_published_sizes_of_the_gpu_presets(schema):
         }
         made = replace(shape(60), n_profile_targets=6, n_scalar_targets=8)
         with torch.device("meta"):
-            network = NetworkSpec(architecture, config, made).build()
+            network = NetworkSpec(architecture=architecture, config=config, shape=made).build()
         millions = sum(p.numel() for p in network.parameters()) / 1e6
         assert 13 <= millions <= 45, (architecture, millions, len(names))
 
@@ -182,7 +182,12 @@ def test_published_sizes_of_the_gpu_presets(schema):
 def test_same_seed_equal_other_seed_not(tmp_path):
     folder = write_rows(tmp_path / "rows")
     spec = spec_of("convnext1d")
-    job = Job(spec, replace(QUICK, input_noise=0.1, mixup=0.2, level_mask=0.1), 0, folder)
+    job = Job(
+        spec=spec,
+        settings=replace(QUICK, input_noise=0.1, mixup=0.2, level_mask=0.1),
+        seed=0,
+        folder=folder,
+    )
     first = train(job)
     torch.randn(3)  # whatever else draws in between
     assert equal(first, train(job))
@@ -193,7 +198,7 @@ def test_torch_generator_is_left_alone(tmp_path):
     folder = write_rows(tmp_path / "rows")
     torch.manual_seed(4)
     before = torch.random.get_rng_state()
-    train(Job(spec_of("transformer"), replace(QUICK, epochs=1), 0, folder))
+    train(Job(spec=spec_of("transformer"), settings=replace(QUICK, epochs=1), folder=folder))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -206,13 +211,20 @@ def test_a_killed_fit_goes_on_and_ends_equal_to_the_bit(tmp_path, patience):
         mirror=True,
     )  # fmt: skip
     job = Job(
-        spec_of("squeezeformer", confidence=True),
-        settings,
-        0,
-        folder,
-        tmp_path / "checkpoints",
-        (Component([0, 3, 6], [0.0, 0.1, 0.2], [1, 3], [0.0, -0.1]),),
-        {"first": [0, 2], "scalars": [24, 25, 26]},
+        spec=spec_of("squeezeformer", confidence=True),
+        settings=settings,
+        seed=0,
+        folder=folder,
+        checkpoints=tmp_path / "checkpoints",
+        components=(
+            Component(
+                inputs=[0, 3, 6],
+                input_zeros=[0.0, 0.1, 0.2],
+                targets=[1, 3],
+                target_zeros=[0.0, -0.1],
+            ),
+        ),
+        groups={"first": [0, 2], "scalars": [24, 25, 26]},
     )
     whole = train(replace(job, checkpoints=None))
     learned = json.loads((folder / HISTORY).read_text())
@@ -232,8 +244,9 @@ import json
 spec = NetworkSpec.from_table(json.loads({json.dumps(job.spec.to_table())!r}))
 settings = TrainSettings(**{settings.__dict__!r})
 torch.set_num_threads({torch.get_num_threads()})
-job = Job(spec, settings, 0, Path({str(folder)!r}), Path({str(job.checkpoints)!r}),
-          {job.components!r}, {job.groups!r})
+job = Job(spec=spec, settings=settings, folder=Path({str(folder)!r}),
+          checkpoints=Path({str(job.checkpoints)!r}), components={job.components!r},
+          groups={job.groups!r})
 weights = train(job)
 flat = {{g + "/" + k: v for g, state in weights.items() for k, v in state.items()}}
 write_tensors(Path({str(tmp_path / "done.safetensors")!r}), flat, {{}})
@@ -260,7 +273,7 @@ write_tensors(Path({str(tmp_path / "done.safetensors")!r}), flat, {{}})
 
 def test_a_killed_fold_goes_on_where_it_was(folded, few_targets, tmp_path, monkeypatch):
     params = {"preset": "tiny", "epochs": 4, "device": "cpu"}
-    spec = ModelSpec("net", "unet1d", params)
+    spec = ModelSpec(name="net", family="unet1d", params=params)
     whole = cross_validate(folded, spec, CellStore(tmp_path / "a"), targets=few_targets, folds=[0])
     from models.seq2seq import trainer
 
@@ -293,14 +306,22 @@ def test_a_loss_that_is_not_finite_names_its_batch(tmp_path):
     z[:, 3] = np.inf
     np.save(folder / "fit_targets.npy", z)
     with pytest.raises(ClimstackError, match=r"the loss of batch 0 in epoch 0 is (inf|nan)"):
-        train(Job(spec_of("convnext1d"), QUICK, 0, folder))
+        train(Job(spec=spec_of("convnext1d"), settings=QUICK, folder=folder))
 
 
 def test_progress_tells_rows_per_second_and_score(tmp_path, caplog):
     folder = write_rows(tmp_path / "rows")
     write_rows(folder, 64, "watch", seed=1)
     with caplog.at_level(logging.INFO, "models.seq2seq"):
-        train(Job(spec_of("convnext1d"), replace(QUICK, patience=5), 0, folder, name="net"))
+        train(
+            Job(
+                spec=spec_of("convnext1d"),
+                settings=replace(QUICK, patience=5),
+                seed=0,
+                folder=folder,
+                name="net",
+            )
+        )
     assert "net: epoch 3/3, loss 0." in caplog.text
     assert "inner R2 0." in caplog.text
     assert "rows/s" in caplog.text
@@ -314,7 +335,13 @@ def test_early_stopping_keeps_the_best(tmp_path):
     np.save(folder / "fit_targets.npy", rng.permuted(z, axis=0))  # nothing to learn but noise
     settings = replace(QUICK, epochs=200, patience=2)
     begun = time.monotonic()
-    job = Job(spec_of("convnext1d"), settings, 0, folder, tmp_path / "checkpoints")
+    job = Job(
+        spec=spec_of("convnext1d"),
+        settings=settings,
+        seed=0,
+        folder=folder,
+        checkpoints=tmp_path / "checkpoints",
+    )
     train(job)
     from models.seq2seq.checkpoint import read_tensors
 
@@ -369,8 +396,8 @@ def test_two_processes_reach_the_loss_of_one(tmp_path, caplog):
     spec = spec_of("convnext1d")
     # In 32 bits: with bf16 each process would round its own half of a batch.
     settings = replace(QUICK, batch_size=64, epochs=2, precision="32")
-    one = train(Job(spec, settings, 0, folder))
-    two = train(Job(spec, replace(settings, devices=2), 0, folder))
+    one = train(Job(spec=spec, settings=settings, folder=folder))
+    two = train(Job(spec=spec, settings=replace(settings, devices=2), folder=folder))
     x, z = rows()
     losses_found = []
     for weights in (one, two):
@@ -391,7 +418,14 @@ def test_cuda_is_refused_where_there_is_none(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ClimstackError, match="torch sees no GPU"):
-        train(Job(spec_of("unet1d"), replace(QUICK, device="cuda"), 0, tmp_path))
+        train(
+            Job(
+                spec=spec_of("unet1d"),
+                settings=replace(QUICK, device="cuda"),
+                seed=0,
+                folder=tmp_path,
+            )
+        )
 
 
 def test_bf16_gives_nearly_the_same(tmp_path):
@@ -401,7 +435,7 @@ def test_bf16_gives_nearly_the_same(tmp_path):
     for precision in ("32", "bf16"):
         settings = replace(QUICK, epochs=10, precision=precision)
         network = spec.build()
-        network.load_state_dict(train(Job(spec, settings, 0, folder))[""])
+        network.load_state_dict(train(Job(spec=spec, settings=settings, folder=folder))[""])
         x, z = rows()
         found.append(((predict(network, x, CPU)[0] - z) ** 2).mean())
     assert found[1] == pytest.approx(found[0], rel=0.05)
@@ -462,7 +496,9 @@ def test_mirror_turns_what_it_should_and_twice_gives_the_same():
     torch.manual_seed(0)
     zeros = [0.5, -2.0], [1.0]
     x, z = torch.randn(400, 5), torch.randn(400, 3)
-    turned_x, turned_z = mirror(Component([1, 3], zeros[0], [2], zeros[1]))(x, z)
+    turned_x, turned_z = mirror(
+        Component(inputs=[1, 3], input_zeros=zeros[0], targets=[2], target_zeros=zeros[1])
+    )(x, z)
     turned = (turned_x != x).any(1)
     assert 150 < turned.sum() < 250
     assert torch.equal(turned, (turned_z != z).any(1))
@@ -512,7 +548,17 @@ def test_representations_give_back_profile_and_row_shapes():
     mean, std = raw.mean(0), raw.std(0)
     flat = torch.tensor((raw - mean) / std, dtype=torch.float32)
     index = [[i] for i in range(n_levels)]
-    made = Shape(n_levels, n_levels, index, [], mean.tolist(), std.tolist(), 1, 0, [0])
+    made = Shape(
+        n_levels=n_levels,
+        n_features=n_levels,
+        in_profile=index,
+        in_scalar=[],
+        in_mean=mean.tolist(),
+        in_std=std.tolist(),
+        n_profile_targets=1,
+        n_scalar_targets=0,
+        out_source=[0],
+    )
     layer = Representations(made, ("level", "variable", "column"), 1e9)
     profiles, scalars = layer(flat)
     assert profiles.shape == (n_rows, n_levels, 3)
@@ -536,7 +582,7 @@ def test_layout_there_and_back():
 
 def test_confidence_is_stored_and_tells_rows_apart(folded, store, plan, few_targets, tmp_path):
     params = {"preset": "tiny", "epochs": 30, "batch_size": 64, "confidence": 0.5}
-    spec = ModelSpec("net", "convnext1d", params)
+    spec = ModelSpec(name="net", family="convnext1d", params=params)
     member = cross_validate(folded, spec, CellStore(tmp_path), targets=few_targets, folds=[0])
     expected = member.cells[0][0].uncertainty()
     truth = store.targets[plan.valid_rows(0)][:, few_targets]
@@ -549,7 +595,7 @@ def test_confidence_is_stored_and_tells_rows_apart(folded, store, plan, few_targ
 
 def test_fine_tuning_changes_each_group(folded, few_targets, tmp_path):
     params = {"preset": "tiny", "epochs": 2, "fine_tune_epochs": 1}
-    spec = ModelSpec("net", "unet1d", params)
+    spec = ModelSpec(name="net", family="unet1d", params=params)
     member = cross_validate(folded, spec, CellStore(tmp_path), targets=few_targets, folds=[0])
     fitted = member.models(0)[0].fitted
     assert set(fitted.weights) == {"", "ptend_t", "ptend_q0001", "ptend_u", "scalars"}
@@ -579,7 +625,7 @@ def test_search_spaces_give_accepted_parameters(architecture):
     family = load_family(architecture)
     found = [family.search_space(FixedTrial(seed)) for seed in range(4)]
     for params in found:
-        ModelSpec("m", architecture, params)
+        ModelSpec(name="m", family=architecture, params=params)
     assert len({json.dumps(params, sort_keys=True) for params in found}) == 4
     assert {"learning_rate", "weight_decay", "dim"} <= set(found[0])
 

@@ -18,7 +18,7 @@ WINDOWS = [-1, 4]
 
 def fitted(folded, targets, family, params, folder):
     """The fold's data, and the models of family and parameters by their targets."""
-    spec = ModelSpec("m", family, params, seed=3)
+    spec = ModelSpec(name="m", family=family, params=params, seed=3)
     model, parsed = load_family(family), spec.parsed
     data = FoldData(data=folded, fold=0, targets=targets, kind="trees")
     sets = model.target_sets(folded.store.schema, targets, parsed)
@@ -127,7 +127,7 @@ def test_one_binning_per_fold(
             super().__init__(data, *args, **kwargs)
 
     monkeypatch.setattr(module, name, Counting)
-    spec = ModelSpec("m", family, params | {"early_stopping_rounds": 5})
+    spec = ModelSpec(name="m", family=family, params=params | {"early_stopping_rounds": 5})
     cross_validate(
         folded,
         spec,
@@ -160,9 +160,13 @@ def test_importance_is_the_gain_of_the_features_seen(folded, few_targets, tmp_pa
     if family == "lightgbm":
         params = LIGHTGBM | {"feature_fraction": 1.0}
     member = cross_validate(
-        folded, ModelSpec("m", family, params), CellStore(tmp_path), targets=few_targets,
-        folds=[0], n_jobs=1,
-    )  # fmt: skip
+        folded,
+        ModelSpec(name="m", family=family, params=params),
+        CellStore(tmp_path),
+        targets=few_targets,
+        folds=[0],
+        n_jobs=1,
+    )
     for cell in member.cells[0]:
         gain, model = np.load(cell.path / "importance.npy"), cell.model()
         assert gain.shape == (len(model.view.feature_names),)
