@@ -562,7 +562,7 @@ def test_targets_get_the_parameters_that_they_chose(
     winners = (np.arange(n_targets) % 3 == 0).astype(np.intp)
     specs = []
 
-    def stand_in(data, finalists, *others):
+    def stand_in(data, finalists, *others, **how):
         specs.extend(finalists)
         return winners, 7
 
