@@ -189,14 +189,17 @@ OnEpoch = Callable[[int, Callable[[Float32], NDArray[np.floating]]], None]
 """Called with an epoch's number, from 1, and a function from features to predictions so far."""
 
 
+Sets = Sequence[list[int]]
+"""Which targets each model serves, as positions in the modelled targets."""
+
+
 @dataclass(frozen=True)
 class FitContext:
     """What a fit is told besides its parameters.
 
     Attributes:
         seed: of everything random in it.
-        checkpoints: a folder for what a long fit needs to go on after a kill, made when that comes;
-            None where none is wanted.
+        checkpoints: where a long fit may leave what it needs to go on after a kill.
         on_epoch: called after each of a fit's epochs, see :meth:`Family.n_epochs`; what it raises
             ends the fit.
     """
@@ -226,6 +229,10 @@ class Fitted(ABC):
         return None
 
 
+Fits = Iterator[tuple[list[int], Fitted]]
+"""A finished model with the targets that it serves, one after the other."""
+
+
 class Family(ABC):
     """A kind of model: how it is laid out, fitted, read back, searched and probed.
 
@@ -241,8 +248,9 @@ class Family(ABC):
     4. ``predict`` and ``save`` of what it yields, on the fold's validation features; the loop
        scales back to units. ``load`` reads a model back, for test rows.
 
-    A study (:mod:`tuning`) asks for the ``search_space``; one prepared fold then serves all trials
-    that agree on the parameters named in ``prepared_by``. A dry run fits what ``probe`` says.
+    A study (:mod:`tuning`) asks for the ``search_space``, drawn with ``trial.suggest_float``,
+    ``suggest_int`` or ``suggest_categorical``; one prepared fold serves all trials that agree on
+    the parameters named in ``prepared_by``. A dry run fits what ``probe`` says.
 
     A family never sees validation targets, and never scales: features and targets arrive
     standardised.
@@ -269,10 +277,7 @@ class Family(ABC):
     def target_sets(
         self, schema: Schema, targets: NDArray[np.intp], params: Any
     ) -> list[list[int]]:
-        """Which targets one model serves, as positions in ``targets``: all together.
-
-        Each set is one cell.
-        """
+        """Which targets, as positions in ``targets``, share a model and a cell: all of them."""
         return [list(range(len(targets)))]
 
     @abstractmethod
@@ -285,13 +290,11 @@ class Family(ABC):
             folder: scratch space for what workers need; deleted after the fold.
 
         Returns:
-            A handle for ``fit``; with ``in_processes`` a picklable one.
+            A handle for ``fit``; picklable, if worker processes fit.
         """
 
     @abstractmethod
-    def fit(
-        self, prepared: Any, sets: Sequence[list[int]], params: Any, context: FitContext
-    ) -> Iterator[tuple[list[int], Fitted]]:
+    def fit(self, prepared: Any, sets: Sets, params: Any, context: FitContext) -> Fits:
         """Fit some of the sets of targets; yield each with its model when that is done.
 
         Sets may come in any order; a model must not depend on the other sets given.
@@ -302,10 +305,7 @@ class Family(ABC):
         """Read back what :meth:`Fitted.save` wrote; predictions are equal to the bit."""
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Parameters worth searching, each drawn with one of ``trial``'s methods: none.
-
-        These are ``suggest_float``, ``suggest_int`` and ``suggest_categorical``.
-        """
+        """Parameters worth searching, each drawn with one of ``trial``'s methods: none."""
         return {}
 
     def n_epochs(self, params: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from features.core.files import npy_rows, read_json, write_json
 from features.core.settings import check
 from features.core.types import Array, Float32, Rows
 from features.schemas.schema import AXES
-from models.base import Family, FitContext, Fitted, FoldData
+from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
 from models.seq2seq import checkpoint
 from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape
@@ -158,15 +158,10 @@ class NetworkFamily(Family):
             if len(rows):
                 _write_rows(data, folder, name, rows)
         names = [data.store.schema.target_columns[target] for target in data.targets]
-        variables = {
-            column: variable
-            for variable in data.store.schema.targets
-            for column in variable.columns
-        }
         groups: dict[str, list[int]] = {}
-        for position, column in enumerate(names):
-            variable = variables[column]
-            group = variable.name if variable.n_levels > 1 else "scalars"
+        for position, target in enumerate(data.targets):
+            is_scalar = data.target_levels[position] < 0
+            group = "scalars" if is_scalar else data.store.schema.target_groups[target]
             groups.setdefault(group, []).append(position)
         return Job(
             spec=self._spec(params, _shape(data, names)),
@@ -177,9 +172,7 @@ class NetworkFamily(Family):
             name=f"{self.architecture}, fold {data.fold}",
         )
 
-    def fit(
-        self, prepared: Job, sets: Sequence[list[int]], params: Any, context: FitContext
-    ) -> Iterator[tuple[list[int], Fitted]]:
+    def fit(self, prepared: Job, sets: Sets, params: Any, context: FitContext) -> Fits:
         """Train one network for all targets; a fit that was killed goes on."""
         job = replace(
             prepared,

@@ -126,10 +126,8 @@ class Cell:
 
     def uncertainty(self) -> Array | None:
         """Expected absolute errors of :meth:`oof`, same shape and unit; None where unknown."""
-        if not self.has_uncertainty:
-            return None
-        values: Array = np.load(self.path / "uncertainty.npy", mmap_mode="r")
-        return values
+        file = self.path / "uncertainty.npy"
+        return np.load(file, mmap_mode="r") if file.is_file() else None
 
     def model(self) -> TrainedModel:
         """The cell's model, ready to predict."""

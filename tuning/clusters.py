@@ -7,7 +7,6 @@ tails of the same weight: what decides how flexible a model may be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,8 +103,3 @@ def _representatives(described: Array, members: NDArray[np.intp], n_wanted: int)
         gap = ((own[:, None] - own[chosen][None]) ** 2).sum(-1).min(1)
         chosen.append(int(gap.argmax()))
     return [int(members[i]) for i in chosen]
-
-
-def spread_over(clusters: Sequence[Cluster]) -> list[int]:
-    """All representatives, cluster by cluster."""
-    return [target for cluster in clusters for target in cluster.representatives]

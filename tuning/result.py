@@ -223,14 +223,16 @@ def importances(study: Study) -> dict[str, float]:
 
 def minutes(study: Study) -> float:
     """Wall minutes from the first trial's start to the last one's end."""
-    done = [
-        trial
+    spans = [
+        (trial.datetime_start, trial.datetime_complete)
         for trial in study.get_trials(deepcopy=False)
         if trial.datetime_start is not None and trial.datetime_complete is not None
     ]
-    starts = [trial.datetime_start for trial in done if trial.datetime_start is not None]
-    ends = [trial.datetime_complete for trial in done if trial.datetime_complete is not None]
-    return (max(ends) - min(starts)).total_seconds() / 60 if done else 0.0
+    if not spans:
+        return 0.0
+    starts, ends = zip(*spans, strict=True)
+    seconds: float = (max(ends) - min(starts)).total_seconds()
+    return seconds / 60
 
 
 def _choice(trial: FrozenTrial, targets: list[int]) -> Choice:

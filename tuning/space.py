@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
@@ -17,7 +16,7 @@ from optuna.distributions import (
 from features.core.errors import ClimstackError, closest
 from models.spec import ModelSpec, load_family
 
-Distribution = BaseDistribution
+Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 Ranges = Mapping[str, Sequence[Any]]
 
 
@@ -106,7 +105,6 @@ def _suggest(trial: Any, name: str, distribution: Distribution) -> Any:
         return trial.suggest_int(
             name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
         )
-    assert isinstance(distribution, FloatDistribution)
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
@@ -125,7 +123,6 @@ def _replaced(
                 f"the range of {name} must be [lowest, highest], but got {list(given)}"
             )
         values = list(given)
-        assert isinstance(distribution, IntDistribution | FloatDistribution)
         whole = isinstance(distribution, IntDistribution)
         if whole and not all(isinstance(v, int) for v in values):
             raise ClimstackError(f"the range of {name} must be whole numbers, but got {values}")
@@ -145,12 +142,10 @@ def _replaced(
 def _holds(distribution: Distribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
     return bool(distribution.low <= value <= distribution.high)
 
 
 def _shown(distribution: Distribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
         return str(list(distribution.choices))
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
     return f"[{distribution.low}, {distribution.high}]"

@@ -178,17 +178,11 @@ def release(study: Study, number: int) -> None:
     log.warning("trial %d was interrupted: its place is queued again", number)
 
 
-def release_dead(study: Study) -> int:
-    """Release the trials of processes that are gone; how many still run elsewhere."""
-    alive = 0
+def release_dead(study: Study) -> None:
+    """Release the trials of processes that are gone."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if place_of(trial) == math.inf:
-            continue
-        if _is_dead(study, trial):
+        if place_of(trial) != math.inf and _is_dead(study, trial):
             release(study, trial.number)
-        else:
-            alive += 1
-    return alive
 
 
 def n_ended(study: Study, n_trials: int) -> int:

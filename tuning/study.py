@@ -27,7 +27,7 @@ from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.oof import CellStore
 from models.spec import ModelSpec, Variant
-from tuning.clusters import Cluster, cluster_targets, spread_over
+from tuning.clusters import Cluster, cluster_targets
 from tuning.objective import Objective, Step, is_joint, steps_of, with_params
 from tuning.race import finalists, race
 from tuning.result import (
@@ -89,7 +89,8 @@ def tune(
     _check_spec(spec)
     space, folds = Space.of(spec, ranges), _folds(data.plan, settings.n_folds)
     clusters = _clusters(data, spec, settings)
-    steps = steps_of(data.store, spec, folds, spread_over(clusters), settings.seed)
+    fitted = [target for cluster in clusters for target in cluster.representatives]
+    steps = steps_of(data.store, spec, folds, fitted, settings.seed)
     url = settings.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
     own = folder / "tuning" / spec.name
     own.mkdir(parents=True, exist_ok=True)

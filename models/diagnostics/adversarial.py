@@ -11,7 +11,6 @@ the classifier makes of that is the yardstick.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import polars.selectors as cs
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-from features.core.types import Array
+from features.core.types import Array, Progress
 from features.explore.drift import sample_drift
 from features.explore.relations import normal_ranks
 from features.explore.sample import Sample, draw_rows, read
@@ -123,7 +122,7 @@ def compare_stores(
     *,
     n_rows: int = N_ROWS,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Comparison:
     """Tell another set of rows from the training rows, by their inputs.
 

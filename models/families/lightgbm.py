@@ -14,7 +14,7 @@ sample the rows held out for it cost more than it gains (see the guide's table).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from features.core.settings import require
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
-from models.base import Family, FitContext, Fitted, FoldData
-from models.trees.boosting import INTERVALS, OWN, PARTS_BY, Parts, one_per_cell, spread_gain
+from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
+from models.trees.boosting import INTERVALS, OWN, PARTS_BY, Parts, spread_gain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class LightGBM(Family):
         self, schema: Schema, targets: NDArray[np.intp], params: LightGBMParams
     ) -> list[list[int]]:
         """One model per target."""
-        return one_per_cell(targets)
+        return [[position] for position in range(len(targets))]
 
     def prepare(self, data: FoldData, params: LightGBMParams, folder: Path) -> Parts:
         """Bin the fold's rows once, level by level, and lay the result out for the workers."""
@@ -164,13 +164,7 @@ class LightGBM(Family):
                 reference = binned
         return parts
 
-    def fit(
-        self,
-        prepared: Parts,
-        sets: Sequence[list[int]],
-        params: LightGBMParams,
-        context: FitContext,
-    ) -> Iterator[tuple[list[int], Fitted]]:
+    def fit(self, prepared: Parts, sets: Sets, params: LightGBMParams, context: FitContext) -> Fits:
         """Fit one target after the other on the binned levels that it sees."""
         import lightgbm as lgb
 

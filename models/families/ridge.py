@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from features.core.settings import check, require
 from features.core.types import Array, Float32, Rows
-from models.base import Family, FitContext, Fitted, FoldData
+from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -148,13 +148,7 @@ class Ridge(Family):
         with one_blas_thread():
             return Prepared(*(_Sums.of(data, rows, params.clip) for rows in (fit, watch, rest)))
 
-    def fit(
-        self,
-        prepared: Prepared,
-        sets: Sequence[list[int]],
-        params: RidgeParams,
-        context: FitContext,
-    ) -> Iterator[tuple[list[int], Fitted]]:
+    def fit(self, prepared: Prepared, sets: Sets, params: RidgeParams, context: FitContext) -> Fits:
         """Choose each target's penalty on the inner blocks, then fit on all training rows."""
         for targets in sets:
             with one_blas_thread():

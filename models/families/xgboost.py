@@ -10,7 +10,6 @@ With ``early_stopping_rounds`` a target stops early on inner blocks of the train
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.schemas.schema import Schema
-from models.base import Family, FitContext, Fitted, FoldData
-from models.trees.boosting import PARTS_BY, Parts, one_per_cell
+from models.base import Family, FitContext, Fits, FoldData, Sets
+from models.trees.boosting import PARTS_BY, Parts
 from models.trees.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
 
@@ -39,15 +38,13 @@ class XGBoost(Family):
         self, schema: Schema, targets: NDArray[np.intp], params: XGBoostParams
     ) -> list[list[int]]:
         """One model per target."""
-        return one_per_cell(targets)
+        return [[position] for position in range(len(targets))]
 
     def prepare(self, data: FoldData, params: XGBoostParams, folder: Path) -> Parts:
         """Lay the fold's rows out by level."""
         return Parts.write(data, params, folder)
 
-    def fit(
-        self, prepared: Parts, sets: Sequence[list[int]], params: XGBoostParams, context: FitContext
-    ) -> Iterator[tuple[list[int], Fitted]]:
+    def fit(self, prepared: Parts, sets: Sets, params: XGBoostParams, context: FitContext) -> Fits:
         """Bin each window once and fit its targets one after the other."""
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)

@@ -7,7 +7,6 @@ fit into ``histogram_mb``. On random features and a CPU it was slower per target
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from features.core.settings import require
 from features.schemas.schema import Schema
 from features.views.tabular import all_levels
-from models.base import Family, FitContext, Fitted, FoldData
+from models.base import Family, FitContext, Fits, FoldData, Sets
 from models.trees.boosting import PARTS_BY, SCALAR, Parts, seen_levels
 from models.trees.xgboost_engine import XGBoostModel, XGBoostParams, bin_window, search_space
 
@@ -90,12 +89,8 @@ class XGBoostVector(Family):
         return Parts.write(data, params, folder)
 
     def fit(
-        self,
-        prepared: Parts,
-        sets: Sequence[list[int]],
-        params: XGBoostVectorParams,
-        context: FitContext,
-    ) -> Iterator[tuple[list[int], Fitted]]:
+        self, prepared: Parts, sets: Sets, params: XGBoostVectorParams, context: FitContext
+    ) -> Fits:
         """Bin what a group sees, then fit its targets together."""
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)

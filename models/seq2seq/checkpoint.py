@@ -43,17 +43,17 @@ def save(
     network: nn.Module,
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    progress: Checkpoint,
+    state: Checkpoint,
 ) -> None:
     """Write a checkpoint; a kill leaves the one before."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
-    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for position, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"moment.{position}.{name}": value for name, value in moments.items()}
-    facts = {key: value for key, value in vars(progress).items() if key != "best"}
+    facts = {key: value for key, value in vars(state).items() if key != "best"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(path, tensors, {"progress": json.dumps(facts)})
+    write_tensors(path, tensors, {"state": json.dumps(facts)})
 
 
 def load(
@@ -79,7 +79,7 @@ def load(
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     device = next(network.parameters()).device
     best = {name: value.to(device) for name, value in parts.get("best", {}).items()}
-    return Checkpoint(**json.loads(facts["progress"]), best=best)
+    return Checkpoint(**json.loads(facts["state"]), best=best)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.core.types import Float32
-
 ABSENT = -1
 
 
@@ -46,15 +44,6 @@ class Layout:
         scalar = np.array(scalars, dtype=np.intp)
         return cls(n_columns=len(names), channels=list(channels), profile=profile, scalar=scalar)
 
-    def profiles(self, flat: Float32) -> Float32:
-        """Profiles of a flat table: (n_samples, n_columns) -> (n_samples, n_levels, n_channels)."""
-        padded = np.concatenate([flat, np.zeros((len(flat), 1), flat.dtype)], axis=1)
-        return padded[:, self.profile]
-
-    def scalars(self, flat: Float32) -> Float32:
-        """Scalars of a flat table: (n_samples, n_columns) -> (n_samples, n_scalars)."""
-        return flat[:, self.scalar]
-
     @property
     def source(self) -> NDArray[np.intp]:
         """For each flat column its position in (profiles flattened, scalars), (n_columns,)."""
@@ -63,8 +52,3 @@ class Layout:
         source[self.profile.ravel()[there]] = np.flatnonzero(there)
         source[self.scalar] = self.profile.size + np.arange(len(self.scalar))
         return source
-
-    def flatten(self, profiles: Float32, scalars: Float32) -> Float32:
-        """The flat table again, (n_samples, n_columns)."""
-        together = np.concatenate([profiles.reshape(len(profiles), -1), scalars], axis=1)
-        return together[:, self.source]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 LossName = Literal["mse", "mae", "huber", "smooth_l1"]
-LOSS_NAMES = get_args(LossName)
 
 
 def elementwise(name: LossName, predicted: Tensor, truth: Tensor, beta: float) -> Tensor:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -132,7 +131,8 @@ def cpu_has_bf16() -> bool:
 
 def run(fabric: Any, job: Job) -> dict[str, State]:
     """Fit a network in this process, one of those that Fabric has launched."""
-    with quiet_generators(fabric.device):
+    cuda = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):  # the caller's generators stay as they were
         phase = _Phase(fabric, job, "all")
         trained, history = {"": phase.run(None)}, phase.history
         if job.settings.fine_tune_epochs:
@@ -153,13 +153,6 @@ def _run_launched(fabric: Any, job: Job) -> None:
     fabric.barrier()
 
 
-@contextmanager
-def quiet_generators(device: torch.device) -> Iterator[None]:
-    """Leave torch's generators as they were before."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-
-
 class _Phase:
     """One stretch of training: all targets, or the fine-tuning of a group."""
 
@@ -172,7 +165,6 @@ class _Phase:
                 epochs=settings.fine_tune_epochs,
                 learning_rate=settings.learning_rate * settings.fine_tune_rate,
                 patience=0,
-                final_loss=settings.final_loss,
                 final_share=0.999 if settings.final_loss else settings.final_share,
             )
         self.settings, self.device = settings, fabric.device

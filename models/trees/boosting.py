@@ -162,11 +162,6 @@ class Parts:
             yield list(seen), together
 
 
-def one_per_cell(targets: NDArray[np.intp]) -> list[list[int]]:
-    """Each target has a model of its own."""
-    return [[position] for position in range(len(targets))]
-
-
 def spread_gain(gain: dict[int, float], columns: NDArray[np.intp], n_features: int) -> Array:
     """Gain by feature seen, as gain of every feature of the view, (n_features,)."""
     spread = np.zeros(n_features)

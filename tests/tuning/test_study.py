@@ -126,10 +126,9 @@ linear_tree = false
     spec = load_experiment(tmp_path / "tuned.toml").model("trees")
     if result.adopted == "tuned":
         assert spec.parsed == result.spec.parsed
-    task_steps = tuning.study.steps_of(
-        store, trees, [0, 1],
-        tuning.study.spread_over(tuning.study._clusters(folded, trees, quick)), quick.seed,
-    )  # fmt: skip
+    clusters = tuning.study._clusters(folded, trees, quick)
+    fitted = [target for cluster in clusters for target in cluster.representatives]
+    task_steps = tuning.study.steps_of(store, trees, [0, 1], fitted, quick.seed)
     modelled = store.schema.modelled_targets
     representatives = np.array(sorted({t for step in task_steps for t in step.targets}))
     member = cross_validate(

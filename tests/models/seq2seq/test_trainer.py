@@ -345,7 +345,7 @@ def test_early_stopping_keeps_the_best(tmp_path):
     train(job)
     from models.seq2seq.checkpoint import read_tensors
 
-    facts = json.loads(read_tensors(job.checkpoints / "all.safetensors")[1]["progress"])
+    facts = json.loads(read_tensors(job.checkpoints / "all.safetensors")[1]["state"])
     assert facts["stopped"]
     assert facts["epoch"] < 200
     assert time.monotonic() - begun < 60
@@ -573,11 +573,13 @@ def test_layout_there_and_back():
     names = ["a_0", "a_1", "a_2", "p", "b_1", "b_2", "q"]
     layout = Layout.of(names, [0, 1, 2, -1, 1, 2, -1], 3)
     flat = np.arange(14, dtype=np.float32).reshape(2, 7) + 1
-    profiles, scalars = layout.profiles(flat), layout.scalars(flat)
+    padded = np.concatenate([flat, np.zeros((2, 1), np.float32)], axis=1)  # -1 reads as 0
+    profiles, scalars = padded[:, layout.profile], flat[:, layout.scalar]
     assert layout.channels == ["a", "b"]
     np.testing.assert_array_equal(profiles[0], [[1, 0], [2, 5], [3, 6]])
     np.testing.assert_array_equal(scalars[0], [4, 7])
-    np.testing.assert_array_equal(layout.flatten(profiles, scalars), flat)
+    together = np.concatenate([profiles.reshape(2, -1), scalars], axis=1)
+    np.testing.assert_array_equal(together[:, layout.source], flat)
 
 
 def test_confidence_is_stored_and_tells_rows_apart(folded, store, plan, few_targets, tmp_path):
