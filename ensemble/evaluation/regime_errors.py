@@ -44,8 +44,10 @@ def write_errors(held_out: HeldOut, path: Path, latitude: Array | None = None) -
     names = [member.spec.name for member in held_out.members]
     if BLEND in names:
         raise ClimstackError(f"a member is named '{BLEND}', as the blend in errors.parquet: rename")
-    latitudes = None if latitude is None else latitude_of_rows(held_out.store, latitude)
-    schema, targets, levels = held_out.store.schema, held_out.targets, held_out.store.levels
+    store, latitudes = held_out.store, None
+    if latitude is not None:
+        latitudes = latitude_of_rows(store.column, latitude, store.n_grid_columns)
+    schema, targets, levels = store.schema, held_out.targets, store.levels
     sums: dict[str, RegimeSums] = {}
     for block in held_out.blocks():
         here = None if latitudes is None else latitudes[block.rows]
