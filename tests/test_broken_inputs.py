@@ -538,13 +538,13 @@ fold_case(
 fold_case("no_past", lambda: forward_chaining(TIME, 3, 5), "fold 0 of 3 has 0 training rows")
 fold_case(
     "unknown_scheme",
-    lambda: make_plan("time_block", TIME, GRID, 2, 0, 0),
+    lambda: make_plan("time_block", TIME, GRID, n_folds=2, embargo=0, seed=0),
     "'time_block'",
     "did you mean 'time_blocks'?",
 )
 fold_case(
     "of_test_rows",
-    lambda: make_plan("time_blocks", np.full(9, -1), np.full(9, -1), 2, 0, 0),
+    lambda: make_plan("time_blocks", np.full(9, -1), np.full(9, -1), n_folds=2, embargo=0, seed=0),
     "no known time",
     "folds need train data",
 )
@@ -552,7 +552,7 @@ fold_case(
 
 fold_case(
     "regions_without_a_grid",
-    lambda: make_plan("regions", TIME, GRID, 2, 0, 0),
+    lambda: make_plan("regions", TIME, GRID, n_folds=2, embargo=0, seed=0),
     "'regions' needs to know where the grid columns lie",
     "convert with --grid",
 )

@@ -168,11 +168,11 @@ def _distribution(name: str, counts: NDArray[np.int64]) -> Figure:
         [float(edges[i]), float(edges[i + 1]), int(counts[0, i]), int(counts[1, i])] for i in used
     ]
     return Figure(
-        name,
-        "Share of rows in each bin; the two lines should lie on each other.",
-        data,
-        Table(["from, W/m2", "to", "true", "predicted"], rows),
-        {
+        title=name,
+        reading="Share of rows in each bin; the two lines should lie on each other.",
+        data=data,
+        table=Table(["from, W/m2", "to", "true", "predicted"], rows),
+        layout={
             "xaxis": BINS.axis("W/m2", TICKS),
             "yaxis": {"title": {"text": "share of rows"}, "rangemode": "tozero"},
         },

@@ -166,12 +166,12 @@ class Distributions:
             },
         }
         return Figure(
-            "Distribution of predicted minus true",
-            "A tall, narrow peak at 0 is good; a heavy right side predicts too much. The vertical"
-            " axis is logarithmic, so that rare, large misses can be seen.",
-            data,
-            Table(["from", "to", *self.kinds], rows),
-            layout,
+            title="Distribution of predicted minus true",
+            reading="A tall, narrow peak at 0 is good; a heavy right side predicts too much. The"
+            " vertical axis is logarithmic, so that rare, large misses can be seen.",
+            data=data,
+            table=Table(["from", "to", *self.kinds], rows),
+            layout=layout,
         )
 
     def _quantiles(self) -> Table:
@@ -223,12 +223,13 @@ def _plane(kind: str, counts: NDArray[np.int64]) -> Figure:
         quantiles = np.interp([0.05, 0.5, 0.95], share, edges).tolist()
         rows.append([float(edges[place]), float(edges[place + 1]), int(true.sum()), *quantiles])
     return Figure(
-        kind,
-        "On the orange line the prediction is right; above it the truth is larger. Brighter means"
-        " more values. The table sums each predicted bin up by quantiles of the truth.",
-        data,
-        Table(["predicted from", "to", "values", "true 5 %", "true 50 %", "true 95 %"], rows),
-        {
+        title=kind,
+        reading="On the orange line the prediction is right; above it the truth is larger."
+        " Brighter means more values. The table sums each predicted bin up by quantiles of the"
+        " truth.",
+        data=data,
+        table=Table(["predicted from", "to", "values", "true 5 %", "true 50 %", "true 95 %"], rows),
+        layout={
             "xaxis": PLANE.axis("predicted", TICKS),
             "yaxis": PLANE.axis("true", TICKS),
         },

@@ -78,12 +78,15 @@ class Extremes:
             "marker": {"size": 5, "color": PALETTE[0]},
         }
         return Figure(
-            "Error of every grid column",
-            "Each dot is a place on the globe; its height is the mean over rows and modelled"
-            " targets of squared error over variance. Lower is better.",
-            [marks],
-            Table(["grid column", "latitude", "rows", "error over variance"], rows),
-            {"xaxis": {"title": {"text": what}}, "yaxis": {"title": {"text": "error / variance"}}},
+            title="Error of every grid column",
+            reading="Each dot is a place on the globe; its height is the mean over rows and"
+            " modelled targets of squared error over variance. Lower is better.",
+            data=[marks],
+            table=Table(["grid column", "latitude", "rows", "error over variance"], rows),
+            layout={
+                "xaxis": {"title": {"text": what}},
+                "yaxis": {"title": {"text": "error / variance"}},
+            },
         )
 
     def _row(

@@ -94,11 +94,11 @@ def _figure(
         [name, *own.tolist()] for name, own in zip(y, values, strict=True) if np.isfinite(own).any()
     ]
     return Figure(
-        title,
-        "Brighter is better; the top of the air is above, the south pole on the left.",
-        [heat],
-        Table(["level", *bands], rows),
-        {"xaxis": {"title": {"text": "latitude, degrees north"}}, "yaxis": axis},
+        title=title,
+        reading="Brighter is better; the top of the air is above, the south pole on the left.",
+        data=[heat],
+        table=Table(["level", *bands], rows),
+        layout={"xaxis": {"title": {"text": "latitude, degrees north"}}, "yaxis": axis},
         height=400,
         wide=False,
     )

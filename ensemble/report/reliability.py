@@ -59,12 +59,12 @@ def intervals_section(run: Finished) -> Section:
         "layer": "below",
     }  # fmt: skip
     figure = Figure(
-        f"Coverage of {wanted:.0%} intervals on later blocks of time",
-        f"A dot for each target; in the blue band it lies within 3 points of {wanted:.0%}. Above"
-        " it, intervals are too wide; below, too narrow.",
-        data,
-        Table.of(table),
-        {
+        title=f"Coverage of {wanted:.0%} intervals on later blocks of time",
+        reading=f"A dot for each target; in the blue band it lies within 3 points of {wanted:.0%}."
+        " Above it, intervals are too wide; below, too narrow.",
+        data=data,
+        table=Table.of(table),
+        layout={
             "xaxis": {"title": {"text": "modelled targets, in order"}},
             "yaxis": {"title": {"text": "coverage"}, "tickformat": ".0%"},
             "shapes": [band],
@@ -93,11 +93,11 @@ def _regimes(model: str, means: pl.DataFrame) -> Figure:
     }
     rows = own.select("group", "kind", "regime", "targets", "rows", "r2")
     return Figure(
-        f"R2 of {model} by regime",
-        "Brighter is better; values below 0 have the colour of 0.",
-        [heat],
-        Table.of(rows),
-        {"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
+        title=f"R2 of {model} by regime",
+        reading="Brighter is better; values below 0 have the colour of 0.",
+        data=[heat],
+        table=Table.of(rows),
+        layout={"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
         height=180 + 24 * len(wide),
         wide=False,
     )

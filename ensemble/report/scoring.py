@@ -52,26 +52,28 @@ def leaderboard_section(run: Finished) -> Section:
         "showlegend": False,
     }
     forest = Figure(
-        "Honest scores with their intervals",
-        "Further right is better. Squares are members, circles blends, orange is what the"
+        title="Honest scores with their intervals",
+        reading="Further right is better. Squares are members, circles blends, orange is what the"
         f" submission uses; bars are the interval from drawing whole {run.blocks_of} anew.",
-        [marks],
-        Table(
+        data=[marks],
+        table=Table(
             ["model", "honest", "low", "high"],
             [[row["model"], row["score"], row["ci_low"], row["ci_high"]] for row in rows],
         ),
-        {"yaxis": {"autorange": "reversed"}, "xaxis": {"title": {"text": "score"}}},
+        layout={"yaxis": {"autorange": "reversed"}, "xaxis": {"title": {"text": "score"}}},
         height=220 + 26 * len(rows),
         wide=False,
     )
     by_group = np.array([[row["score_per_group"][group] for group in groups] for row in rows])
     heat = Figure(
-        "Score by variable",
-        "Mean R2 of each variable's targets; brighter is better, values below 0 have the colour"
-        " of 0. Targets of weight 0 and those given by a rule count 1.",
-        [{"type": "heatmap", "x": groups, "y": names, "z": by_group, "zmin": 0, "zmax": 1}],
-        Table(["model", *groups], [[n, *v] for n, v in zip(names, by_group.tolist(), strict=True)]),
-        {"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
+        title="Score by variable",
+        reading="Mean R2 of each variable's targets; brighter is better, values below 0 have the"
+        " colour of 0. Targets of weight 0 and those given by a rule count 1.",
+        data=[{"type": "heatmap", "x": groups, "y": names, "z": by_group, "zmin": 0, "zmax": 1}],
+        table=Table(
+            ["model", *groups], [[n, *v] for n, v in zip(names, by_group.tolist(), strict=True)]
+        ),
+        layout={"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
         height=220 + 26 * len(rows),
         wide=False,
     )
@@ -108,12 +110,12 @@ def levels_section(run: Finished) -> Section:
         )
         figures.append(
             Figure(
-                variable.name,
-                "Honest R2 from the top of the air (above) to the ground (below); further right"
-                " is better. Levels of weight 0 are left out.",
-                data,
-                table,
-                {
+                title=variable.name,
+                reading="Honest R2 from the top of the air (above) to the ground (below); further"
+                " right is better. Levels of weight 0 are left out.",
+                data=data,
+                table=table,
+                layout={
                     "yaxis": run.level_axis(int(there[0])),
                     "xaxis": {"title": {"text": "R2"}, "range": [-0.25, 1.05]},
                 },
@@ -153,12 +155,13 @@ def gain_section(run: Finished) -> Section:
         "marker": {"size": 9, "color": [PALETTE[1]] + [PALETTE[0]] * len(groups)},
     }
     figure = Figure(
-        f"{blend['model']} against {blend['best_member']}",
-        "Difference of honest mean R2; to the right of 0 the blend is better. A bar that crosses 0"
-        f" may be luck ({LEVEL:.0%} intervals, {N_DRAWS} draws of whole {run.blocks_of}).",
-        [marks],
-        Table(["group", "gain", "low", "high"], rows),
-        {
+        title=f"{blend['model']} against {blend['best_member']}",
+        reading="Difference of honest mean R2; to the right of 0 the blend is better. A bar that"
+        f" crosses 0 may be luck ({LEVEL:.0%} intervals, {N_DRAWS} draws of whole"
+        f" {run.blocks_of}).",
+        data=[marks],
+        table=Table(["group", "gain", "low", "high"], rows),
+        layout={
             "yaxis": {"autorange": "reversed"},
             "xaxis": {"title": {"text": "gain in mean R2"}, "zeroline": True, "zerolinewidth": 2},
         },
@@ -323,7 +326,7 @@ def _by_block(
         "xaxis": {"title": {"text": f"{run.blocks_of}, in order"}},
         "yaxis": {"title": {"text": "error over variance"}, "rangemode": "tozero"},
     }
-    return Figure(title, reading, data, table, layout, wide=False)
+    return Figure(title=title, reading=reading, data=data, table=table, layout=layout, wide=False)
 
 
 def _drawn_r2(scores: Scores, model: str) -> Array:

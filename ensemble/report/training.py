@@ -77,12 +77,13 @@ def _weights(title: str, wide: pl.DataFrame, kinds: NDArray[np.str_]) -> Figure:
         "showgrid": False,
     }
     return Figure(
-        title,
-        "Blue adds, brown subtracts, white has no say. Targets run from left to right, by variable"
-        " and from the top of the air down; gaps are targets that get a safe constant instead.",
-        [heat],
-        Table.of(wide),
-        {"xaxis": axis, "yaxis": {"autorange": "reversed"}, "shapes": lines},
+        title=title,
+        reading="Blue adds, brown subtracts, white has no say. Targets run from left to right, by"
+        " variable and from the top of the air down; gaps are targets that get a safe constant"
+        " instead.",
+        data=[heat],
+        table=Table.of(wide),
+        layout={"xaxis": axis, "yaxis": {"autorange": "reversed"}, "shapes": lines},
         height=200 + 34 * len(members),
     )
 
@@ -173,11 +174,12 @@ def _curves(model: str, curves: list[tuple[int, list[dict[str, Any]]]]) -> list[
             layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": what}}}
             figures.append(
                 Figure(
-                    f"{model}: {what}",
-                    f"{reading} A line for each fold; dots are fine-tuning on a group of targets.",
-                    data,
-                    Table(["fold", "phase", "epoch", what], rows),
-                    layout,
+                    title=f"{model}: {what}",
+                    reading=f"{reading} A line for each fold; dots are fine-tuning on a group of"
+                    " targets.",
+                    data=data,
+                    table=Table(["fold", "phase", "epoch", what], rows),
+                    layout=layout,
                     height=360,
                     wide=False,
                 )
@@ -210,12 +212,12 @@ def _study(model: str, study: dict[str, Any]) -> list[str | Table | Figure]:
          "line": {"shape": "hv", "color": PALETTE[1]}},
     ]  # fmt: skip
     history = Figure(
-        f"{model}: value of each trial",
-        "Higher is better; trial 0 has the default parameters. Trials that ended early are in the"
-        " table only.",
-        data,
-        Table(["trial", "state", "value", "change", "seconds", *names], rows),
-        {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "mean R2"}}},
+        title=f"{model}: value of each trial",
+        reading="Higher is better; trial 0 has the default parameters. Trials that ended early are"
+        " in the table only.",
+        data=data,
+        table=Table(["trial", "state", "value", "change", "seconds", *names], rows),
+        layout={"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "mean R2"}}},
         height=340,
         wide=False,
     )
@@ -231,11 +233,12 @@ def _study(model: str, study: dict[str, Any]) -> list[str | Table | Figure]:
         }
         parts.append(
             Figure(
-                f"{model}: what mattered",
-                "Share of each parameter in the variance of the value over trials (fANOVA).",
-                [bars],
-                Table(["parameter", "share"], [[n, s] for n, s in reversed(shares)]),
-                {"xaxis": {"title": {"text": "share"}, "rangemode": "tozero"}},
+                title=f"{model}: what mattered",
+                reading="Share of each parameter in the variance of the value over trials"
+                " (fANOVA).",
+                data=[bars],
+                table=Table(["parameter", "share"], [[n, s] for n, s in reversed(shares)]),
+                layout={"xaxis": {"title": {"text": "share"}, "rangemode": "tozero"}},
                 height=340,
                 wide=False,
             )
@@ -265,11 +268,11 @@ def _importance(model: str, table: pl.DataFrame, schema: Schema) -> Figure:
         "colorbar": {"title": {"text": "share"}},
     }
     return Figure(
-        f"{model}: share of the gain by input variable",
-        f"Each column of the picture sums to 1 over all inputs; the {len(top)} variables with the"
-        " largest mean share are drawn, levels taken together. The table has all.",
-        [heat],
-        Table.of(shares.select("variable", "mean", *groups)),
-        {"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
+        title=f"{model}: share of the gain by input variable",
+        reading=f"Each column of the picture sums to 1 over all inputs; the {len(top)} variables"
+        " with the largest mean share are drawn, levels taken together. The table has all.",
+        data=[heat],
+        table=Table.of(shares.select("variable", "mean", *groups)),
+        layout={"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
         height=180 + 20 * len(top),
     )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.experiment.experiment import Experiment, experiment_from_table
 from ensemble.evaluation.leaderboard import Row
-from ensemble.runs.pipeline import run_experiment
+from ensemble.experiment.experiment import Experiment, experiment_from_table
 from ensemble.inference.submission import score_files
+from ensemble.runs.pipeline import run_experiment
 from features.core.errors import ClimstackError
+from features.core.types import Progress
 from features.schemas.schema import load_schema
 from features.synthetic import write_dataset
-from features.core.types import Progress
 
 N_TIMESTEPS, N_COLUMNS, TEST_TIMESTEPS, SEED = 80, 96, 20, 7
 FILES = ("train", "test", "sample_submission", "solution")

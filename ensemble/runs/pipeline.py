@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ensemble.experiment.experiment import Experiment, load_experiment
 from ensemble.evaluation.leaderboard import Row, load_leaderboard
-from ensemble.runs.planner import plan_run
+from ensemble.experiment.experiment import Experiment, load_experiment
 from ensemble.report import write_report
+from ensemble.runs.planner import plan_run
 from ensemble.runs.run import Run
 from features.core.files import exclusive_lock, read_json, remove_leftovers
+from features.core.types import Progress
 from models.member import read_member
 from models.process import run_apart
-from features.core.types import Progress
 
 
 @contextmanager

@@ -18,20 +18,20 @@ from joblib import cpu_count
 
 from ensemble.experiment.experiment import Experiment
 from ensemble.runs.store import RunStore, is_store
-from features.store.conversion import convert
-from features.folds.enrichment import plan_store
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
-from features.folds.schemes import make_plan, time_blocks
+from features.folds.enrichment import plan_store
 from features.folds.plan import FoldPlan
+from features.folds.schemes import make_plan, time_blocks
+from features.schemas.schema import Schema, load_schema
 from features.sources.grid import Grid
 from features.sources.netcdf import find_pairs
 from features.sources.readers import CSV_BLOCK_BYTES, TableFile, find_columns
-from features.schemas.schema import Schema, load_schema
 from features.sources.source import open_source
+from features.store.conversion import convert
 from features.store.store import Store
-from models.member import cell_keys, target_sets
 from models.diagnostics.probe import Cost, probe
+from models.member import cell_keys, target_sets
 from models.spec import ModelSpec
 
 PROBE_ROWS = 16_384
@@ -107,7 +107,12 @@ def plan_run(
         find_columns(TableFile.open(data.test), schema)
     if stored is not None:
         plan = plan_store(
-            stored, settings.scheme, settings.n_folds, settings.embargo, experiment.seed, data.extra
+            stored,
+            settings.scheme,
+            n_folds=settings.n_folds,
+            embargo=settings.embargo,
+            seed=experiment.seed,
+            extras=data.extra,
         )
     else:
         time_of, column_of = np.divmod(np.arange(n_rows - n_rows % grid), grid)
@@ -116,10 +121,10 @@ def plan_run(
             settings.scheme,
             time_of,
             column_of,
-            settings.n_folds,
-            settings.embargo,
-            experiment.seed,
-            known,
+            n_folds=settings.n_folds,
+            embargo=settings.embargo,
+            seed=experiment.seed,
+            grid=known,
         )
         n_rows += sum(_count_rows(Path(extra.source), schema, grid) for extra in data.extra)
     n_train = n_rows * (settings.n_folds - 1) / settings.n_folds

@@ -13,25 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ensemble.experiment.experiment import Experiment
-from ensemble.stacking.graph import Graph
 from ensemble.evaluation.held_out import HeldOut
-from ensemble.inference.interval_file import interval_file
-from ensemble.uncertainty.intervals import Intervals
 from ensemble.evaluation.leaderboard import Row, compared, leaderboard, save_leaderboard
 from ensemble.evaluation.out_of_fold import collect_moments
-from ensemble.inference.predict import predict_blocks
 from ensemble.evaluation.regime_errors import write_errors
+from ensemble.experiment.experiment import Experiment
+from ensemble.inference.interval_file import interval_file
+from ensemble.inference.predict import predict_blocks
+from ensemble.inference.submission import check_ids, write_submission
 from ensemble.runs.store import RunStore
+from ensemble.stacking.graph import Graph
 from ensemble.stacking.stack import (
     choose,
     evaluate,
     fit_contenders,
     save_stack,
 )
-from ensemble.inference.submission import check_ids, write_submission
 from ensemble.uncertainty.conformal import fit_uncertainty
-from features.folds.enrichment import main_rows, plan_store
+from ensemble.uncertainty.intervals import Intervals
 from features.core.errors import ClimstackError
 from features.core.files import (
     atomic_path,
@@ -39,6 +38,8 @@ from features.core.files import (
     write_json,
     write_text,
 )
+from features.core.types import Progress
+from features.folds.enrichment import main_rows, plan_store
 from features.folds.plan import FoldPlan
 from features.store.store import Store
 from models.cross_validation import cross_validate
@@ -46,7 +47,6 @@ from models.diagnostics.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
 from models.process import peak_memory_mb
-from features.core.types import Progress
 
 PACKAGES = (
     "climstack",
@@ -123,10 +123,10 @@ class Run:
         made = plan_store(
             store,
             settings.scheme,
-            settings.n_folds,
-            settings.embargo,
-            self.experiment.seed,
-            self.experiment.data.extra,
+            n_folds=settings.n_folds,
+            embargo=settings.embargo,
+            seed=self.experiment.seed,
+            extras=self.experiment.data.extra,
         )
         file = self.path / "folds.parquet"
         if not file.is_file():

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from ensemble.experiment.experiment import DataSettings
-from features.store.conversion import convert
 from features.core.errors import ClimstackError
 from features.core.files import file_hash, read_json, write_json
 from features.schemas.schema import Schema, load_schema
 from features.sources.source import open_source
+from features.store.conversion import convert
 from features.store.store import Store
 from models.process import run_apart
 
@@ -57,8 +57,8 @@ class RunStore:
         """Convert the sources.
 
         Raises:
-            ClimstackError: see :func:`features.store.conversion.convert`; or a training store that is
-                there already holds other rows.
+            ClimstackError: see :func:`features.store.conversion.convert`; or a training store that
+                is there already holds other rows.
         """
         facts, fresh = self._facts(), self.place.with_name(f"{self.place.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)

@@ -168,7 +168,7 @@ def saturation_fraction(column: Column) -> Array:
     return fraction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Derived:
     """A derived feature.
 
@@ -189,6 +189,12 @@ class Derived:
     linear: bool = False
 
 
+def _of(
+    name: str, unit: str, needs: tuple[str, ...], compute: Callable[[Column], Array], **is_: bool
+) -> Derived:
+    return Derived(name=name, unit=unit, needs=needs, compute=compute, **is_)
+
+
 _T, _Q, _LIQUID, _ICE, _U, _V, _PS = (
     *(f"state_{name}" for name in ("t", "q0001", "q0002", "q0003", "u", "v", "ps")),
 )
@@ -196,40 +202,36 @@ _AIR, _CLOUD = (_T, _Q, _PS), (_LIQUID, _ICE, _PS)
 _ALBEDOS = ("cam_in_ALDIF", "cam_in_ALDIR", "cam_in_ASDIF", "cam_in_ASDIR")
 
 DERIVED = (
-    Derived(
-        "log_saturation_ratio", "log10(1/Pa)", (_T, _Q), log_saturation_ratio, linear=True
-    ),
-    Derived("relative_humidity", "1", _AIR, lambda c: c.relative_humidity),
-    Derived("moist_static_energy", "J/kg", _AIR, lambda c: c.moist_static_energy),
-    Derived("virtual_theta", "K", _AIR, lambda c: c.virtual_potential_temperature),
-    Derived("difference_t", "K", (_T,), lambda c: to_level_below(c[_T])),
-    Derived("difference_q", "kg/kg", (_Q,), lambda c: to_level_below(c[_Q])),
-    Derived("difference_u", "m/s", (_U,), lambda c: to_level_below(c[_U])),
-    Derived("difference_v", "m/s", (_V,), lambda c: to_level_below(c[_V])),
-    Derived("difference_rh", "1", _AIR, lambda c: to_level_below(c.relative_humidity)),
-    Derived("difference_mse", "J/kg", _AIR, lambda c: to_level_below(c.moist_static_energy)),
-    Derived("stability", "K", _AIR, lambda c: to_level_below(c.virtual_potential_temperature)),
-    Derived("curvature_t", "K", (_T,), lambda c: curvature(c[_T])),
-    Derived("curvature_q", "kg/kg", (_Q,), lambda c: curvature(c[_Q])),
-    Derived("curvature_u", "m/s", (_U,), lambda c: curvature(c[_U])),
-    Derived("curvature_v", "m/s", (_V,), lambda c: curvature(c[_V])),
-    Derived("wind_speed", "m/s", (_U, _V), wind_speed),
-    Derived("cloud_water", "log10(kg/kg)", (_LIQUID, _ICE), cloud_water),
-    Derived("cloud_above", "log10(kg/m2)", _CLOUD, cloud_above),
-    Derived("cloud_below", "log10(kg/m2)", _CLOUD, cloud_below),
-    Derived("vapour_above", "kg/m2", (_Q, _PS), vapour_above),
-    Derived("column_vapour", "kg/m2", (_Q, _PS), column_vapour, scalar=True),
-    Derived("column_liquid", "log10(kg/m2)", (_LIQUID, _PS), column_cloud(_LIQUID), scalar=True),
-    Derived("column_ice", "log10(kg/m2)", (_ICE, _PS), column_cloud(_ICE), scalar=True),
-    Derived("saturation_fraction", "1", _AIR, saturation_fraction, scalar=True),
+    _of("log_saturation_ratio", "log10(1/Pa)", (_T, _Q), log_saturation_ratio, linear=True),
+    _of("relative_humidity", "1", _AIR, lambda c: c.relative_humidity),
+    _of("moist_static_energy", "J/kg", _AIR, lambda c: c.moist_static_energy),
+    _of("virtual_theta", "K", _AIR, lambda c: c.virtual_potential_temperature),
+    _of("difference_t", "K", (_T,), lambda c: to_level_below(c[_T])),
+    _of("difference_q", "kg/kg", (_Q,), lambda c: to_level_below(c[_Q])),
+    _of("difference_u", "m/s", (_U,), lambda c: to_level_below(c[_U])),
+    _of("difference_v", "m/s", (_V,), lambda c: to_level_below(c[_V])),
+    _of("difference_rh", "1", _AIR, lambda c: to_level_below(c.relative_humidity)),
+    _of("difference_mse", "J/kg", _AIR, lambda c: to_level_below(c.moist_static_energy)),
+    _of("stability", "K", _AIR, lambda c: to_level_below(c.virtual_potential_temperature)),
+    _of("curvature_t", "K", (_T,), lambda c: curvature(c[_T])),
+    _of("curvature_q", "kg/kg", (_Q,), lambda c: curvature(c[_Q])),
+    _of("curvature_u", "m/s", (_U,), lambda c: curvature(c[_U])),
+    _of("curvature_v", "m/s", (_V,), lambda c: curvature(c[_V])),
+    _of("wind_speed", "m/s", (_U, _V), wind_speed),
+    _of("cloud_water", "log10(kg/kg)", (_LIQUID, _ICE), cloud_water),
+    _of("cloud_above", "log10(kg/m2)", _CLOUD, cloud_above),
+    _of("cloud_below", "log10(kg/m2)", _CLOUD, cloud_below),
+    _of("vapour_above", "kg/m2", (_Q, _PS), vapour_above),
+    _of("column_vapour", "kg/m2", (_Q, _PS), column_vapour, scalar=True),
+    _of("column_liquid", "log10(kg/m2)", (_LIQUID, _PS), column_cloud(_LIQUID), scalar=True),
+    _of("column_ice", "log10(kg/m2)", (_ICE, _PS), column_cloud(_ICE), scalar=True),
+    _of("saturation_fraction", "1", _AIR, saturation_fraction, scalar=True),
     *(
-        Derived(
-            f"absorbed_{albedo.removeprefix('cam_in_')}", "W/m2", ("pbuf_SOLIN", albedo),
-            absorbed_sunlight(albedo), scalar=True,
-        )
+        _of(name, "W/m2", ("pbuf_SOLIN", albedo), absorbed_sunlight(albedo), scalar=True)
         for albedo in _ALBEDOS
+        for name in [f"absorbed_{albedo.removeprefix('cam_in_')}"]
     ),
-)  # fmt: skip
+)
 
 
 def available(variables: set[str], linear: bool) -> list[Derived]:

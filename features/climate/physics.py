@@ -53,7 +53,7 @@ _PERIHELION = np.deg2rad(283.0)  # solar longitude at perihelion
 _EQUINOX_DAY = 80.5  # day of the year of the March equinox
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HybridLevels:
     """Coefficients of p = hya * 100000 Pa + hyb * ps.
 
@@ -90,7 +90,7 @@ def hybrid_levels() -> HybridLevels:
     hyam, hybm = (0.5 * (x[1:] + x[:-1]) for x in (hyai, hybi))
     for coefficient in (hyam, hybm, hyai, hybi):
         coefficient.flags.writeable = False
-    return HybridLevels(hyam, hybm, hyai, hybi)
+    return HybridLevels(hyam=hyam, hybm=hybm, hyai=hyai, hybi=hybi)
 
 
 def pressure(ps: Array, levels: HybridLevels | None = None) -> Array:

@@ -6,7 +6,6 @@ A sample of at most 49,152 rows is read, whole timesteps spread over the store's
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-from features.core.types import Array
+from features.core.types import Array, Progress
 from features.explore.column_facts import FAR, describe
 from features.explore.drift import block_drift, cut_time, sample_drift
 from features.explore.relations import copies, group_correlations, normal_ranks
@@ -32,7 +31,7 @@ N_OUTLYING_ROWS = 20
 UPPER_LEVEL = 0.6  # a profile is mapped at the ground and at this share of its levels: 530 hPa
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exploration:
     """What was found in a store.
 
@@ -87,7 +86,7 @@ def explore_store(
     *,
     n_rows: int = SAMPLE_ROWS,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Exploration:
     """Look at a sample of a store.
 
@@ -126,8 +125,7 @@ def explore_store(
     correlations = group_correlations(schema, inputs, targets) if targets.size else None
     equal, almost = copies(sample, inputs)
     del ranks, inputs, targets
-    imputed = store.repaired.get("imputed", {})
-    findings = check_sample(store.path, sample, schema, columns, equal, almost, imputed)
+    findings = check_sample(store, sample, columns, (equal, almost))
     step()
     time_known, column_known = sample.time.min() >= 0, sample.column.min() >= 0
     by_column = _by_column(sample, schema, grid) if column_known else None
@@ -181,7 +179,7 @@ def mapped_columns(schema: Schema) -> dict[str, str]:
 class _Steps:
     """Counts finished steps."""
 
-    def __init__(self, progress: Callable[[str, int, int], None], total: int) -> None:
+    def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._done, self._total = progress, 0, total
         progress("explore", 0, total)
 

@@ -50,13 +50,13 @@ def profile(variable: Variable, columns: pl.DataFrame) -> Figure:
     if log:
         reading += " Logarithmic: where a quantile is 0 its line ends."
     shown = [f"q{q}" for q in ("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99")]
-    table = columns.select("level", "min", *shown, "max", "mean", "std")
+    table = columns.select(["level", "min", *shown, "max", "mean", "std"])
     return Figure(
-        _named(variable),
-        reading,
-        data,
-        Table.of(table),
-        {
+        title=_named(variable),
+        reading=reading,
+        data=data,
+        table=Table.of(table),
+        layout={
             "xaxis": {
                 "title": {"text": _unit(variable)},
                 "type": "log" if log else "linear",
@@ -109,13 +109,13 @@ def tails(title: str, tail: pl.DataFrame) -> Figure:
     )
     ticks = np.array([-300, -100, -30, -10, -3, 0, 3, 10, 30, 100, 300])
     return Figure(
-        title,
-        "Density of the distance from the column's mean, in standard deviations (sd), over all"
-        " levels of a variable; dotted: the normal distribution. A line that reaches far out says"
-        " that a squared error would be ruled by few rows.",
-        data,
-        Table.of(tail.filter(pl.col("share") > 0).select("group", "low", "high", "share")),
-        {
+        title=title,
+        reading="Density of the distance from the column's mean, in standard deviations (sd), over"
+        " all levels of a variable; dotted: the normal distribution. A line that reaches far out"
+        " says that a squared error would be ruled by few rows.",
+        data=data,
+        table=Table.of(tail.filter(pl.col("share") > 0).select("group", "low", "high", "share")),
+        layout={
             "xaxis": {
                 "title": {"text": "distance from the mean, sd"},
                 "tickvals": np.arcsinh(ticks),
@@ -137,12 +137,12 @@ def histogram(variable: Variable, bins: pl.DataFrame) -> Figure:
     low, high = (bins[name].to_numpy() for name in ("low", "high"))
     share = bins["share"].to_numpy()
     return Figure(
-        _named(variable),
-        "Share of rows in each of 60 bins, logarithmic, so that rare values show.",
-        [{"type": "bar", "x": (low + high) / 2, "y": np.where(share > 0, share, np.nan),
+        title=_named(variable),
+        reading="Share of rows in each of 60 bins, logarithmic, so that rare values show.",
+        data=[{"type": "bar", "x": (low + high) / 2, "y": np.where(share > 0, share, np.nan),
           "width": high - low, "marker": {"color": PALETTE[0]}}],
-        Table.of(bins.select("low", "high", "share")),
-        {
+        table=Table.of(bins.select("low", "high", "share")),
+        layout={
             "xaxis": {"title": {"text": _unit(variable)}, "exponentformat": "power", "nticks": 6},
             "yaxis": {"type": "log", "exponentformat": "power", "dtick": 1},
             "bargap": 0,
@@ -182,12 +182,12 @@ def map_by_column(means: pl.DataFrame, names: list[str]) -> Figure:
     target = "marker.color" if known else "y"
     options = [(name, {target: [means[name].to_numpy()]}) for name in names]
     return Figure(
-        "Mean by grid column",
-        reading + " Choose a variable in the menu.",
-        [{"type": "scatter", "mode": "markers", "showlegend": False} | trace],
-        Table.of(means),
-        axes | _menu(options),
-        MAP_HEIGHT,
+        title="Mean by grid column",
+        reading=reading + " Choose a variable in the menu.",
+        data=[{"type": "scatter", "mode": "markers", "showlegend": False} | trace],
+        table=Table.of(means),
+        layout=axes | _menu(options),
+        height=MAP_HEIGHT,
     )
 
 
@@ -197,45 +197,57 @@ def series(means: pl.DataFrame, names: list[str], weighted: bool) -> Figure:
     options = [(name, {"y": [means[name].to_numpy()]}) for name in names]
     by = "weighted by area" if weighted else "each column counting the same"
     return Figure(
-        "Global mean by timestep",
-        f"Mean over the grid, {by}, at the sampled timesteps. A jump or a trend says that"
+        title="Global mean by timestep",
+        reading=f"Mean over the grid, {by}, at the sampled timesteps. A jump or a trend says that"
         " validation blocks differ from what a model was trained on. Choose a variable in the"
         " menu.",
-        [{"x": means["time"].to_numpy(), "y": means[names[0]].to_numpy(), "mode": mode,
+        data=[{"x": means["time"].to_numpy(), "y": means[names[0]].to_numpy(), "mode": mode,
           "marker": {"size": 4}, "line": {"width": 1.5, "color": PALETTE[0]}}],
-        Table.of(means),
-        {"xaxis": {"title": {"text": "timestep"}}, "yaxis": {"exponentformat": "power"}}
+        table=Table.of(means),
+        layout={"xaxis": {"title": {"text": "timestep"}}, "yaxis": {"exponentformat": "power"}}
         | _menu(options),
-        MAP_HEIGHT,
+        height=MAP_HEIGHT,
     )  # fmt: skip
 
 
-def heat_map(
-    title: str,
-    reading: str,
-    x: list[str] | list[int],
-    y: list[str],
-    z: Array,
-    axis: str,
-    top: float,
-    table: Table,
-) -> Figure:
-    """A matrix by colour, from 0 to ``top``; z has shape (len(y), len(x)), x may be levels."""
+def heat_map(z: Array, x: list[str] | range, y: list[str], *, top: float, **parts: Any) -> Figure:
+    """A matrix by colour, from 0 to ``top``.
+
+    Args:
+        z: (len(y), len(x)).
+        x: names of its columns, or levels.
+        y: names of its rows.
+        top: value of the brightest colour.
+        **parts: title, reading and table of the figure.
+    """
     gap = 1 if len(x) < 30 else 0
+    axis = {"title": {"text": "level" if isinstance(x, range) else ""}}
     return Figure(
-        title,
-        reading,
-        [{"type": "heatmap", "x": x, "y": y, "z": z, "zmin": 0, "zmax": top,
-          "colorscale": SEQUENTIAL, "colorbar": {"thickness": 12}, "xgap": gap, "ygap": 1,
-          "hovertemplate": "%{y}, %{x}: %{z:.3f}<extra></extra>"}],
-        table,
-        {
-            "xaxis": {"title": {"text": axis}, "showgrid": False, "zeroline": False},
+        data=[{"type": "heatmap", "x": list(x), "y": y, "z": z, "zmin": 0, "zmax": top,
+               "colorscale": SEQUENTIAL, "colorbar": {"thickness": 12}, "xgap": gap, "ygap": 1,
+               "hovertemplate": "%{y}, %{x}: %{z:.3f}<extra></extra>"}],
+        layout={
+            "xaxis": axis | {"showgrid": False, "zeroline": False},
             "yaxis": {"autorange": "reversed", "type": "category", "showgrid": False,
                       "tickfont": {"size": 11}, "dtick": 1},
         },
         height=max(260, 110 + 19 * len(y)),
+        **parts,
     )  # fmt: skip
+
+
+def level_map(
+    variables: list[Variable], columns: pl.DataFrame, fact: str, *, top: float, **parts: Any
+) -> Figure:
+    """A fact on every level of some profiles by colour; ``columns`` has one row per column."""
+    levels = range(max(v.n_levels for v in variables))
+    z = np.full((len(variables), len(levels)), np.nan)
+    for row, v in zip(z, variables, strict=True):
+        row[: v.n_levels] = columns.filter(pl.col("group") == v.name)[fact].to_numpy()
+    names = [v.name for v in variables]
+    rows = [(name, *row) for name, row in zip(names, z.tolist(), strict=True)]
+    table = Table(("variable", *map(str, levels)), rows)
+    return heat_map(z, levels, names, top=top, table=table, **parts)
 
 
 def _unit(variable: Variable) -> str:

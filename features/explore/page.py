@@ -110,16 +110,16 @@ def _correlations(e: Exploration) -> list[Part]:
     strength = e.correlations["strength"].to_numpy().reshape(len(x), len(y)).T
     return [
         figures.heat_map(
-            "Rank correlation of target groups with input groups",
-            "For each target its largest absolute rank correlation (Spearman) with an input of the"
-            " group, averaged over the targets of the group. Rank correlation sees rising and"
-            " falling together, not sums or products of inputs: a dark cell may still matter.",
+            strength,
             x,
             y,
-            strength,
-            "",
-            1.0,
-            Table.of(e.correlations.sort("strength", descending=True)),
+            top=1.0,
+            title="Rank correlation of target groups with input groups",
+            reading="For each target its largest absolute rank correlation (Spearman) with an"
+            " input of the group, averaged over the targets of the group. Rank correlation sees"
+            " rising and falling together, not sums or products of inputs: a dark cell may still"
+            " matter.",
+            table=Table.of(e.correlations.sort("strength", descending=True)),
         )
     ]
 
@@ -150,26 +150,17 @@ def _float32(e: Exploration) -> list[Part]:
     if not len(lost):
         return ["float32 would keep every value read to about 7 digits."]
     of_nonzero = (pl.col("lost") / pl.col("nonzero")).alias("share lost")
-    table = lost.select(
-        "name", "nonzero", "lost", "subnormal", of_nonzero, "smallest", "std"
-    )  # fmt: skip
+    shown = ["name", "nonzero", "lost", "subnormal", of_nonzero, "smallest", "std"]
     return [
         "Values smaller than 1.2e-38 have fewer digits in float32 (subnormal), those below 7e-46"
         " become 0 (lost). The store keeps float64.",
-        Table.of(table, "Columns with such values"),
+        Table.of(lost.select(shown), "Columns with such values"),
     ]
 
 
 def _outliers(e: Exploration) -> list[Part]:
     if not len(e.outliers):
         return [f"No value lies more than {FAR:.0f} standard deviations from its column's mean."]
-    variables = [v for v in e.schema.variables if v.n_levels > 1]
-    of = {v.name: e.columns.filter(pl.col("group") == v.name) for v in variables}
-    variables = [v for v in variables if len(of[v.name])]
-    n_levels = max((v.n_levels for v in variables), default=0)
-    reach = np.full((len(variables), n_levels), np.nan)
-    for place, variable in enumerate(variables):
-        reach[place, : variable.n_levels] = of[variable.name]["reach"].to_numpy()
     names = {"far": "far values", "apart": "sd from the mean"}
     parts: list[Part] = [
         Table.of(
@@ -181,22 +172,19 @@ def _outliers(e: Exploration) -> list[Part]:
             f"Rows with the most values beyond {FAR:.0f} standard deviations",
         ),
     ]
+    known = set(e.columns["group"])
+    variables = [v for v in e.schema.variables if v.n_levels > 1 and v.name in known]
     if variables:
-        rows = [(v.name, *reach[place].tolist()) for place, v in enumerate(variables)]
-        parts.insert(
-            0,
-            figures.heat_map(
-                "Furthest value by level",
-                "Largest distance from the column's mean in standard deviations, on each level of"
-                " each profile; colours end at 100.",
-                list(range(n_levels)),
-                [v.name for v in variables],
-                reach,
-                "level",
-                100.0,
-                Table(("variable", *map(str, range(n_levels))), rows),
-            ),
+        by_level = figures.level_map(
+            variables,
+            e.columns,
+            "reach",
+            top=100.0,
+            title="Furthest value by level",
+            reading="Largest distance from the column's mean in standard deviations, on each level"
+            " of each profile; colours end at 100.",
         )
+        parts.insert(0, by_level)
     return parts
 
 
@@ -216,17 +204,16 @@ def _blocks(e: Exploration) -> list[Part]:
     worst = worst.unique("name", keep="first", maintain_order=True).head(N_DRIFTING)
     return [
         figures.heat_map(
-            "Distance of each block of time from the others",
-            "Kolmogorov-Smirnov distance (0 the same distribution, 1 no overlap) of the rows of a"
-            " block against all others, averaged over levels; colours end at"
-            " 0.5. Blocks are contiguous, as the default folds: a bright cell is a variable that a"
-            " validation block does not share with its training rows.",
+            z,
             [f"block {block}" for block in x],
             y,
-            z,
-            "",
-            DRIFT_TOP,
-            Table.of(by_group),
+            top=DRIFT_TOP,
+            title="Distance of each block of time from the others",
+            reading="Kolmogorov-Smirnov distance (0 the same distribution, 1 no overlap) of the"
+            " rows of a block against all others, averaged over levels; colours end at 0.5. Blocks"
+            " are contiguous, as the default folds: a bright cell is a variable that a validation"
+            " block does not share with its training rows.",
+            table=Table.of(by_group),
         ),
         Table.of(
             worst,
@@ -249,24 +236,16 @@ def _test(e: Exploration) -> list[Part]:
         " weather's usual change. 'outside' is the share of test values beyond the range read here."
     ]
     if profiles:
-        n_levels = max(v.n_levels for v in profiles)
-        z = np.full((len(profiles), n_levels), np.nan)
-        for place, v in enumerate(profiles):
-            z[place, : v.n_levels] = test.filter(pl.col("group") == v.name)["ks"].to_numpy()
-        rows = [(v.name, *z[place].tolist()) for place, v in enumerate(profiles)]
-        parts.append(
-            figures.heat_map(
-                "Distance of the test set by level",
-                "Kolmogorov-Smirnov distance of the test set's values from the training values:"
-                " 0 the same distribution, 1 no overlap; colours end at 0.5.",
-                list(range(n_levels)),
-                [v.name for v in profiles],
-                z,
-                "level",
-                DRIFT_TOP,
-                Table(("variable", *map(str, range(n_levels))), rows),
-            )
+        by_level = figures.level_map(
+            profiles,
+            test,
+            "ks",
+            top=DRIFT_TOP,
+            title="Distance of the test set by level",
+            reading="Kolmogorov-Smirnov distance of the test set's values from the training values:"
+            " 0 the same distribution, 1 no overlap; colours end at 0.5.",
         )
+        parts.append(by_level)
     test = test.drop("group", "level").sort("ks", descending=True, nulls_last=True)
     parts.append(Table.of(test.head(N_DRIFTING), f"The {N_DRIFTING} inputs furthest apart"))
     return parts

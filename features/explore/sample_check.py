@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,42 +13,37 @@ from features.explore.column_facts import FAR
 from features.explore.sample import Sample
 from features.schemas.schema import Schema
 from features.sources.check import Finding, compress
+from features.store.store import Store
 
 Level = Literal["error", "warning", "note"]
+Groups = list[list[str]]
 Say = Callable[[Level, str], None]
 RULE_R2 = 0.9999  # an exact rule scores at least this
 
 
 def check_sample(
-    path: Path,
-    sample: Sample,
-    schema: Schema,
-    columns: pl.DataFrame,
-    equal: list[list[str]],
-    almost: list[list[str]],
-    imputed: Collection[str],
+    store: Store, sample: Sample, columns: pl.DataFrame, repeats: tuple[Groups, Groups]
 ) -> list[Finding]:
     """Findings on a sample, errors first.
 
     Args:
-        path: the store's folder, for the sentences.
+        store: where it is from.
         sample: its rows.
-        schema: of its columns.
-        columns: facts on each, from :func:`features.explore.column_facts.describe`.
-        equal: groups of equal inputs, from :func:`features.explore.relations.copies`.
-        almost: groups of almost equal ones.
-        imputed: columns whose missing values the schema's policy leaves to be imputed.
+        columns: facts on each column, from :func:`features.explore.column_facts.describe`.
+        repeats: groups of equal and of almost equal inputs, from
+            :func:`features.explore.relations.copies`.
     """
+    schema, imputed = store.schema, store.repaired.get("imputed", {})
     rows = f"{'all' if sample.everything else 'the sampled'} {len(sample)} rows"
     findings: list[Finding] = []
 
     def say(level: Level, sentence: str) -> None:
-        findings.append(Finding(level, f"{path}: {sentence}"))
+        findings.append(Finding(level, f"{store.path}: {sentence}"))
 
     _check_missing(say, columns, imputed, rows)
     if len(sample) > 1:
         _check_inputs(say, columns.filter(pl.col("role") == "input"), len(sample), rows)
-    _check_copies(say, equal, almost, rows)
+    _check_copies(say, *repeats, rows)
     _check_sizes(say, columns, rows)
     if len(sample.names) > len(schema.input_columns) and len(sample) > 1:
         _check_targets(say, sample, schema, columns, rows)
@@ -92,7 +86,7 @@ def _check_inputs(say: Say, inputs: pl.DataFrame, n_rows: int, rows: str) -> Non
         )
 
 
-def _check_copies(say: Say, equal: list[list[str]], almost: list[list[str]], rows: str) -> None:
+def _check_copies(say: Say, equal: Groups, almost: Groups, rows: str) -> None:
     if equal:
         names = "; ".join(f"{group[0]} = {compress(group[1:])}" for group in equal)
         n_repeats = sum(len(group) - 1 for group in equal)
@@ -124,11 +118,7 @@ def _check_sizes(say: Say, columns: pl.DataFrame, rows: str) -> None:
 
 
 def _check_targets(
-    say: Say,
-    sample: Sample,
-    schema: Schema,
-    columns: pl.DataFrame,
-    rows: str,
+    say: Say, sample: Sample, schema: Schema, columns: pl.DataFrame, rows: str
 ) -> None:
     """Targets that never change, and the schema's closed-form rules held against the values."""
     n_inputs = len(schema.input_columns)

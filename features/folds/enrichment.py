@@ -10,7 +10,7 @@ from one copy to the next. Whatever the settings say, no copy of a held-out row 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -33,7 +33,7 @@ LOOKED_AT = 2**20  # rows at once
 CONFIRMED = 1024  # rows whose values are compared when their parities are equal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Extra:
     """``[[data.extra]]``: a source that trains, and never validates.
 
@@ -69,9 +69,10 @@ class Extra:
 def plan_store(
     store: Store,
     scheme: str,
+    *,
     n_folds: int,
     embargo: int,
-    seed: int,
+    seed: int = 0,
     extras: Sequence[Extra] = (),
 ) -> FoldPlan:
     """The fold plan of a store: its training data by a scheme's name, then the extra sources.
@@ -81,7 +82,8 @@ def plan_store(
     """
     main = main_rows(store, extras)
     time, column = store.time[main], store.column[main]
-    plan = make_plan(scheme, time, column, n_folds, embargo, seed, store.grid)
+    cut = {"n_folds": n_folds, "embargo": embargo, "seed": seed}
+    plan = make_plan(scheme, time, column, **cut, grid=store.grid)
     return enrich(plan, store, extras)
 
 
@@ -155,8 +157,8 @@ def enrich(plan: FoldPlan, store: Store, extras: Sequence[Extra]) -> FoldPlan:
         else:
             unit[own], excluded[:, own] = _by_column(plan, store, main, own, extra)
             last[own] = unit[own]
-    made = FoldPlan(
-        plan.scheme, plan.n_folds, plan.embargo, fold, excluded, unit, last, weight, is_extra
+    made = replace(
+        plan, fold=fold, excluded=excluded, unit=unit, last=last, weight=weight, extra=is_extra
     )
     _refuse_copies(made, store)
     return made

@@ -9,7 +9,9 @@ another hash.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +22,15 @@ from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.core.types import Array, Mask, Rows
 
+OPTIONAL = ("last", "weight", "extra")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class FoldPlan:
     """An assignment of rows to folds.
 
     Attributes:
         scheme: name of the scheme that made it.
-        n_folds: number of folds.
         embargo: units (timesteps, columns) kept free around a validation block; around a region
             mean spacings of the grid.
         fold: (n_samples,) int16, the fold that validates the row, -1 for none.
@@ -43,7 +46,6 @@ class FoldPlan:
     """
 
     scheme: str
-    n_folds: int
     embargo: int
     fold: NDArray[np.int16]
     excluded: Mask
@@ -55,31 +57,38 @@ class FoldPlan:
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(f"{self.scheme} {self.n_folds} {self.embargo}".encode())
-        for array in (
-            self.fold,
-            self.excluded,
-            self.unit,
-            self.last,
-            self.weight,
-            self.extra,
-        ):
-            if array is not None:
+        for name in ("fold", "excluded", "unit", *OPTIONAL):
+            if (array := getattr(self, name)) is not None:
                 digest.update(np.ascontiguousarray(array).data)
         object.__setattr__(self, "hash", digest.hexdigest())
-        for k in range(self.n_folds):
-            if not len(self.valid_rows(k)) or not len(self.train_rows(k)):
+        for k, held in enumerate(self._held):
+            n_train = len(self) - np.count_nonzero((self.fold == k) | self.excluded[k])
+            if not len(held) or not n_train:
                 raise ClimstackError(
-                    f"fold {k} of {self.n_folds} has {len(self.train_rows(k))} training rows and"
-                    f" {len(self.valid_rows(k))} validation rows ({self.scheme}, embargo"
-                    f" {self.embargo}): use fewer folds or a smaller embargo"
+                    f"fold {k} of {self.n_folds} has {n_train} training rows and {len(held)}"
+                    f" validation rows ({self.scheme}, embargo {self.embargo}): use fewer folds or"
+                    " a smaller embargo"
                 )
 
     def __len__(self) -> int:
         return len(self.fold)
 
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.excluded)
+
+    @cached_property
+    def _held(self) -> list[Rows]:
+        """The rows that each fold holds out, found in one pass over all rows."""
+        order = np.argsort(self.fold, kind="stable")
+        order.flags.writeable = False  # what everybody asks for is handed out again and again
+        edges = np.searchsorted(self.fold[order], np.arange(self.n_folds + 1))
+        return [order[start:stop] for start, stop in pairwise(edges)]
+
     def valid_rows(self, k: int) -> Rows:
-        """Rows that fold ``k`` holds out, ascending."""
-        return np.flatnonzero(self.fold == k)
+        """Rows that fold ``k`` holds out, ascending; read-only."""
+        return self._held[k]
 
     def train_rows(self, k: int) -> Rows:
         """Rows that fold ``k`` may learn from, ascending."""
@@ -138,30 +147,16 @@ class FoldPlan:
         fold = np.where(held, 0, -1).astype(np.int16)
         exact = ~ours & (True if self.last is None else self.unit == self.last)
         copies = np.isin(self.unit, units[-n_held:]) & exact
-        return FoldPlan(
-            "refit", 1, self.embargo, fold, copies[None], self.unit, self.last, self.weight,
-            self.extra,
-        )  # fmt: skip
+        return replace(self, scheme="refit", fold=fold, excluded=copies[None])
 
     def save(self, path: Path) -> None:
         """Write ``folds.parquet``: row, fold, unit, and one excluded flag per fold."""
         flags = {f"excluded_{k}": self.excluded[k] for k in range(self.n_folds)}
-        more = {
-            name: values
-            for name, values in (
-                ("last", self.last),
-                ("weight", self.weight),
-                ("extra", self.extra),
-            )
-            if values is not None
-        }
+        more = {name: getattr(self, name) for name in OPTIONAL if getattr(self, name) is not None}
         table = pl.DataFrame({"fold": self.fold, "unit": self.unit, **more, **flags})
-        table = table.with_row_index("row")
+        facts = {"scheme": self.scheme, "embargo": str(self.embargo), "hash": self.hash}
         with atomic_path(path) as made:
-            table.write_parquet(
-                made,
-                metadata={"scheme": self.scheme, "embargo": str(self.embargo), "hash": self.hash},
-            )
+            table.with_row_index("row").write_parquet(made, metadata=facts)
 
     @classmethod
     def load(cls, path: Path) -> FoldPlan:
@@ -177,19 +172,14 @@ class FoldPlan:
             table = pl.read_parquet(path)
         except Exception:
             raise ClimstackError(f"{path} is not readable as a fold plan: delete the run") from None
-        n_folds = sum(name.startswith("excluded_") for name in table.columns)
+        flags = [name for name in table.columns if name.startswith("excluded_")]
+        names = ("fold", "unit", *(name for name in OPTIONAL if name in table.columns))
         try:
             plan = cls(
-                facts.get("scheme", ""),
-                n_folds,
-                int(facts.get("embargo", -1)),
-                table["fold"].to_numpy().copy(),
-                np.stack([table[f"excluded_{k}"].to_numpy() for k in range(n_folds)]),
-                table["unit"].to_numpy().copy(),
-                *(
-                    table[name].to_numpy().copy() if name in table.columns else None
-                    for name in ("last", "weight", "extra")
-                ),
+                scheme=facts.get("scheme", ""),
+                embargo=int(facts.get("embargo", -1)),
+                excluded=np.stack([table[name].to_numpy() for name in flags]),
+                **{name: table[name].to_numpy().copy() for name in names},
             )
             whole = plan.hash == facts.get("hash")
         except (ValueError, pl.exceptions.PolarsError):  # a column is gone, or a fold is empty

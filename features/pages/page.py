@@ -66,7 +66,7 @@ class Table:
         return cls(frame.columns, frame.rows(), caption)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """A picture with the sentence that says how to read it and the numbers it shows.
 

@@ -59,7 +59,7 @@ class Fill:
         return filled
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TabularView:
     """Encodes inputs as standardised float32 features; constant inputs are left out.
 
@@ -105,7 +105,7 @@ class TabularView:
         fill = fill or Fill.fit(schema, ())
         parts = (part for block in blocks for part in _split(fill.apply(block)))
         scaler = Scaler.fit(_encode(schema, part, kind, hybrid) for part in parts)
-        return cls(schema, scaler, kind, fill, hybrid=hybrid)
+        return cls(schema=schema, scaler=scaler, kind=kind, fill=fill, hybrid=hybrid)
 
     @cached_property
     def feature_names(self) -> list[str]:
@@ -177,8 +177,15 @@ class TabularView:
             mean = held["fill"] if "fill" in held else np.empty(0)  # views saved before had none
             fill = Fill(schema.imputed_inputs, mean)
             names = [part.name for part in fields(HybridLevels)]
-            hybrid = HybridLevels(*(held[name] for name in names)) if names[0] in held else None
-            return cls(schema, scaler, kind, fill, float(held["clip"]), hybrid)
+            hybrid = HybridLevels(**{n: held[n] for n in names}) if names[0] in held else None
+            return cls(
+                schema=schema,
+                scaler=scaler,
+                kind=kind,
+                fill=fill,
+                clip=float(held["clip"]),
+                hybrid=hybrid,
+            )
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:

@@ -144,7 +144,7 @@ def compare_stores(
     """
     schema, rng = train.schema, np.random.default_rng(seed)
     if isinstance(other, str):
-        main = main_rows(train, [Extra(other)])
+        main = main_rows(train, [Extra(source=other)])
         there = np.setdiff1d(np.arange(len(train)), main)
         place, held = Path(other), train
     else:

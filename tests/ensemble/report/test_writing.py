@@ -125,7 +125,12 @@ def copied(folder, to):
 
 def grid_of(store) -> Grid:
     n = store.n_grid_columns
-    return Grid(np.linspace(-88, 88, n), np.linspace(0, 350, n), np.ones(n), hybrid_levels())
+    return Grid(
+        lat=np.linspace(-88, 88, n),
+        lon=np.linspace(0, 350, n),
+        area=np.ones(n),
+        levels=hybrid_levels(),
+    )
 
 
 def honest(folder) -> tuple[np.ndarray, np.ndarray]:
@@ -277,7 +282,9 @@ def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
     y = np.stack([0 * x[:, 0], 2 * x[:, 1] + 0.1, x[:, 2] - x[:, 3], x[:, 3]], axis=1)
     with StoreWriter(tmp_path / "rows", load_schema("toy"), True, 4) as writer:
         row = np.arange(len(x))
-        writer.append([f"row_{i}" for i in row], x, y, row // 4, row % 4, source=0)
+        ids = [f"row_{i}" for i in row]
+        index = {"sample_id": ids, "time": row // 4, "column": row % 4, "source": 0 * row}
+        writer.append(pl.DataFrame(index), x, y)
         writer.close([])
     table = {
         "name": "toy",

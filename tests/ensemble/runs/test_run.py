@@ -24,9 +24,9 @@ from ensemble import (
     submit_run,
 )
 from ensemble.cli.app import main
-from ensemble.stacking.graph import Graph
 from ensemble.evaluation.held_out import HeldOut
 from ensemble.runs.planner import parse_memory
+from ensemble.stacking.graph import Graph
 from ensemble.uncertainty.conformal import fit_uncertainty
 from features import ClimstackError, FoldPlan, Grid, Store
 

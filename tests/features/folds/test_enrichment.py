@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from features import (
 from features.folds.enrichment import main_rows, plan_store
 
 N_GRID, STRIDE = 16, 3
-ARCHIVE = Extra("archive.parquet", weight=0.5)
+ARCHIVE = Extra(source="archive.parquet", weight=0.5)
 
 
 def timesteps(table: pl.DataFrame, chosen: np.ndarray) -> pl.DataFrame:
@@ -63,8 +64,8 @@ def true_time(store: Store) -> np.ndarray:
 @pytest.mark.parametrize("own", [None, 2])
 def test_copies_say_where_an_archive_lies_in_time(every_third, scheme, embargo, own):
     store, time = every_third, true_time(every_third)
-    extra = Extra("archive.parquet", 0.5, own)
-    plan = plan_store(store, scheme, 3, embargo, 0, [extra])
+    extra = Extra(source="archive.parquet", weight=0.5, embargo=own)
+    plan = plan_store(store, scheme, n_folds=3, embargo=embargo, extras=[extra])
     assert (plan.fold[plan.extra] == -1).all()
     assert set(plan.weight[plan.extra]) == {0.5}
     assert set(plan.weight[~plan.extra]) == {1.0}
@@ -100,7 +101,7 @@ def test_the_training_data_s_own_folds_are_as_without_extra_rows(every_third):
 
 def test_rows_to_watch_are_never_extra_ones_nor_near_those_to_fit_on(every_third):
     store, time = every_third, true_time(every_third)
-    plan = plan_store(store, "time_blocks", 3, 0, 0, [ARCHIVE])
+    plan = plan_store(store, "time_blocks", n_folds=3, embargo=0, extras=[ARCHIVE])
     for k in range(3):
         fit, watch = plan.inner_rows(k, 0.2)
         assert plan.extra[fit].any()
@@ -117,22 +118,26 @@ def test_rows_to_watch_are_never_extra_ones_nor_near_those_to_fit_on(every_third
 
 def time_blocks_with_far_rows(store: Store) -> FoldPlan:
     """A plan whose extra rows are far from everything."""
-    plan = plan_store(store, "time_blocks", 3, 2, 0, [ARCHIVE])
+    plan = plan_store(store, "time_blocks", n_folds=3, embargo=2, extras=[ARCHIVE])
     far = np.where(plan.extra, 10**6, plan.unit)
-    return FoldPlan(
-        plan.scheme, 3, 2, plan.fold, plan.excluded & ~plan.extra, far, far, plan.weight, plan.extra
-    )
+    return replace(plan, excluded=plan.excluded & ~plan.extra, unit=far, last=far)
 
 
 def test_a_plan_with_extra_rows_is_read_back_as_it_was(every_third, tmp_path):
-    plan = plan_store(every_third, "time_blocks", 3, 1, 0, [ARCHIVE])
+    plan = plan_store(every_third, "time_blocks", n_folds=3, embargo=1, extras=[ARCHIVE])
     plan.save(tmp_path / "folds.parquet")
     again = FoldPlan.load(tmp_path / "folds.parquet")
     assert again.hash == plan.hash
     assert np.array_equal(again.weight, plan.weight)
     assert np.array_equal(again.last, plan.last)
     assert np.array_equal(again.extra, plan.extra)
-    other = plan_store(every_third, "time_blocks", 3, 1, 0, [Extra("archive.parquet")])
+    other = plan_store(
+        every_third,
+        "time_blocks",
+        n_folds=3,
+        embargo=1,
+        extras=[Extra(source="archive.parquet")],
+    )
     assert other.hash != plan.hash
 
 
@@ -145,14 +150,32 @@ def test_a_source_that_follows_keeps_its_distance_and_another_simulation_needs_n
         main=timesteps(table, np.arange(12)),
         later=timesteps(table, [*range(12, 24)]),
     )
-    after = plan_store(store, "time_blocks", 3, 2, 0, [Extra("later.parquet", time="stored")])
+    after = plan_store(
+        store,
+        "time_blocks",
+        n_folds=3,
+        embargo=2,
+        extras=[Extra(source="later.parquet", time="stored")],
+    )
     extra = np.flatnonzero(after.extra)
     assert set(store.time[extra[after.excluded[2][extra]]]) == {12, 13}
     assert not after.excluded[:2][:, extra].any()
-    apart = plan_store(store, "time_blocks", 3, 2, 0, [Extra("later.parquet", time="separate")])
+    apart = plan_store(
+        store,
+        "time_blocks",
+        n_folds=3,
+        embargo=2,
+        extras=[Extra(source="later.parquet", time="separate")],
+    )
     assert not apart.excluded[:, extra].any()
     with pytest.raises(ClimstackError, match="no known place in the training data's time: say"):
-        plan_store(store, "time_blocks", 3, 2, 0, [Extra("later.parquet")])
+        plan_store(
+            store,
+            "time_blocks",
+            n_folds=3,
+            embargo=2,
+            extras=[Extra(source="later.parquet")],
+        )
 
 
 def test_what_the_settings_say_is_not_believed_against_copies(every_third, table, schema, tmp_path):
@@ -161,12 +184,24 @@ def test_what_the_settings_say_is_not_believed_against_copies(every_third, table
         ("stored", "is a copy of the training data's timestep 0, so the store's numbers"),
     ):
         with pytest.raises(ClimstackError, match=sentence):
-            plan_store(every_third, "time_blocks", 3, 1, 0, [Extra("archive.parquet", time=time)])
+            plan_store(
+                every_third,
+                "time_blocks",
+                n_folds=3,
+                embargo=1,
+                extras=[Extra(source="archive.parquet", time=time)],
+            )
     backwards = stored(
         tmp_path, schema, main=timesteps(table, np.arange(9)), other=timesteps(table, [5, 3, 20])
     )
     with pytest.raises(ClimstackError, match="in another order: sort it by time"):
-        plan_store(backwards, "time_blocks", 3, 1, 0, [Extra("other.parquet")])
+        plan_store(
+            backwards,
+            "time_blocks",
+            n_folds=3,
+            embargo=1,
+            extras=[Extra(source="other.parquet")],
+        )
 
 
 def test_a_source_with_gaps_keeps_away_from_all_that_its_rows_may_be(table, schema, tmp_path):
@@ -174,7 +209,9 @@ def test_a_source_with_gaps_keeps_away_from_all_that_its_rows_may_be(table, sche
     main = timesteps(table, np.arange(0, 24, 2))
     there = np.array([0, 17, 19, 21, 22])
     store = stored(tmp_path, schema, main=main, gaps=timesteps(table, there))
-    plan = plan_store(store, "time_blocks", 4, 1, 0, [Extra("gaps.parquet")])
+    plan = plan_store(
+        store, "time_blocks", n_folds=4, embargo=1, extras=[Extra(source="gaps.parquet")]
+    )
     own = np.flatnonzero(plan.extra)
     true = np.repeat(there, N_GRID)
     assert plan.excluded[:, own[(true > 0) & (true < 22)]].all()
@@ -192,7 +229,13 @@ def test_training_data_do_not_count_on_from_a_source(table, schema, tmp_path):
     with pytest.raises(
         ClimstackError, match=r"count on from those of extra source 'x\.parquet': co"
     ):
-        plan_store(store, "time_blocks", 3, 1, 0, [Extra("x.parquet", time="separate")])
+        plan_store(
+            store,
+            "time_blocks",
+            n_folds=3,
+            embargo=1,
+            extras=[Extra(source="x.parquet", time="separate")],
+        )
 
 
 def test_a_copy_is_found_behind_another_row_of_the_same_parity(table, schema, tmp_path):
@@ -205,8 +248,16 @@ def test_a_copy_is_found_behind_another_row_of_the_same_parity(table, schema, tm
     parity = store.row_parities("inputs")
     assert np.array_equal(parity[:N_GRID], parity[N_GRID : 2 * N_GRID])
     with pytest.raises(ClimstackError, match="holds copies of 1 of its timesteps"):
-        plan_store(store, "time_blocks", 3, 1, 0, [Extra("copy.parquet", time="separate")])
-    plan = plan_store(store, "time_blocks", 3, 0, 0, [Extra("copy.parquet")])
+        plan_store(
+            store,
+            "time_blocks",
+            n_folds=3,
+            embargo=1,
+            extras=[Extra(source="copy.parquet", time="separate")],
+        )
+    plan = plan_store(
+        store, "time_blocks", n_folds=3, embargo=0, extras=[Extra(source="copy.parquet")]
+    )
     assert set(plan.unit[plan.extra]) == {1}
 
 
@@ -215,11 +266,17 @@ def test_no_copy_of_a_held_out_row_trains_whatever_its_column(table, schema, tmp
     rolled = pl.concat([main[N_GRID // 2 :], main[: N_GRID // 2]])
     store = stored(tmp_path, schema, main=main, rolled=rolled)
     with pytest.raises(ClimstackError, match=r"from 'rolled.parquet', is a copy of row \d+, which"):
-        plan_store(store, "column_blocks", 4, 0, 0, [Extra("rolled.parquet")])
+        plan_store(
+            store,
+            "column_blocks",
+            n_folds=4,
+            embargo=0,
+            extras=[Extra(source="rolled.parquet")],
+        )
 
 
 def test_held_out_columns_are_held_out_of_extra_sources_too(every_third):
-    plan = plan_store(every_third, "column_blocks", 4, 1, 0, [ARCHIVE])
+    plan = plan_store(every_third, "column_blocks", n_folds=4, embargo=1, extras=[ARCHIVE])
     for k in range(4):
         held = set(every_third.column[plan.valid_rows(k)])
         near = held | {c + d for c in held for d in (-1, 1)}
@@ -227,25 +284,34 @@ def test_held_out_columns_are_held_out_of_extra_sources_too(every_third):
         assert not near & set(every_third.column[train[plan.extra[train]]])
         assert plan.extra[train].any()
     with pytest.raises(ClimstackError, match="has an embargo, which counts timesteps, but scheme"):
-        plan_store(every_third, "column_blocks", 4, 1, 0, [Extra("archive.parquet", embargo=1)])
+        plan_store(
+            every_third,
+            "column_blocks",
+            n_folds=4,
+            embargo=1,
+            extras=[Extra(source="archive.parquet", embargo=1)],
+        )
 
 
 @pytest.mark.parametrize(
     ("extras", "sentence"),
     [
-        ([Extra("archiv.parquet")], "has no source 'archiv.parquet': did you mean 'archive.parq"),
+        (
+            [Extra(source="archiv.parquet")],
+            "has no source 'archiv.parquet': did you mean 'archive.parq",
+        ),
         ([ARCHIVE, ARCHIVE], "extra source 'archive.parquet' is named twice: remove one"),
-        ([ARCHIVE, Extra("main.parquet")], "is an extra one: leave one to validate on"),
+        ([ARCHIVE, Extra(source="main.parquet")], "is an extra one: leave one to validate on"),
     ],
 )
 def test_wrong_sources_are_refused(every_third, extras, sentence):
     with pytest.raises(ClimstackError, match=sentence):
-        plan_store(every_third, "time_blocks", 3, 1, 0, extras)
+        plan_store(every_third, "time_blocks", n_folds=3, embargo=1, extras=extras)
 
 
 def test_random_folds_and_a_plan_of_other_rows_are_refused(every_third):
     with pytest.warns(match="random"), pytest.raises(ClimstackError, match="use time_blocks"):
-        plan_store(every_third, "random_rows", 3, 0, 0, [ARCHIVE])
+        plan_store(every_third, "random_rows", n_folds=3, embargo=0, extras=[ARCHIVE])
     days = groups(every_third.time[main_rows(every_third, [ARCHIVE])] // 2, 3)
     with pytest.raises(ClimstackError, match="folds of scheme groups keep neither time nor place"):
         enrich(days, every_third, [ARCHIVE])
@@ -258,7 +324,7 @@ def test_random_folds_and_a_plan_of_other_rows_are_refused(every_third):
 )
 def test_bad_settings_are_refused(name, value):
     with pytest.raises(ClimstackError, match=f"{name} must"):
-        Extra("more.parquet", **{name: value})
+        Extra(source="more.parquet", **{name: value})
 
 
 @pytest.mark.real
@@ -269,7 +335,13 @@ def test_real_pairs_find_their_place_among_the_rows_of_the_table(real_folder, sc
     store = convert(sources, tmp_path / "store", schema)
     stamps = (real_folder / "timesteps.txt").read_text().split()
     places = [stamps.index(stamp) for stamp in ("0008-01-01-62400", "0008-01-11-01200")]
-    plan = plan_store(store, "time_blocks", 5, 0, 0, [Extra("netcdf", 0.5)])
+    plan = plan_store(
+        store,
+        "time_blocks",
+        n_folds=5,
+        embargo=0,
+        extras=[Extra(source="netcdf", weight=0.5)],
+    )
     assert plan.unit[plan.extra].tolist() == np.repeat(places, 384).tolist()
     for k in range(5):
         units = set(plan.unit[plan.valid_rows(k)])

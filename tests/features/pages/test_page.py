@@ -17,7 +17,9 @@ def figure(title: str, wide: bool = True) -> Figure:
     line = {"x": np.arange(4), "y": np.array([1.0, np.inf, np.nan, 4.0]), "name": EVIL}
     heat = {"type": "heatmap", "z": np.eye(3), "xaxis": "x2", "yaxis": "y2"}
     layout = {"grid": {"rows": 1, "columns": 2, "pattern": "independent"}}
-    return Figure(title, "Up is more.", [line, heat], TABLE, layout, wide=wide)
+    return Figure(
+        title=title, reading="Up is more.", data=[line, heat], table=TABLE, layout=layout, wide=wide
+    )
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,9 @@ def test_what_no_file_holds_is_imputed_from_the_training_fold(archive, tmp_path)
     snow = made.inputs[:][:, at].reshape(N_STEPS, N_GRID)
     assert np.isnan(snow[:, :12]).all()
     fold = np.repeat(np.arange(N_STEPS) // 3, N_GRID).astype(np.int16)
-    plan = FoldPlan("two", 2, 0, fold, np.zeros((2, len(made)), bool), made.time)
+    plan = FoldPlan(
+        scheme="two", embargo=0, fold=fold, excluded=np.zeros((2, len(made)), bool), unit=made.time
+    )
     data = FoldData(made, plan, 0, made.schema.modelled_targets[:2], "linear")
     # Fold 0 trains on steps 3 to 5 alone, where the snow is 0.04, 0.05 and 0.06 m deep.
     assert data.view.fill.mean.tolist() == pytest.approx([0.05])
@@ -247,7 +249,7 @@ def test_broken_pairs_are_refused_or_skipped(name, broken, schema, tmp_path):
 
 
 def test_the_command_names_what_it_left_out(broken, tmp_path, monkeypatch, capsys):
-    from ensemble import cli
+    from ensemble.cli.app import main
 
     cut(broken / f"E3SM-MMF.mli.{STAMPS[2]}.nc", -8)
 
@@ -255,7 +257,7 @@ def test_the_command_names_what_it_left_out(broken, tmp_path, monkeypatch, capsy
         words = ["data", "convert", str(broken), "--out", str(tmp_path / "store"), *more]
         monkeypatch.setattr("sys.argv", ["climstack", *words, "--grid-columns", str(N_GRID)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            main()
         return int(caught.value.code or 0)
 
     assert command("--schema", "v2_rh_mc") == 1

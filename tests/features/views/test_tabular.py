@@ -66,7 +66,7 @@ def other_levels():
     own = physics.hybrid_levels()
     zero = np.zeros_like
     return physics.HybridLevels(
-        zero(own.hyam), own.hyam + own.hybm, zero(own.hyai), own.hyai + own.hybi
+        hyam=zero(own.hyam), hybm=own.hyam + own.hybm, hyai=zero(own.hyai), hybi=own.hyai + own.hybi
     )
 
 

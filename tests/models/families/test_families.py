@@ -294,12 +294,12 @@ def test_weights_of_an_extra_source_count(family, turned, few_targets, tmp_path)
     store, ours = turned
     cells, scores = CellStore(tmp_path / "cells"), []
     if not getattr(load_family(family), "weighted", True):
-        half = enrich(ours, store, [Extra("turned.parquet", 0.5, time="separate")])
+        half = enrich(ours, store, [Extra(source="turned.parquet", weight=0.5, time="separate")])
         with pytest.raises(ClimstackError, match="which can't weigh rows: give every extra source"):
             cross_validate(store, half, spec_of(family), cells, targets=few_targets)
         return
     for weight in (1e-6, 1.0):
-        extra = Extra("turned.parquet", weight, time="separate")
+        extra = Extra(source="turned.parquet", weight=weight, time="separate")
         plan = enrich(ours, store, [extra])
         fit = cross_validate(
             store, plan, spec_of(family), cells, targets=few_targets, folds=[0], n_jobs=1
