@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from features.core.metrics import bias, crps, leap_score, mae, r2_score, rmse
     from features.explore.exploration import Exploration, explore_store
     from features.explore.page import write_exploration
-    from features.folds.enrichment import Extra, enrich
+    from features.folds.enrichment import Auxiliary, enrich
     from features.folds.plan import FoldPlan
     from features.folds.schemes import (
         column_blocks,
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from features.views.transforms import Scaler
 
 __all__ = [
+    "Auxiliary",
     "ClimstackError",
     "Exploration",
-    "Extra",
     "Finding",
     "FoldPlan",
     "Grid",

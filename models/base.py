@@ -11,8 +11,8 @@ needed. The fold loop (:mod:`models.cross_validation`) calls it in this order, f
 3. ``predict`` of the fitted model on the fold's validation features; the loop scales back to units.
 
 A family never sees validation targets, and never scales: features and targets arrive standardised.
-Rows of extra sources have weights (:meth:`FoldData.weights`); a family that can't heed them says so
-with ``weighted = False``, and is refused where they are not all 1.
+Rows of auxiliary sources have weights (:meth:`FoldData.weights`); a family that can't heed them
+says so with ``weighted = False``, and is refused where they are not all 1.
 
 A model may build on others (:class:`models.spec.ModelSpec`): learn what one left over, or take
 their predictions as further inputs. For training rows those predictions are out-of-fold ones, for
@@ -100,9 +100,8 @@ class FoldData:
 
     @cached_property
     def scale_rows(self) -> Rows:
-        """The training rows that scales are fitted on: those of no extra source."""
-        rows, extra = self.train_rows, self.plan.extra
-        return rows if extra is None else rows[~extra[rows]]
+        """The training rows that scales are fitted on: those of no auxiliary source."""
+        return self.train_rows[self.plan.main[self.train_rows]]
 
     @cached_property
     def view(self) -> TabularView:

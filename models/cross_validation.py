@@ -64,7 +64,7 @@ def cross_validate(
         check(
             getattr(family, "weighted", True),
             f"model '{spec.name}' is of family {spec.family}, which can't weigh rows: give every"
-            " extra source weight = 1, or leave the model out",
+            " auxiliary source weight = 1, or leave the model out",
         )
     targets = store.schema.modelled_targets if targets is None else np.asarray(targets)
     report = progress or (lambda *_: None)

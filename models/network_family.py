@@ -281,7 +281,7 @@ def components_of(data: FoldData) -> tuple[Component, ...]:
 
 def _input_scale(data: FoldData) -> tuple[Array, Array]:
     """Mean and standard deviation of each feature, (n_features,) each."""
-    scalers = [data.view.kept_scaler, *([data.extra] if data.extra is not None else [])]
+    scalers = [data.view.visible_scaler, *([data.extra] if data.extra is not None else [])]
     mean, std = (
         np.concatenate([getattr(scaler, part) for scaler in scalers]) for part in ("mean", "std")
     )

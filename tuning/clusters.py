@@ -74,7 +74,7 @@ def cluster_targets(
 def describe(store: Store, plan: FoldPlan, targets: NDArray[np.intp], unseen: int) -> Array:
     """What makes targets alike, (n_targets, n_numbers)."""
     rows = plan.train_rows(unseen)
-    rows = rows if plan.extra is None else rows[~plan.extra[rows]]
+    rows = rows[plan.main[rows]]
     rows = rows[:: max(1, -(-len(rows) // MAX_ROWS))]
     inputs = store.inputs[rows]
     fill = Fill.fit(store.schema, [inputs])

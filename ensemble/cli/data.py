@@ -45,7 +45,7 @@ def compare(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how far an extra source or a test set lies from training data, and by which inputs.
+    """Say how far an auxiliary source or a test set lies from training data, and by which inputs.
 
     Example: climstack data compare stores/train stores/test
     """

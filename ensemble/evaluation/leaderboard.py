@@ -96,7 +96,7 @@ def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str
 
     Args:
         rows: of the run.
-        facts: what ``run.json`` says of the run; extra sources may differ, scored rows may not.
+        facts: what ``run.json`` says of the run; auxiliary sources may differ, scored rows may not.
         others: folders of finished runs on the same rows.
 
     Raises:

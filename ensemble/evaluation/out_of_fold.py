@@ -112,9 +112,9 @@ def _moment_blocks(store: Store, plan: FoldPlan, members: Sequence[Member]) -> I
 def time_blocks(plan: FoldPlan) -> NDArray[np.intp]:
     """Number of the block of units each row lies in, (n_samples,): at most N_BLOCKS blocks.
 
-    Rows of extra sources, which no fold holds out, have -1.
+    Rows of auxiliary sources, which no fold holds out, have -1.
     """
-    ours = np.ones(len(plan), dtype=bool) if plan.extra is None else ~plan.extra
+    ours = plan.main
     units, position = np.unique(plan.unit[ours], return_inverse=True)
     block = np.full(len(plan), -1, dtype=np.intp)
     block[ours] = (position * min(N_BLOCKS, len(units))) // len(units)

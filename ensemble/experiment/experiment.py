@@ -14,7 +14,7 @@ from ensemble.stacking.blending import LEVELS, Candidate, Level, candidates, loa
 from features.core.errors import ClimstackError, closest
 from features.core.settings import check, from_table
 from features.core.toml import assignments, toml_value
-from features.folds.enrichment import Extra
+from features.folds.enrichment import Auxiliary
 from features.folds.schemes import SCHEMES
 from features.schemas.schema import load_schema
 from models.spec import ModelSpec, Variant
@@ -36,7 +36,7 @@ class DataSettings:
         schema: name of the schema.
         grid_columns: rows per timestep; None takes the schema's.
         grid: grid file to keep with the store that is made of a table ``train``.
-        extra: sources that train and never validate: sources of the training store by name or,
+        auxiliary: sources that train and never validate: sources of the training store by name or,
             where ``train`` is a table, further files or folders that are converted with it.
     """
 
@@ -46,7 +46,7 @@ class DataSettings:
     schema: str = "leap"
     grid_columns: int | None = None
     grid: str | None = None
-    extra: tuple[Extra, ...] = ()
+    auxiliary: tuple[Auxiliary, ...] = ()
 
     def __post_init__(self) -> None:
         load_schema(self.schema)
@@ -176,10 +176,10 @@ class Experiment:
         lines = [f"name = {toml_value(self.name)}", f"seed = {self.seed}"]
         for title in ("data", "folds", "stack"):
             table = asdict(getattr(self, title))
-            extras = table.pop("extra", ())
+            auxiliaries = table.pop("auxiliary", ())
             lines += ["", f"[{title}]", *assignments(table)]
-            for extra in extras:
-                lines += ["", "[[data.extra]]", *assignments(extra)]
+            for each in auxiliaries:
+                lines += ["", "[[data.auxiliary]]", *assignments(each)]
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
             if spec.residual_of is not None:
@@ -238,9 +238,10 @@ def experiment_from_table(
     for key in ("train", "test", "sample_submission", "grid"):
         if isinstance(data.get(key), str):
             data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
-    extras = _extras(data.pop("extra", []), folder, str(data.get("train", "")))
+    check("extra" not in data, "[[data.extra]] is called [[data.auxiliary]] now: rename it")
+    auxiliaries = _auxiliaries(data.pop("auxiliary", []), folder, str(data.get("train", "")))
     settings = from_table(DataSettings, data, "[data]")
-    parts: dict[str, Any] = {"data": replace(settings, extra=extras)}
+    parts: dict[str, Any] = {"data": replace(settings, auxiliary=auxiliaries)}
     stack = dict(_table(table.pop("stack", {}), "[stack]"))
     if isinstance(stack.get("compare"), list):
         stack["compare"] = [
@@ -301,21 +302,21 @@ class _VariantTable:
     targets: tuple[str, ...]
 
 
-def _extras(tables: Any, folder: Path, train: str) -> tuple[Extra, ...]:
-    """``[[data.extra]]``: names of a store's sources, or files and folders beside a table."""
-    check(isinstance(tables, list), "[data] extra must be [[data.extra]] tables")
+def _auxiliaries(tables: Any, folder: Path, train: str) -> tuple[Auxiliary, ...]:
+    """``[[data.auxiliary]]``: names of a store's sources, or files and folders beside a table."""
+    check(isinstance(tables, list), "[data] auxiliary must be [[data.auxiliary]] tables")
     in_store = (Path(train) / "manifest.json").is_file()
     found = []
-    for position, each in enumerate(tables):
-        where = f"[[data.extra]] number {position + 1}"
-        extra = from_table(Extra, _table(each, where), where)
-        path = (folder / _expand(extra.source, where)).resolve()
+    for position, table in enumerate(tables):
+        where = f"[[data.auxiliary]] number {position + 1}"
+        each = from_table(Auxiliary, _table(table, where), where)
+        path = (folder / _expand(each.source, where)).resolve()
         check(
-            not in_store or Path(extra.source).name == extra.source,
-            f"{where} source '{extra.source}' is a path, but {train} is a store: give the name of"
+            not in_store or Path(each.source).name == each.source,
+            f"{where} source '{each.source}' is a path, but {train} is a store: give the name of"
             " one of its sources",
         )
-        found.append(extra if in_store else replace(extra, source=str(path)))
+        found.append(each if in_store else replace(each, source=str(path)))
     return tuple(found)
 
 

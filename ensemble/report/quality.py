@@ -45,7 +45,7 @@ class Quality:
             ["timesteps", len(np.unique(store.time))],
             ["grid columns", store.n_grid_columns],
             ["held out once", self.rows],
-            ["of extra sources, train only", 0 if plan.extra is None else int(plan.extra.sum())],
+            ["of auxiliary sources, train only", int((~plan.main).sum())],
             ["folds", f"{plan.n_folds}, {plan.scheme}, embargo {plan.embargo}"],
             ["inputs", len(store.schema.input_columns)],
             ["targets", len(store.schema.target_columns)],

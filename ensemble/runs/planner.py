@@ -112,7 +112,7 @@ def plan_run(
             n_folds=settings.n_folds,
             embargo=settings.embargo,
             seed=experiment.seed,
-            extras=data.extra,
+            auxiliaries=data.auxiliary,
         )
     else:
         time_of, column_of = np.divmod(np.arange(n_rows - n_rows % grid), grid)
@@ -126,7 +126,7 @@ def plan_run(
             seed=experiment.seed,
             grid=known,
         )
-        n_rows += sum(_count_rows(Path(extra.source), schema, grid) for extra in data.extra)
+        n_rows += sum(_count_rows(Path(each.source), schema, grid) for each in data.auxiliary)
     n_train = n_rows * (settings.n_folds - 1) / settings.n_folds
     models = []
     with tempfile.TemporaryDirectory(prefix="climstack-probe-") as folder:

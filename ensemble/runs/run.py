@@ -126,7 +126,7 @@ class Run:
             n_folds=settings.n_folds,
             embargo=settings.embargo,
             seed=self.experiment.seed,
-            extras=self.experiment.data.extra,
+            auxiliaries=self.experiment.data.auxiliary,
         )
         file = self.path / "folds.parquet"
         if not file.is_file():
@@ -137,7 +137,7 @@ class Run:
                 " another name, or delete the run"
             )
         write_text(self.path / "experiment.toml", self.experiment.to_toml())
-        ours = main_rows(store, self.experiment.data.extra)
+        ours = main_rows(store, self.experiment.data.auxiliary)
         self.facts |= {"data_hash": store.data_hash, "rows_hash": store.hash_of(ours)}
         self.facts |= {"folds_hash": made.hash} | _circumstances()
         self.facts["seeds"] = {spec.name: spec.seed for spec in self.experiment.models}

@@ -36,8 +36,8 @@ class RunStore:
     @classmethod
     def training(cls, data: DataSettings, run: Path) -> Self:
         """What a run trains on."""
-        paths = (data.train, *(extra.source for extra in data.extra))
-        named = is_store(Path(data.train))  # then its extra sources are names in it
+        paths = (data.train, *(each.source for each in data.auxiliary))
+        named = is_store(Path(data.train))  # then its auxiliary sources are names in it
         wanted = paths[:1] if named else paths
         return cls(tuple(map(Path, wanted)), run / "store" / "train", data, is_training=True)
 

@@ -22,7 +22,7 @@ from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.core.types import Array, Mask, Rows
 
-OPTIONAL = ("last", "weight", "extra")
+OPTIONAL = ("last", "weight", "auxiliary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class FoldPlan:
         unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number;
             of regions the column's place in an order that goes from neighbour to neighbour.
         last: (n_samples,) int64, of a row whose place is known to be from ``unit`` to ``last``
-            only, as an extra source's may be; None where every unit is exact.
+            only, as an auxiliary source's may be; None where every unit is exact.
         weight: (n_samples,) float64, of each row in training; None where all weigh 1.
-        extra: (n_samples,) bool, rows of extra sources, which train and are never held out; None
-            where there are none. See :mod:`features.folds.enrichment`.
+        auxiliary: (n_samples,) bool, rows of auxiliary sources, which train and are never held
+            out; None where there are none. See :mod:`features.folds.enrichment`.
         hash: SHA-256 of all of it.
     """
 
@@ -52,7 +52,7 @@ class FoldPlan:
     unit: NDArray[np.int64]
     last: NDArray[np.int64] | None = None
     weight: Array | None = None
-    extra: Mask | None = None
+    auxiliary: Mask | None = None
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +77,11 @@ class FoldPlan:
     def n_folds(self) -> int:
         """Number of folds."""
         return len(self.excluded)
+
+    @property
+    def main(self) -> Mask:
+        """Rows of the training data itself, no auxiliary source's, (n_samples,) bool."""
+        return np.ones(len(self), np.bool_) if self.auxiliary is None else ~self.auxiliary
 
     @cached_property
     def _held(self) -> list[Rows]:
@@ -112,7 +117,7 @@ class FoldPlan:
             ClimstackError: too few units are left to fit on.
         """
         train = self.train_rows(k)
-        ours = np.ones(len(train), dtype=bool) if self.extra is None else ~self.extra[train]
+        ours = self.main[train]
         units = np.unique(self.unit[train[ours]])
         n_held = max(1, round(fraction * len(units)))
         n_blocks = min(n_blocks, n_held)
@@ -140,7 +145,7 @@ class FoldPlan:
         For the fit that predicts new rows. What it holds out, as few units as have 2 rows, only
         shows that the fit went well.
         """
-        ours = np.ones(len(self), dtype=bool) if self.extra is None else ~self.extra
+        ours = self.main
         units, counts = np.unique(self.unit[ours], return_counts=True)
         n_held = 1 + int(np.argmax(np.cumsum(counts[::-1]) >= 2))
         held = np.isin(self.unit, units[-n_held:]) & ours

@@ -191,13 +191,13 @@ class _Conversion:
 
     def keep_whole_sources(self) -> None:
         """After bad input: keep the parts that hold nothing of the source that is bad."""
-        kept = 0
+        n_whole = 0
         for record in finished_parts(self.folder):
             if record["note"] and record["note"]["source"] < self.state["source"]:
-                kept += 1
+                n_whole += 1
             else:
                 shutil.rmtree(self.folder / record["name"])
-        if not kept:
+        if not n_whole:
             shutil.rmtree(self.folder)
 
     def _same_sources(self, plan: dict[str, Any]) -> int:

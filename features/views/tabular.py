@@ -110,11 +110,11 @@ class TabularView:
     @cached_property
     def feature_names(self) -> list[str]:
         """Names of the features, length n_features."""
-        return [column.name for column in self._kept]
+        return [column.name for column in self._visible]
 
     @property
-    def kept_scaler(self) -> Scaler:
-        """The scaler of the features that are there."""
+    def visible_scaler(self) -> Scaler:
+        """The scaler of the features that vary, which :meth:`transform` shows."""
         return self.scaler.take(np.flatnonzero(~self.scaler.constant))
 
     @cached_property
@@ -125,10 +125,10 @@ class TabularView:
     @property
     def axes(self) -> list[Axis | None]:
         """Axis of which each feature is a component, length n_features."""
-        return [column.axis for column in self._kept]
+        return [column.axis for column in self._visible]
 
     @property
-    def _kept(self) -> list[_ViewColumn]:
+    def _visible(self) -> list[_ViewColumn]:
         columns = _columns(self.schema, self.kind)
         return [columns[i] for i in np.flatnonzero(~self.scaler.constant)]
 
@@ -146,8 +146,8 @@ class TabularView:
             encoded = self.scaler.transform(
                 _encode(self.schema, part, self.kind, self.hybrid, start)
             )
-            kept = encoded[:, ~self.scaler.constant]
-            features[start : start + len(part)] = np.clip(kept, -self.clip, self.clip)
+            visible = encoded[:, ~self.scaler.constant]
+            features[start : start + len(part)] = np.clip(visible, -self.clip, self.clip)
             start += len(part)
         return features
 

@@ -1,4 +1,4 @@
-"""Extra sources: what they may train on, and that nothing near a held-out row does."""
+"""Auxiliary sources: what they may train on, and that nothing near a held-out row does."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from features import (
+    Auxiliary,
     ClimstackError,
-    Extra,
     FoldPlan,
     Store,
     convert,
@@ -22,7 +22,7 @@ from features import (
 from features.folds.enrichment import main_rows, plan_store
 
 N_GRID, STRIDE = 16, 3
-ARCHIVE = Extra(source="archive.parquet", weight=0.5)
+ARCHIVE = Auxiliary(source="archive.parquet", weight=0.5)
 
 
 def timesteps(table: pl.DataFrame, chosen: np.ndarray) -> pl.DataFrame:
@@ -64,14 +64,14 @@ def true_time(store: Store) -> np.ndarray:
 @pytest.mark.parametrize("own", [None, 2])
 def test_copies_say_where_an_archive_lies_in_time(every_third, scheme, embargo, own):
     store, time = every_third, true_time(every_third)
-    extra = Extra(source="archive.parquet", weight=0.5, embargo=own)
-    plan = plan_store(store, scheme, n_folds=3, embargo=embargo, extras=[extra])
-    assert (plan.fold[plan.extra] == -1).all()
-    assert set(plan.weight[plan.extra]) == {0.5}
-    assert set(plan.weight[~plan.extra]) == {1.0}
+    auxiliary = Auxiliary(source="archive.parquet", weight=0.5, embargo=own)
+    plan = plan_store(store, scheme, n_folds=3, embargo=embargo, auxiliaries=[auxiliary])
+    assert (plan.fold[plan.auxiliary] == -1).all()
+    assert set(plan.weight[plan.auxiliary]) == {0.5}
+    assert set(plan.weight[~plan.auxiliary]) == {1.0}
     for k in range(3):
         valid, train = plan.valid_rows(k), plan.train_rows(k)
-        theirs = train[plan.extra[train]]
+        theirs = train[plan.auxiliary[train]]
         assert len(theirs) or (scheme, own) == ("forward_chaining", 2)  # the past is too short
         wanted = (embargo if own is None else own) * STRIDE
         first, last = time[valid].min(), time[valid].max()
@@ -81,7 +81,7 @@ def test_copies_say_where_an_archive_lies_in_time(every_third, scheme, embargo, 
             assert (time[theirs] < first).all()
             continue
         # What lies between two copies may be as near as the nearer one, and no more is given away.
-        left_out = np.setdiff1d(np.flatnonzero(plan.extra), theirs)
+        left_out = np.setdiff1d(np.flatnonzero(plan.auxiliary), theirs)
         away = np.maximum(first - time[left_out], time[left_out] - last)
         assert (away < wanted + STRIDE).all()
 
@@ -96,47 +96,47 @@ def test_the_training_data_s_own_folds_are_as_without_extra_rows(every_third):
     for k in range(3):
         assert np.array_equal(plan.valid_rows(k), main[alone.valid_rows(k)])
         ours = plan.train_rows(k)
-        assert np.array_equal(ours[~plan.extra[ours]], main[alone.train_rows(k)])
+        assert np.array_equal(ours[~plan.auxiliary[ours]], main[alone.train_rows(k)])
 
 
 def test_rows_to_watch_are_never_extra_ones_nor_near_those_to_fit_on(every_third):
     store, time = every_third, true_time(every_third)
-    plan = plan_store(store, "time_blocks", n_folds=3, embargo=0, extras=[ARCHIVE])
+    plan = plan_store(store, "time_blocks", n_folds=3, embargo=0, auxiliaries=[ARCHIVE])
     for k in range(3):
         fit, watch = plan.inner_rows(k, 0.2)
-        assert plan.extra[fit].any()
-        assert not plan.extra[watch].any()
+        assert plan.auxiliary[fit].any()
+        assert not plan.auxiliary[watch].any()
         assert not np.isin(time[fit], time[watch]).any()
-    with pytest.raises(ClimstackError, match="too few to hold"):  # extra rows alone are no fit
+    with pytest.raises(ClimstackError, match="too few to hold"):  # auxiliary rows alone are no fit
         time_blocks_with_far_rows(store).inner_rows(0, 0.9)
     whole = plan.refit()
-    assert not whole.extra[whole.valid_rows(0)].any()
+    assert not whole.auxiliary[whole.valid_rows(0)].any()
     held, train = whole.valid_rows(0), whole.train_rows(0)
-    assert whole.extra[train].sum() == plan.extra.sum() - len(held)  # without their copies
+    assert whole.auxiliary[train].sum() == plan.auxiliary.sum() - len(held)  # without their copies
     assert not np.isin(time[train], time[held]).any()
 
 
 def time_blocks_with_far_rows(store: Store) -> FoldPlan:
-    """A plan whose extra rows are far from everything."""
-    plan = plan_store(store, "time_blocks", n_folds=3, embargo=2, extras=[ARCHIVE])
-    far = np.where(plan.extra, 10**6, plan.unit)
-    return replace(plan, excluded=plan.excluded & ~plan.extra, unit=far, last=far)
+    """A plan whose auxiliary rows are far from everything."""
+    plan = plan_store(store, "time_blocks", n_folds=3, embargo=2, auxiliaries=[ARCHIVE])
+    far = np.where(plan.auxiliary, 10**6, plan.unit)
+    return replace(plan, excluded=plan.excluded & ~plan.auxiliary, unit=far, last=far)
 
 
 def test_a_plan_with_extra_rows_is_read_back_as_it_was(every_third, tmp_path):
-    plan = plan_store(every_third, "time_blocks", n_folds=3, embargo=1, extras=[ARCHIVE])
+    plan = plan_store(every_third, "time_blocks", n_folds=3, embargo=1, auxiliaries=[ARCHIVE])
     plan.save(tmp_path / "folds.parquet")
     again = FoldPlan.load(tmp_path / "folds.parquet")
     assert again.hash == plan.hash
     assert np.array_equal(again.weight, plan.weight)
     assert np.array_equal(again.last, plan.last)
-    assert np.array_equal(again.extra, plan.extra)
+    assert np.array_equal(again.auxiliary, plan.auxiliary)
     other = plan_store(
         every_third,
         "time_blocks",
         n_folds=3,
         embargo=1,
-        extras=[Extra(source="archive.parquet")],
+        auxiliaries=[Auxiliary(source="archive.parquet")],
     )
     assert other.hash != plan.hash
 
@@ -155,26 +155,26 @@ def test_a_source_that_follows_keeps_its_distance_and_another_simulation_needs_n
         "time_blocks",
         n_folds=3,
         embargo=2,
-        extras=[Extra(source="later.parquet", time="stored")],
+        auxiliaries=[Auxiliary(source="later.parquet", time="stored")],
     )
-    extra = np.flatnonzero(after.extra)
-    assert set(store.time[extra[after.excluded[2][extra]]]) == {12, 13}
-    assert not after.excluded[:2][:, extra].any()
+    auxiliary = np.flatnonzero(after.auxiliary)
+    assert set(store.time[auxiliary[after.excluded[2][auxiliary]]]) == {12, 13}
+    assert not after.excluded[:2][:, auxiliary].any()
     apart = plan_store(
         store,
         "time_blocks",
         n_folds=3,
         embargo=2,
-        extras=[Extra(source="later.parquet", time="separate")],
+        auxiliaries=[Auxiliary(source="later.parquet", time="separate")],
     )
-    assert not apart.excluded[:, extra].any()
+    assert not apart.excluded[:, auxiliary].any()
     with pytest.raises(ClimstackError, match="no known place in the training data's time: say"):
         plan_store(
             store,
             "time_blocks",
             n_folds=3,
             embargo=2,
-            extras=[Extra(source="later.parquet")],
+            auxiliaries=[Auxiliary(source="later.parquet")],
         )
 
 
@@ -189,7 +189,7 @@ def test_what_the_settings_say_is_not_believed_against_copies(every_third, table
                 "time_blocks",
                 n_folds=3,
                 embargo=1,
-                extras=[Extra(source="archive.parquet", time=time)],
+                auxiliaries=[Auxiliary(source="archive.parquet", time=time)],
             )
     backwards = stored(
         tmp_path, schema, main=timesteps(table, np.arange(9)), other=timesteps(table, [5, 3, 20])
@@ -200,7 +200,7 @@ def test_what_the_settings_say_is_not_believed_against_copies(every_third, table
             "time_blocks",
             n_folds=3,
             embargo=1,
-            extras=[Extra(source="other.parquet")],
+            auxiliaries=[Auxiliary(source="other.parquet")],
         )
 
 
@@ -210,9 +210,9 @@ def test_a_source_with_gaps_keeps_away_from_all_that_its_rows_may_be(table, sche
     there = np.array([0, 17, 19, 21, 22])
     store = stored(tmp_path, schema, main=main, gaps=timesteps(table, there))
     plan = plan_store(
-        store, "time_blocks", n_folds=4, embargo=1, extras=[Extra(source="gaps.parquet")]
+        store, "time_blocks", n_folds=4, embargo=1, auxiliaries=[Auxiliary(source="gaps.parquet")]
     )
-    own = np.flatnonzero(plan.extra)
+    own = np.flatnonzero(plan.auxiliary)
     true = np.repeat(there, N_GRID)
     assert plan.excluded[:, own[(true > 0) & (true < 22)]].all()
     for k in range(4):
@@ -227,14 +227,14 @@ def test_training_data_do_not_count_on_from_a_source(table, schema, tmp_path):
     a, b, x = (timesteps(table, np.arange(*part)) for part in ((0, 6), (6, 12), (12, 24)))
     store = stored(tmp_path, schema, a=a, x=x, b=b)
     with pytest.raises(
-        ClimstackError, match=r"count on from those of extra source 'x\.parquet': co"
+        ClimstackError, match=r"count on from those of auxiliary source 'x\.parquet': co"
     ):
         plan_store(
             store,
             "time_blocks",
             n_folds=3,
             embargo=1,
-            extras=[Extra(source="x.parquet", time="separate")],
+            auxiliaries=[Auxiliary(source="x.parquet", time="separate")],
         )
 
 
@@ -253,12 +253,12 @@ def test_a_copy_is_found_behind_another_row_of_the_same_parity(table, schema, tm
             "time_blocks",
             n_folds=3,
             embargo=1,
-            extras=[Extra(source="copy.parquet", time="separate")],
+            auxiliaries=[Auxiliary(source="copy.parquet", time="separate")],
         )
     plan = plan_store(
-        store, "time_blocks", n_folds=3, embargo=0, extras=[Extra(source="copy.parquet")]
+        store, "time_blocks", n_folds=3, embargo=0, auxiliaries=[Auxiliary(source="copy.parquet")]
     )
-    assert set(plan.unit[plan.extra]) == {1}
+    assert set(plan.unit[plan.auxiliary]) == {1}
 
 
 def test_no_copy_of_a_held_out_row_trains_whatever_its_column(table, schema, tmp_path):
@@ -271,51 +271,54 @@ def test_no_copy_of_a_held_out_row_trains_whatever_its_column(table, schema, tmp
             "column_blocks",
             n_folds=4,
             embargo=0,
-            extras=[Extra(source="rolled.parquet")],
+            auxiliaries=[Auxiliary(source="rolled.parquet")],
         )
 
 
 def test_held_out_columns_are_held_out_of_extra_sources_too(every_third):
-    plan = plan_store(every_third, "column_blocks", n_folds=4, embargo=1, extras=[ARCHIVE])
+    plan = plan_store(every_third, "column_blocks", n_folds=4, embargo=1, auxiliaries=[ARCHIVE])
     for k in range(4):
         held = set(every_third.column[plan.valid_rows(k)])
         near = held | {c + d for c in held for d in (-1, 1)}
         train = plan.train_rows(k)
-        assert not near & set(every_third.column[train[plan.extra[train]]])
-        assert plan.extra[train].any()
+        assert not near & set(every_third.column[train[plan.auxiliary[train]]])
+        assert plan.auxiliary[train].any()
     with pytest.raises(ClimstackError, match="has an embargo, which counts timesteps, but scheme"):
         plan_store(
             every_third,
             "column_blocks",
             n_folds=4,
             embargo=1,
-            extras=[Extra(source="archive.parquet", embargo=1)],
+            auxiliaries=[Auxiliary(source="archive.parquet", embargo=1)],
         )
 
 
 @pytest.mark.parametrize(
-    ("extras", "sentence"),
+    ("auxiliaries", "sentence"),
     [
         (
-            [Extra(source="archiv.parquet")],
+            [Auxiliary(source="archiv.parquet")],
             "has no source 'archiv.parquet': did you mean 'archive.parq",
         ),
-        ([ARCHIVE, ARCHIVE], "extra source 'archive.parquet' is named twice: remove one"),
-        ([ARCHIVE, Extra(source="main.parquet")], "is an extra one: leave one to validate on"),
+        ([ARCHIVE, ARCHIVE], "auxiliary source 'archive.parquet' is named twice: remove one"),
+        (
+            [ARCHIVE, Auxiliary(source="main.parquet")],
+            "is an auxiliary one: leave one to validate on",
+        ),
     ],
 )
-def test_wrong_sources_are_refused(every_third, extras, sentence):
+def test_wrong_sources_are_refused(every_third, auxiliaries, sentence):
     with pytest.raises(ClimstackError, match=sentence):
-        plan_store(every_third, "time_blocks", n_folds=3, embargo=1, extras=extras)
+        plan_store(every_third, "time_blocks", n_folds=3, embargo=1, auxiliaries=auxiliaries)
 
 
 def test_random_folds_and_a_plan_of_other_rows_are_refused(every_third):
     with pytest.warns(match="random"), pytest.raises(ClimstackError, match="use time_blocks"):
-        plan_store(every_third, "random_rows", n_folds=3, embargo=0, extras=[ARCHIVE])
+        plan_store(every_third, "random_rows", n_folds=3, embargo=0, auxiliaries=[ARCHIVE])
     days = groups(every_third.time[main_rows(every_third, [ARCHIVE])] // 2, 3)
     with pytest.raises(ClimstackError, match="folds of scheme groups keep neither time nor place"):
         enrich(days, every_third, [ARCHIVE])
-    with pytest.raises(ClimstackError, match="outside its extra sources: make the plan from"):
+    with pytest.raises(ClimstackError, match="outside its auxiliary sources: make the plan from"):
         enrich(time_blocks(every_third.time, 3, 1), every_third, [ARCHIVE])
 
 
@@ -324,7 +327,7 @@ def test_random_folds_and_a_plan_of_other_rows_are_refused(every_third):
 )
 def test_bad_settings_are_refused(name, value):
     with pytest.raises(ClimstackError, match=f"{name} must"):
-        Extra(source="more.parquet", **{name: value})
+        Auxiliary(source="more.parquet", **{name: value})
 
 
 @pytest.mark.real
@@ -340,11 +343,11 @@ def test_real_pairs_find_their_place_among_the_rows_of_the_table(real_folder, sc
         "time_blocks",
         n_folds=5,
         embargo=0,
-        extras=[Extra(source="netcdf", weight=0.5)],
+        auxiliaries=[Auxiliary(source="netcdf", weight=0.5)],
     )
-    assert plan.unit[plan.extra].tolist() == np.repeat(places, 384).tolist()
+    assert plan.unit[plan.auxiliary].tolist() == np.repeat(places, 384).tolist()
     for k in range(5):
         units = set(plan.unit[plan.valid_rows(k)])
         train = plan.train_rows(k)
-        used = set(plan.unit[train[plan.extra[train]]])
+        used = set(plan.unit[train[plan.auxiliary[train]]])
         assert used == {place for place in places if place not in units}
