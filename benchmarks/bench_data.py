@@ -5,10 +5,9 @@ simulated columns of air, repeated with other digits; 925 columns as in LEAP. Th
 than the 2 GB of memory that converting and fits may take. Bare Polars writes Parquet, which holds
 the same values smaller but not mapped by row.
 
-Usage: python benchmarks/bench_data.py [--gigabytes 6] [--folder /tmp] [--fits]
+    python benchmarks/bench_data.py [--gigabytes 6] [--folder /tmp] [--fits]
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -18,17 +17,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+from common import Options
 
 from features.synthetic import write_dataset
 
 ROUNDS, READ_ROUNDS = 3, 7
 LIMIT_MB = 2048
-N_TIMESTEPS, N_COLUMNS = 16, 384
+N_TIMESTEPS, N_COLUMNS, BATCH_ROWS = 16, 384, 4096
 
 OURS = """
 import sys
 from features import convert, load_schema
-convert(sys.argv[1], sys.argv[2], load_schema("leap"), memory_limit_mb=int(sys.argv[3]))
+limit, n_columns = map(int, sys.argv[3:])
+convert(sys.argv[1], sys.argv[2], load_schema("leap"), n_columns, memory_limit_mb=limit)
 """
 BARE = """
 import sys
@@ -64,16 +65,17 @@ import time
 import numpy as np
 from features import Store
 store, start, rows = Store(sys.argv[1]), time.perf_counter(), 0
+size = int(sys.argv[4])
 if sys.argv[2] == "random":
     rng = np.random.default_rng(0)
-    for _ in range(len(store) // 4096):
-        chosen = rng.integers(0, len(store), 4096)
+    for _ in range(len(store) // size):
+        chosen = rng.integers(0, len(store), size)
         rows += len(store.inputs[chosen]) + 0 * len(store.targets[chosen])
 elif sys.argv[2] == "shuffled":
-    for chosen, x, y in store.batches(4096, seed=0):
+    for chosen, x, y in store.batches(size, seed=0):
         rows += len(x)
 else:
-    for x, y in zip(store.inputs.blocks(), store.targets.blocks()):
+    for x, y in zip(store.inputs.blocks(size=size), store.targets.blocks(size=size)):
         rows += len(x)
 print(rows / (time.perf_counter() - start))
 """
@@ -83,8 +85,9 @@ print(rows / (time.perf_counter() - start))
 FIT = """
 import sys, time
 from pathlib import Path
-import models.seq2seq.batches
-models.seq2seq.batches._fits = lambda *_: False  # rows are streamed, as if memory were short
+if sys.argv[3] == "convnext1d":  # rows are streamed, as if memory were short
+    import models.seq2seq.batches
+    models.seq2seq.batches._fits = lambda *_: False
 from features import FoldedStore, Store, time_blocks
 from models import CellStore, ModelSpec, cross_validate
 store, folder = Store(sys.argv[1]), Path(sys.argv[2])
@@ -130,10 +133,9 @@ def apart(code: str, *arguments: object) -> Took:
 class Rows:
     """Appends simulated rows to a CSV file."""
 
-    def __init__(self, folder: Path) -> None:
-        self.frame = pl.read_parquet(
-            write_dataset(folder / "base", N_TIMESTEPS, N_COLUMNS, seed=0)["train"]
-        )
+    def __init__(self, folder: Path, n_columns: int) -> None:
+        files = write_dataset(folder / "base", N_TIMESTEPS, n_columns, seed=0)
+        self.frame = pl.read_parquet(files["train"])
         self.n_rows = 0
 
     def grow(self, path: Path, size: float) -> None:
@@ -158,12 +160,13 @@ def middle(found: list[Took], of: str) -> float:
     return statistics.median(getattr(took, of) for took in found)
 
 
-def compare_reads(store: Path, cache: str, rounds: int) -> None:
+def compare_reads(store: Path, cache: str, rounds: int, size: int) -> None:
     """Readers in turn, from the page cache or, cold, from the disk."""
     reads: dict[str, list[Took]] = {"plain": [], "blocks": [], "shuffled": [], "random": []}
     for _ in range(rounds):
         for name, found in reads.items():
-            found.append(apart(SEQUENTIAL if name == "plain" else READ, store, name, cache))
+            code = SEQUENTIAL if name == "plain" else READ
+            found.append(apart(code, store, name, cache, size))
     plain = middle(reads.pop("plain"), "number")
     print(f"plain sequential read of the store's files, {cache}: {plain:.0f} rows/s")
     for name, found in reads.items():
@@ -173,41 +176,50 @@ def compare_reads(store: Path, cache: str, rounds: int) -> None:
         )
 
 
+def compare_conversions(csv: Path, store: Path, bare: Path, n_columns: int, rounds: int) -> None:
+    """Our conversion and bare Polars in turn; the store of the last round stays."""
+    all_took: dict[str, list[Took]] = {"ours": [], "bare": []}
+    for _ in range(rounds):
+        for name, code, out in (("ours", OURS, store), ("bare", BARE, bare)):
+            remove(out)
+            took = apart(code, csv, out, LIMIT_MB, n_columns)
+            all_took[name].append(took)
+            print(f"  {name}: {took.wall:.1f} s, CPU {took.cpu:.1f} s, peak {took.peak} MB",
+                  flush=True)  # fmt: skip
+    ours, polars = all_took["ours"], all_took["bare"]
+    size, each = csv.stat().st_size / 1e9, middle(ours, "wall")
+    wall, cpu = (middle(ours, of) / middle(polars, of) for of in ("wall", "cpu"))
+    print(f"convert {size:.2f} GB (limit {LIMIT_MB} MB):")
+    print(f"  {size / each:.3f} GB/s, bare {size / middle(polars, 'wall'):.3f}")
+    print(f"  wall {wall:.2f}, CPU {cpu:.2f} times bare Polars (medians of {rounds})")
+    print(f"  182 GB would take {182 / size * each / 60:.0f} minutes", flush=True)
+
+
 def main() -> None:
-    options = argparse.ArgumentParser()
+    options = Options(__doc__)
     options.add_argument("--gigabytes", type=float, default=6.0)
     options.add_argument("--folder")
     options.add_argument("--fits", action="store_true", help="fit a fold of three families too")
-    chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as temporary:
+    asked = options.parse()
+    gigabytes, n_columns, size = asked.gigabytes, N_COLUMNS, BATCH_ROWS
+    rounds, caches = ROUNDS, {"warm": READ_ROUNDS, "cold": ROUNDS}
+    if asked.quick:
+        gigabytes, n_columns, size = 0.01, 8, 64
+        rounds, caches, asked.fits = 1, {"warm": 1}, True
+    with tempfile.TemporaryDirectory(dir=asked.folder) as temporary:
         folder = Path(temporary)
-        csv, store, bare = folder / "train.csv", folder / "store", folder / "bare.parquet"
-        rows = Rows(folder)
-        rows.grow(csv, chosen.gigabytes / 4 * 1e9)
-        size, took = csv.stat().st_size / 1e9, apart(OURS, csv, store, LIMIT_MB)
-        print(f"convert {size:.2f} GB: peak {took.peak} MB of memory", flush=True)
-        rows.grow(csv, chosen.gigabytes * 1e9)
-        size = csv.stat().st_size / 1e9
-        all_took: dict[str, list[Took]] = {"ours": [], "bare": []}
-        for _ in range(ROUNDS):
-            for name, code, out in (("ours", OURS, store), ("bare", BARE, bare)):
-                remove(out)
-                took = apart(code, csv, out, LIMIT_MB)
-                all_took[name].append(took)
-                print(f"  {name}: {took.wall:.1f} s, CPU {took.cpu:.1f} s, peak {took.peak} MB",
-                      flush=True)  # fmt: skip
-        ours, polars = all_took["ours"], all_took["bare"]
-        wall, cpu = (middle(ours, of) / middle(polars, of) for of in ("wall", "cpu"))
-        print(f"convert {size:.2f} GB ({rows.n_rows} rows, limit {LIMIT_MB} MB):")
-        print(f"  {size / middle(ours, 'wall'):.3f} GB/s, bare {size / middle(polars, 'wall'):.3f}")
-        print(f"  wall {wall:.2f}, CPU {cpu:.2f} times bare Polars (medians of {ROUNDS})")
-        print(
-            f"  182 GB would take {182 / size * middle(ours, 'wall') / 60:.0f} minutes", flush=True
-        )
+        csv, store = folder / "train.csv", folder / "store"
+        rows = Rows(folder, n_columns)
+        rows.grow(csv, gigabytes / 4 * 1e9)
+        took = apart(OURS, csv, store, LIMIT_MB, n_columns)
+        print(f"convert {csv.stat().st_size / 1e9:.2f} GB: peak {took.peak} MB", flush=True)
+        rows.grow(csv, gigabytes * 1e9)
+        print(f"{rows.n_rows} rows")
+        compare_conversions(csv, store, folder / "bare.parquet", n_columns, rounds)
         remove(csv)
-        for cache, rounds in (("warm", READ_ROUNDS), ("cold", ROUNDS)):
-            compare_reads(store, cache, rounds)
-        for name in ("ridge", "lightgbm", "convnext1d") if chosen.fits else ():
+        for cache, n_rounds in caches.items():
+            compare_reads(store, cache, n_rounds, size)
+        for name in ("ridge", "lightgbm", "convnext1d") if asked.fits else ():
             took = apart(FIT, store, folder / name, name)
             print(f"a fold of {name}: {took.number:.0f} rows/s, peak {took.peak} MB", flush=True)
 

@@ -1,16 +1,17 @@
 """Stacking from sufficient statistics: the pass over rows on disk, and every blend solved from it.
 
-    python benchmarks/bench_stack.py scale [--rows 2000000]
+    python benchmarks/bench_stack.py scale [--rows 2000000] [--plot docs/stack_rows.svg]
     python benchmarks/bench_stack.py peers
 
 ``scale`` writes members' predictions to disk, streams them once and solves all linear blends,
-cross-fitted; a quarter, a half and all of the rows show that the cost is a straight line.
-``peers`` solves the same problems with the package ``hillclimbers`` and with a loop of
-``scipy.optimize.nnls`` over rows. Members are the truth with shared and own errors.
+cross-fitted; parts and all of the rows show that the cost is a straight line. ``peers`` solves the
+same problems with a loop of ``scipy.optimize.nnls`` over rows and with the package ``hillclimbers``
+(which needs ``pip install climstack[bench]``, as plots do). Members are the truth with shared and
+own errors.
 """
 
-import argparse
 import contextlib
+import importlib.util
 import io
 import multiprocessing
 import os
@@ -22,10 +23,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from common import Options
 from scipy.optimize import nnls
 
 from ensemble import Candidate, available_blenders, candidates
-from ensemble.stacking.blending import LEVELS
+from ensemble.stacking.candidate import POOLINGS
 from ensemble.stacking.moments import Moments
 from features.core.files import scratch_array
 
@@ -83,7 +85,8 @@ def cross_fitted(moments, candidate, groups):
     return float((error / by_fold.merged().comoment[0, :, -1, -1]).mean())
 
 
-def scale(n_rows, n_targets=40, n_members=12):
+def scale(n_rows, n_targets, n_members):
+    """Seconds of the pass over parts of the rows: (rows, seconds) of each."""
     folder = Path(tempfile.mkdtemp(prefix="bench_stack."))
     try:
         # In a process of its own, so that what it maps does not count.
@@ -104,26 +107,30 @@ def scale(n_rows, n_targets=40, n_members=12):
         slope = np.array([seconds / rows for rows, seconds in points]) * 1e6
         print(f"seconds per million rows: {slope.min():.1f} to {slope.max():.1f}")
         groups = [str(target // 10) for target in range(n_targets)]
-        linear = [name for name in available_blenders() if Candidate(name, "all").linear]
+        linear = available_blenders()
         start = time.perf_counter()
-        for candidate in candidates(linear, LEVELS):
+        for candidate in candidates(linear, POOLINGS):
             before = time.perf_counter()
             error = cross_fitted(moments, candidate, groups)
             seconds = time.perf_counter() - before
             print(f"  {candidate.name:<26} honest R2 {1 - error:.4f}  {seconds:.2f} s")
         print(f"all linear blends, cross-fitted: {time.perf_counter() - start:.1f} s")
-        grown = Moments.of_blocks(
-            (f, b, p[:-1], t) for f, b, p, t in stream(files, n_rows // 4, n_targets)
-        ).grown(stream(files, n_rows // 4, n_targets))
-        assert grown.n_members == n_members
+        few = n_rows // 4
+        known = Moments.of_blocks(
+            (fold, block, predictions[:-1], truth)
+            for fold, block, predictions, truth in stream(files, few, n_targets)
+        )
+        start = time.perf_counter()
+        assert Moments.of_blocks(stream(files, few, n_targets), known).n_members == n_members
+        print(f"one more member, {few} rows: {time.perf_counter() - start:.1f} s")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak memory {peak:.0f} MB")
-        plot(points)
+        return points
     finally:
         shutil.rmtree(folder)
 
 
-def plot(points):
+def plot(points, file):
     import matplotlib
 
     matplotlib.use("svg")
@@ -135,9 +142,7 @@ def plot(points):
     axes.plot([0, rows[-1] / 1e6], [0, seconds @ rows / (rows @ rows) * rows[-1]], color="#999999")
     axes.set(xlabel="million rows", ylabel="seconds of the pass", xlim=(0, None), ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
-    out = Path(__file__).parents[1] / "docs" / "stack_rows.svg"
-    figure.savefig(out, metadata={"Date": None})
-    print(f"{out} written")
+    figure.savefig(file, metadata={"Date": None})
 
 
 def mean_squared_error(y_true, y_pred):
@@ -196,7 +201,7 @@ def timed(seconds, name, function, *arguments):
     return result
 
 
-def peers(n_rows=100_000, n_targets=8, n_members=12, rounds=5):
+def peers(n_rows, n_targets, n_members, rounds):
     folder = Path(tempfile.mkdtemp(prefix="bench_stack."))
     try:
         files = write_members(folder, n_rows, n_targets, n_members)
@@ -220,25 +225,36 @@ def peers(n_rows=100_000, n_targets=8, n_members=12, rounds=5):
             scores[name] = r2_of(weights, members, truth)
         weights = timed(seconds, "scipy nnls on rows", nnls_on_rows, members, truth)
         scores["scipy nnls on rows"] = r2_of(weights, members, truth)
-    scores["hillclimbers"] = timed(seconds, "hillclimbers", climb, members, truth)
+    pairs = [("nnls", "scipy nnls on rows")]
+    if importlib.util.find_spec("hillclimbers") is None:
+        print("hillclimbers is not installed")
+    else:
+        scores["hillclimbers"] = timed(seconds, "hillclimbers", climb, members, truth)
+        pairs.append(("hill_climb_signed", "hillclimbers"))
     middle = {name: float(np.median(values)) for name, values in seconds.items()}
     print(f"{n_rows} rows x {n_targets} targets x {n_members} members")
     print(f"medians of {rounds} rounds, hillclimbers once")
     for name, value in middle.items():
         score = f"  R2 {scores[name]:.5f}" if name in scores else ""
         print(f"  {name:<20} {value:9.4f} s{score}")
-    for own, peer in (("nnls", "scipy nnls on rows"), ("hill_climb_signed", "hillclimbers")):
+    for own, peer in pairs:
         after = middle[peer] / middle[own]
         whole = middle[peer] / (middle[own] + middle["pass"])
         print(f"{own} against {peer}: {after:.0f}x after the pass, {whole:.1f}x with it")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["scale", "peers"], nargs="?", default="peers")
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    arguments = parser.parse_args()
-    scale(arguments.rows) if arguments.part == "scale" else peers()
+    options = Options(__doc__)
+    options.add_argument("part", choices=["scale", "peers"], nargs="?")
+    options.add_argument("--rows", type=int, default=2_000_000)
+    options.add_argument("--plot", type=Path, help="where to draw the pass")
+    asked = options.parse()
+    if asked.part == "scale" or (asked.quick and asked.part is None):
+        points = scale(*((8_000, 4, 4) if asked.quick else (asked.rows, 40, 12)))
+        if asked.plot:
+            plot(points, asked.plot)
+    if asked.part != "scale":
+        peers(*((4_000, 3, 4, 1) if asked.quick else (100_000, 8, 12, 5)))
 
 
 if __name__ == "__main__":

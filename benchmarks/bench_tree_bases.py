@@ -3,41 +3,35 @@
 Real rows where CLIMSTACK_REAL_DATA names them, else generated ones. The gain over LightGBM alone
 is given with its standard error over folds.
 
-Usage: python benchmarks/bench_tree_bases.py [N_TARGETS]
+    python benchmarks/bench_tree_bases.py [24]
 """
 
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from bench_trees import make_store, spread_targets
+from common import Options, make_store, spread_targets
 
 from features import FoldedStore, r2_score, time_blocks
 from models import CellStore, ModelSpec, cross_validate
 
 
-def main(n_targets: int) -> None:
+def main(n_targets: int, quick: bool) -> None:
     ridge = ModelSpec(name="ridge", family="ridge")
     trees = ModelSpec(name="lightgbm", family="lightgbm")
     specs = [
         ridge,
         trees,
-        ModelSpec(name="lightgbm on what ridge leaves", family="lightgbm", residual_of=ridge),
         ModelSpec(name="lightgbm fed with ridge", family="lightgbm", inputs_from=(ridge,)),
-        ModelSpec(
-            name="lightgbm on what lightgbm leaves", family="lightgbm", seed=1, residual_of=trees
-        ),
         ModelSpec(
             name="lightgbm fed with lightgbm", family="lightgbm", seed=1, inputs_from=(trees,)
         ),
         ModelSpec(name="xgboost", family="xgboost"),
-        ModelSpec(name="xgboost_vector", family="xgboost_vector"),
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        store, embargo = make_store(folder)
-        plan = time_blocks(store.time, 5, embargo)
+        store, embargo = make_store(folder, quick)
+        plan = time_blocks(store.time, 3 if quick else 5, embargo)
         targets = spread_targets(store, n_targets)
         cells, scores = CellStore(folder / "cells"), {}
         print("| model | mean R2, negatives 0, of the folds | gain | CPU s per target and fold |")
@@ -60,4 +54,7 @@ def main(n_targets: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
+    options = Options(__doc__)
+    options.add_argument("targets", type=int, nargs="?", help="how many")
+    asked = options.parse()
+    main(asked.targets or (1 if asked.quick else 24), asked.quick)

@@ -8,18 +8,17 @@
 2. Growth: rows x 1, 2, 4 and targets x 1, 2, 4 on generated rows, all cores; with --plot FILE.svg
    a picture of it (needs matplotlib).
 
-Usage: python benchmarks/bench_tree_engine.py [--growth] [--plot FILE.svg]
+    python benchmarks/bench_tree_engine.py [--growth] [--plot FILE.svg]
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
-from bench_trees import make_store, spread_targets
+from common import Options, make_store, spread_targets
 
 from features import FoldedStore, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
@@ -36,12 +35,17 @@ def wall(call) -> float:
     return time.perf_counter() - start
 
 
-def overhead(folder: Path) -> None:
-    store, embargo = make_store(folder)
+def spec_of(quick: bool) -> ModelSpec:
+    return ModelSpec(name="m", family="lightgbm", params={"n_rounds": 3} if quick else {})
+
+
+def overhead(folder: Path, quick: bool) -> None:
+    rounds, shown = (1, LEVELS[-1:]) if quick else (ROUNDS, LEVELS)
+    spec, family = spec_of(quick), load_family("lightgbm")
+    store, embargo = make_store(folder, quick)
     plan = time_blocks(store.time, 5, embargo)
     modelled = store.schema.modelled_targets
-    targets = modelled[np.isin(store.schema.target_levels[modelled], LEVELS)]
-    spec, family = ModelSpec(name="m", family="lightgbm"), load_family("lightgbm")
+    targets = modelled[np.isin(store.schema.target_levels[modelled], shown)]
     params = spec.parsed
     data = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
     sets = family.target_sets(store.schema, targets, params)
@@ -65,7 +69,7 @@ def overhead(folder: Path) -> None:
              "engine, fitted models", "engine, stored cells",
              "engine, stored cells, two processes")  # fmt: skip
     seconds = {name: [] for name in names}
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         turns = {
             "bare lgb.train": bare,
             "bare, model left in memory": lambda: bare(keep=True),
@@ -87,26 +91,27 @@ def overhead(folder: Path) -> None:
             )
             seconds[name].append(whole - shared)
     bare_seconds = statistics.median(seconds["bare lgb.train"])
-    print(f"{len(features)} rows, {len(targets)} targets, one process (median of {ROUNDS}):")
+    print(f"{len(features)} rows, {len(targets)} targets, one process (median of {rounds}):")
     for name, values in seconds.items():
         each = statistics.median(values)
         print(f"  {name}: {each:.2f} s, {each / bare_seconds - 1:+.1%}")
 
 
-def growth(folder: Path) -> list[tuple[int, int, float, float]]:
+def growth(folder: Path, quick: bool) -> list[tuple[int, int, float, float]]:
     """Training rows, targets, seconds of one fold, seconds of it before the first fit."""
+    n_columns, n_targets = (8, 2) if quick else (N_COLUMNS, N_TARGETS)
     schema, stores = load_schema("leap"), {}
     for times in (1, 2, 4):
-        files = write_dataset(folder / f"data{times}", GROWTH_TIMESTEPS * times, N_COLUMNS, seed=0)
-        stores[times] = convert(files["train"], folder / f"store{times}", schema)
+        files = write_dataset(folder / f"data{times}", GROWTH_TIMESTEPS * times, n_columns, seed=0)
+        stores[times] = convert(files["train"], folder / f"store{times}", schema, n_columns)
     found = []
     print("| rows to fit | targets | seconds for one fold | of them before the first fit |")
     print("|---|---|---|---|")
-    spec, family = ModelSpec(name="m", family="lightgbm"), load_family("lightgbm")
+    spec, family = spec_of(quick), load_family("lightgbm")
     for times_rows, times_targets in ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4)):
         store = stores[times_rows]
         plan = time_blocks(store.time, 5, 2)
-        targets = spread_targets(store, N_TARGETS * times_targets)
+        targets = spread_targets(store, n_targets * times_targets)
         place = folder / f"growth-{times_rows}-{times_targets}"
         place.mkdir()
         data = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
@@ -147,14 +152,18 @@ def plot(found: list[tuple[int, int, float, float]], file: Path) -> None:
     figure.savefig(file)
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
+    options = Options(__doc__)
+    options.add_argument("--growth", action="store_true", help="only the growth")
+    options.add_argument("--plot", type=Path, help="where to draw the growth")
+    asked = options.parse()
     with tempfile.TemporaryDirectory() as temporary:
-        if "--growth" not in arguments:
-            overhead(Path(temporary))
-        found = growth(Path(temporary))
-    if "--plot" in arguments:
-        plot(found, Path(arguments[arguments.index("--plot") + 1]))
+        if not asked.growth:
+            overhead(Path(temporary), asked.quick)
+        found = growth(Path(temporary), asked.quick)
+    if asked.plot:
+        plot(found, asked.plot)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

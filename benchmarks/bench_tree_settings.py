@@ -4,10 +4,9 @@ Real rows where CLIMSTACK_REAL_DATA names them, else generated ones. Each fold i
 thread; the features of a window are binned before the clock starts. Settings that climstack does
 not offer are tried here through LightGBM itself, so that leaving them out is a measured choice.
 
-Usage: python benchmarks/bench_tree_settings.py [PART_OF_A_NAME ...]
+    python benchmarks/bench_tree_settings.py [PART_OF_A_NAME ...]
 """
 
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
-from bench_trees import make_store, spread_targets
+from common import Options, make_store, spread_targets
 from joblib import Parallel, delayed
 
 from features import FoldedStore, FoldPlan, Store, r2_score, time_blocks
@@ -118,30 +117,34 @@ def fit_all(store_path: Path, plan_file: Path, fold: int, targets, changes: dict
     return np.clip(scores, 0, None), seconds
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], quick: bool) -> None:
+    n_targets, folds = (1, FOLDS[:1]) if quick else (N_TARGETS, FOLDS)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        store, embargo = make_store(folder)
+        store, embargo = make_store(folder, quick)
         plan = time_blocks(store.time, 5, embargo)
         plan.save(folder / "folds.parquet")
-        targets = spread_targets(store, N_TARGETS)
+        targets = spread_targets(store, n_targets)
         print("| setting | mean R2, negatives 0, of each fold | CPU s per target |")
         print("|---|---|---|")
         for name, changes in SETTINGS.items():
             if names and not any(part in name for part in names):
                 continue
             try:
-                found = Parallel(2, backend="loky")(
+                found = Parallel(len(folds), backend="loky")(
                     delayed(fit_all)(store.path, folder / "folds.parquet", fold, targets, changes)
-                    for fold in FOLDS
+                    for fold in folds
                 )
             except lgb.basic.LightGBMError as error:
                 print(f"| {name} | fails: {str(error)[:60]} | |", flush=True)
                 continue
             means = " / ".join(f"{scores.mean():.4f}" for scores, _ in found)
-            each = np.mean([seconds for _, seconds in found]) / N_TARGETS
+            each = np.mean([seconds for _, seconds in found]) / n_targets
             print(f"| {name} | {means} | {each:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    options = Options(__doc__)
+    options.add_argument("names", nargs="*", help="parts of the names of the settings to try")
+    asked = options.parse()
+    main(asked.names, asked.quick)

@@ -8,22 +8,21 @@ The wrapper fits one target after the other with all threads. "Obvious code" giv
 as they are; "same inputs" gives it, target by target, what climstack's trees see. At equal
 parameters climstack runs on both: the 556 inputs (no derived features, no window), its own windows.
 
-Usage: python benchmarks/bench_trees.py [LIBRARY N_TARGETS [PART_OF_A_CONTENDER ...]]
+    python benchmarks/bench_trees.py [PART_OF_A_CONTENDER ...] [--library lightgbm --targets 40]
 """
 
-import os
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from common import Options, make_store, spread_targets
 
-from features import FoldedStore, convert, load_schema, r2_score, time_blocks
+from features import FoldedStore, r2_score, time_blocks
 from features.climate import derived
-from features.synthetic import write_dataset
 from features.views import tabular
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
 from models.trees.boosting import Parts
@@ -58,16 +57,19 @@ WRAPPERS = {"lightgbm": "LGBMRegressor", "xgboost": "XGBRegressor"}
 DEFAULT_TARGETS = {"lightgbm": 40, "xgboost": 16}
 
 
-def lightgbm(x, z):
+def lightgbm(n_rounds, x, z):
     from lightgbm import LGBMRegressor
 
-    return LGBMRegressor(n_estimators=100, num_leaves=31, verbosity=-1).fit(x, z)
+    return LGBMRegressor(n_estimators=n_rounds, num_leaves=31, verbosity=-1).fit(x, z)
 
 
-def xgboost(x, z):
+def xgboost(n_rounds, x, z):
     from xgboost import XGBRegressor
 
-    return XGBRegressor(n_estimators=100).fit(x, z)
+    return XGBRegressor(n_estimators=n_rounds).fit(x, z)
+
+
+WRAPPED = {"lightgbm": lightgbm, "xgboost": xgboost}
 
 
 def obvious(regressor, store, data, position):
@@ -100,28 +102,14 @@ def derived_features(shown: bool):
         tabular._columns.cache_clear()
 
 
-def make_store(folder: Path):
-    schema = load_schema("leap")
-    real = os.environ.get("CLIMSTACK_REAL_DATA")
-    if real:
-        return convert(Path(real) / "train.parquet", folder / "store", schema), 0
-    files = write_dataset(folder / "data", 40, 384, seed=0)
-    return convert(files["train"], folder / "store", schema), 2
-
-
-def spread_targets(store, n_targets: int):
-    """So many modelled targets, evenly spread over all."""
-    modelled = store.schema.modelled_targets
-    return modelled[np.linspace(0, len(modelled) - 1, n_targets).round().astype(int)]
-
-
-def main(library: str, n_targets: int, parts: list[str]) -> None:
+def main(library: str, n_targets: int, wording: list[str], quick: bool) -> None:
     def wanted(name: str) -> bool:
-        return not parts or any(part in name for part in parts)
+        return not wording or any(part in name for part in wording)
 
+    rounds, n_rounds = (1, 10) if quick else (ROUNDS, 100)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        store, embargo = make_store(folder)
+        store, embargo = make_store(folder, quick)
         plan = time_blocks(store.time, 5, embargo)
         n_all = len(store.schema.modelled_targets)
         peers = [f"{kind}({WRAPPERS[library]})" for kind in ("obvious code", "same inputs")]
@@ -131,12 +119,17 @@ def main(library: str, n_targets: int, parts: list[str]) -> None:
         seconds = {name: [] for name in (*contenders, *peers)}
         r2 = {name: [] for name in seconds}
         chosen = spread_targets(store, n_targets)
-        for turn in range(ROUNDS):
-            targets = chosen[turn::ROUNDS]
+        for turn in range(rounds):
+            targets = chosen[turn::rounds]
             data = FoldData(data=FoldedStore(store, plan), fold=FOLD, targets=targets, kind="trees")
             valid = plan.valid_rows(FOLD)
             arrays = data.arrays(data.train_rows), data.arrays(valid)
-            parts = Parts(folder, data.feature_levels, data.target_levels, False)
+            parts = Parts(
+                folder=folder,
+                feature_levels=data.feature_levels,
+                target_levels=data.target_levels,
+                watched=False,
+            )
             window = load_family("lightgbm").Params().window
             columns = {
                 served[0]: parts.columns(levels)
@@ -148,6 +141,7 @@ def main(library: str, n_targets: int, parts: list[str]) -> None:
             for name in names if turn % 2 else names[::-1]:
                 if name in OURS:
                     family, params = OURS[name]
+                    params = params | ({"n_rounds": n_rounds} if quick else {})
                     spec = ModelSpec(name="m", family=family, params=params)
                     place = folder / f"prepared {name} {turn}"
                     place.mkdir()
@@ -166,7 +160,7 @@ def main(library: str, n_targets: int, parts: list[str]) -> None:
                     each = time.perf_counter() - start - shared[name][-1]
                     predicted = data.scaler.transform(member.oof(0))
                 else:
-                    regressor = lightgbm if library == "lightgbm" else xgboost
+                    regressor = partial(WRAPPED[library], n_rounds)
                     found = [
                         obvious(regressor, store, data, position)
                         if name.startswith("obvious")
@@ -178,11 +172,11 @@ def main(library: str, n_targets: int, parts: list[str]) -> None:
                 seconds[name].append(each / len(targets))
                 r2[name].append(np.clip(r2_score(truth, np.asarray(predicted, float)), 0, None))
                 print(f"  {name}: {seconds[name][-1]:.2f} s, {r2[name][-1].mean():.4f}", flush=True)
-        report(data, n_targets, n_all, shared, seconds, r2)
+        print(f"{len(data.train_rows)} rows, {n_targets} of {n_all} targets, one fold")
+        report(n_all, shared, seconds, r2)
 
 
-def report(data, n_targets, n_all, shared, seconds, r2) -> None:
-    print(f"{len(data.train_rows)} rows, {n_targets} of {n_all} targets, one fold")
+def report(n_all, shared, seconds, r2) -> None:
     print("| contender | s per target | all targets, minutes | mean R2, negatives 0 |")
     print("|---|---|---|---|")
     minutes = {}
@@ -205,5 +199,11 @@ def report(data, n_targets, n_all, shared, seconds, r2) -> None:
 
 
 if __name__ == "__main__":
-    for library, n_targets in [sys.argv[1:3]] if len(sys.argv) > 2 else DEFAULT_TARGETS.items():
-        main(library, int(n_targets), sys.argv[3:])
+    options = Options(__doc__)
+    options.add_argument("contenders", nargs="*", help="parts of the names of those to run")
+    options.add_argument("--library", choices=sorted(WRAPPERS))
+    options.add_argument("--targets", type=int)
+    asked = options.parse()
+    for library in [asked.library] if asked.library else WRAPPERS:
+        n_targets = asked.targets or (1 if asked.quick else DEFAULT_TARGETS[library])
+        main(library, n_targets, asked.contenders, asked.quick)

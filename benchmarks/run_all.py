@@ -1,9 +1,19 @@
-"""Run every benchmark in this folder, one after the other: ``make bench``."""
+"""Run every benchmark in this folder, or those named, one after the other: ``make bench``.
+
+python benchmarks/run_all.py [NAME ...] [--quick]
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
-for script in sorted(Path(__file__).parent.glob("bench_*.py")):
-    print(f"== {script.name}", flush=True)
-    subprocess.run([sys.executable, script], check=True)
+from common import Options
+
+options = Options(__doc__)
+options.add_argument("names", nargs="*", help="as bench_stack; all where none is named")
+asked = options.parse()
+folder = Path(__file__).parent
+for name in asked.names or sorted(path.stem for path in folder.glob("bench_*.py")):
+    print(f"== {name}", flush=True)
+    command = [sys.executable, folder / f"{name}.py", *["--quick"] * asked.quick]
+    subprocess.run(command, check=True)

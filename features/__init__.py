@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from features.core.metrics import bias, crps, leap_score, mae, r2_score, rmse
     from features.explore.exploration import Exploration, explore_store
     from features.explore.page import write_exploration
-    from features.folds.enrichment import Extra, enrich
+    from features.folds.enrichment import Auxiliary, enrich
     from features.folds.folded import FoldedStore
     from features.folds.plan import FoldPlan
     from features.folds.schemes import (
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from features.views.transforms import Scaler
 
 __all__ = [
+    "Auxiliary",
     "ClimstackError",
     "Exploration",
-    "Extra",
     "Finding",
     "FoldPlan",
     "FoldedStore",
@@ -66,4 +66,4 @@ __all__ = [
     "write_exploration",
 ]
 
-__getattr__ = attach(__name__, __file__)
+__getattr__, __dir__ = attach(__name__, __file__)

@@ -33,4 +33,4 @@ __all__ = [
     "read_member",
 ]
 
-__getattr__ = attach(__name__, __file__)
+__getattr__, __dir__ = attach(__name__, __file__)

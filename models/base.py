@@ -29,22 +29,6 @@ OutOfFold = Callable[[Rows], Array]
 """Predictions of rows by the models that held them out, (n, n_targets), physical units."""
 
 
-@dataclass(frozen=True)
-class Bases:
-    """The finished models that a model builds on, as a fold sees them: by what they predict.
-
-    A training row shows the prediction of a model that did not train on it; a row that fold ``k``
-    holds out shows that of fold ``k``'s model.
-
-    Attributes:
-        upstream: name and predictions of each model whose predictions are inputs.
-        residual: predictions whose rest is learned; None without.
-    """
-
-    upstream: Sequence[tuple[str, OutOfFold]] = ()
-    residual: OutOfFold | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class FoldData:
     """What a family may see of one fold.
@@ -56,14 +40,16 @@ class FoldData:
         fold: which fold.
         targets: indices of the modelled targets, in the store's target matrix.
         kind: which tabular view.
-        bases: the models it builds on.
+        upstream: name and predictions of each finished model whose predictions are inputs: a
+            training row shows that of a model that did not train on it, a row that fold ``k``
+            holds out that of fold ``k``'s model.
     """
 
     data: FoldedStore
     fold: int
     targets: NDArray[np.intp]
     kind: Kind
-    bases: Bases = Bases()
+    upstream: Sequence[tuple[str, OutOfFold]] = ()
 
     @property
     def store(self) -> Store:
@@ -79,7 +65,7 @@ class FoldData:
     def train_rows(self) -> Rows:
         """All rows the fold may learn from."""
         rows = self.plan.train_rows(self.fold)
-        if not (self.bases.upstream or self.bases.residual):
+        if not self.upstream:
             return rows
         predicted = rows[self.plan.fold[rows] >= 0]  # other rows have no out-of-fold prediction
         if not len(predicted):
@@ -91,9 +77,8 @@ class FoldData:
 
     @cached_property
     def scale_rows(self) -> Rows:
-        """The training rows that scales are fitted on: those of no extra source."""
-        rows, extra = self.train_rows, self.plan.extra
-        return rows if extra is None else rows[~extra[rows]]
+        """The training rows that scales are fitted on: those of no auxiliary source."""
+        return self.train_rows[self.plan.main[self.train_rows]]
 
     @cached_property
     def view(self) -> TabularView:
@@ -108,7 +93,7 @@ class FoldData:
     @cached_property
     def upstream_scaler(self) -> Scaler | None:
         """Standardises the predictions taken as inputs; fitted on the training rows alone."""
-        if not self.bases.upstream:
+        if not self.upstream:
             return None
         return Scaler.fit(self._upstream(part) for part in self._split(self.scale_rows))
 
@@ -121,19 +106,19 @@ class FoldData:
     def feature_names(self) -> list[str]:
         """Names of the features, (n_features,)."""
         columns = [self.store.schema.target_columns[target] for target in self.targets]
-        upstream = [f"{name}.{column}" for name, _ in self.bases.upstream for column in columns]
+        upstream = [f"{name}.{column}" for name, _ in self.upstream for column in columns]
         return [*self.view.feature_names, *upstream]
 
     @cached_property
     def feature_levels(self) -> NDArray[np.intp]:
         """Level of each feature, -1 for a scalar, (n_features,)."""
-        upstream = [self.target_levels] * len(self.bases.upstream)
+        upstream = [self.target_levels] * len(self.upstream)
         return np.concatenate([self.view.levels, *upstream])
 
     @cached_property
     def feature_axes(self) -> list[Axis | None]:
         """Axis of which each feature is a component, length n_features."""
-        return [*self.view.axes, *self.target_axes * len(self.bases.upstream)]
+        return [*self.view.axes, *self.target_axes * len(self.upstream)]
 
     @cached_property
     def target_axes(self) -> list[Axis | None]:
@@ -173,11 +158,11 @@ class FoldData:
 
     def _targets(self, rows: Rows) -> Array:
         values: Array = self.store.require_targets()[rows][:, self.targets]
-        return values if self.bases.residual is None else values - self.bases.residual(rows)
+        return values
 
     def _upstream(self, rows: Rows) -> Array:
         """Predictions taken as inputs, (n, n_upstream * n_targets), physical units."""
-        return np.concatenate([predict(rows) for _, predict in self.bases.upstream], axis=1)
+        return np.concatenate([predict(rows) for _, predict in self.upstream], axis=1)
 
     @staticmethod
     def _split(rows: Rows) -> Iterator[Rows]:

@@ -14,7 +14,7 @@ from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from models.base import FoldData
 from models.fold import Job, open_fold
-from models.member import Member, cell_keys, parts_of, read_bases, target_sets
+from models.member import Member, cell_keys, parts_of, read_upstream, target_sets
 from models.oof import Cell, CellStore
 from models.spec import ModelSpec, load_family
 
@@ -55,12 +55,12 @@ def cross_validate(
         check(
             family.weighted,
             f"model '{spec.name}' is of family {spec.family}, which can't weigh rows: give every"
-            " extra source weight = 1, or leave the model out",
+            " auxiliary source weight = 1, or leave the model out",
         )
     targets = store.schema.modelled_targets if targets is None else np.asarray(targets)
     progress = progress or (lambda *_: None)
     sets = target_sets(store, spec, targets)
-    bases = read_bases(data, spec, cells, targets)
+    upstream = read_upstream(data, spec, cells, targets)
     computed = 0
     found: list[list[Cell]] = []
     chosen = range(plan.n_folds) if folds is None else folds
@@ -73,7 +73,9 @@ def cross_validate(
         missing = [i for i, key in enumerate(keys) if have[key.hash] is None]
         if missing:
             jobs = [(sets[i], keys[i]) for i in missing]
-            seen = FoldData(data=data, fold=fold, targets=targets, kind=family.view, bases=bases)
+            seen = FoldData(
+                data=data, fold=fold, targets=targets, kind=family.view, upstream=upstream
+            )
             for part in parts_of(store, spec, targets):
                 own = [job for job in jobs if job[0] in part.sets]
                 for cell in _fit_fold(seen, part.spec, own, cells, n_jobs or cpu_count()):

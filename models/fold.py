@@ -77,7 +77,6 @@ class OpenFold:
                 view=self.view,
                 scaler=self.scaler.take(np.array(served)),
                 upstream_scaler=self.upstream_scaler,
-                residual=self.spec.residual_of is not None,
             )
             predictions = self.scratch / key.hash
             predictions.mkdir(exist_ok=True)
@@ -106,7 +105,7 @@ class OpenFold:
         return done
 
     def valid_blocks(self, what: str) -> Iterator[NDArray[Any]]:
-        """What was laid out of the held-out rows, in blocks: features, truth or known."""
+        """What was laid out of the held-out rows, in blocks: features or truth."""
         return Matrix.of_npy(self.scratch / f"valid_{what}.npy").blocks(size=VALID_ROWS)
 
     def r2(self, predicted: Iterable[Array], served: list[int] | None = None) -> Array:
@@ -136,14 +135,11 @@ class OpenFold:
         self, model: TrainedModel, key: CellKey, served: list[int], folder: Path
     ) -> Iterator[Array]:
         """Predict the held-out rows in blocks, which are left in the folder too."""
-        known = self.valid_blocks("known") if model.residual else None
         n_valid = len(Matrix.of_npy(self.scratch / "valid_truth.npy"))
         with ExitStack() as files:
             add_of = {}
             for features in self.valid_blocks("features"):
-                oof = model.predict_features(
-                    features, None if known is None else next(known)[:, served]
-                )
+                oof = model.predict_features(features)
                 if not np.isfinite(oof).all():
                     raise ClimstackError(
                         f"model '{self.spec.name}' predicts a value that is not finite for"
@@ -212,7 +208,3 @@ def _write_valid(data: FoldData, scratch: Path) -> None:
     for truth in Matrix.of_npy(scratch / "valid_truth.npy").blocks():
         deviation += ((truth - first - total / len(valid)) ** 2).sum(0)
     np.save(scratch / "valid_deviation.npy", deviation)
-    if data.bases.residual is not None:
-        with npy_rows(scratch / "valid_known.npy", "<f8", shape) as add:
-            for part in parts:
-                add(data.bases.residual(part))

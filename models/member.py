@@ -15,7 +15,7 @@ from features.core.types import Array, Rows
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
-from models.base import Bases, OutOfFold
+from models.base import OutOfFold
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.spec import ModelSpec, load_family
 
@@ -144,15 +144,9 @@ def cell_keys(
     """Keys of a model's cells on one fold, one per set of targets."""
     store = data.store
     names = [store.schema.target_columns[target] for target in targets]
-    bases = {
-        role: [_all_keys(data, base, targets) for base in specs]
-        for role, specs in (
-            ("residual_of", [spec.residual_of] if spec.residual_of else []),
-            ("inputs_from", list(spec.inputs_from)),
-        )
-    }
+    upstream = [_all_keys(data, base, targets) for base in spec.inputs_from]
     return [
-        CellKey.of(data, part.spec, fold, [names[i] for i in served], bases)
+        CellKey.of(data, part.spec, fold, [names[i] for i in served], upstream)
         for part in parts_of(store, spec, targets)
         for served in part.sets
     ]
@@ -190,22 +184,16 @@ def read_member(
     return Member(spec=spec, targets=targets, sets=sets, cells=found, computed=0)
 
 
-def read_bases(
+def read_upstream(
     data: FoldedStore, spec: ModelSpec, cells: CellStore, targets: NDArray[np.intp]
-) -> Bases:
-    """The finished members that a model builds on.
+) -> list[tuple[str, OutOfFold]]:
+    """Name and predictions of the finished members that a model takes as inputs.
 
     Raises:
         ClimstackError: one of them is not fitted on every fold.
     """
-
-    def predictions(base: ModelSpec) -> OutOfFold:
-        return partial(_out_of_fold, data.plan, read_member(data, base, cells, targets))
-
-    return Bases(
-        [(base.name, predictions(base)) for base in spec.inputs_from],
-        None if spec.residual_of is None else predictions(spec.residual_of),
-    )
+    members = [read_member(data, base, cells, targets) for base in spec.inputs_from]
+    return [(member.spec.name, partial(_out_of_fold, data.plan, member)) for member in members]
 
 
 def _out_of_fold(plan: FoldPlan, member: Member, rows: Rows) -> Array:

@@ -40,7 +40,9 @@ def params_class(architecture: str) -> type[Any]:
     presets = registry.load(PACKAGE, architecture, "PRESETS", "architecture")
     parts = (config, TrainSettings)
     defaults = {f.name: f.default for part in parts for f in fields(part)}
-    hints = {name: hint for part in parts for name, hint in get_type_hints(part).items()}
+    hints: dict[str, Any] = {}
+    for part in parts:
+        hints |= get_type_hints(part, include_extras=True)
 
     def resolve(self: Any) -> None:
         check(
@@ -261,7 +263,7 @@ def components_of(data: FoldData) -> tuple[Component, ...]:
 def _input_scale(data: FoldData) -> tuple[Array, Array]:
     """Mean and standard deviation of each feature, (n_features,) each."""
     upstream = [] if data.upstream_scaler is None else [data.upstream_scaler]
-    scalers = [data.view.kept_scaler, *upstream]
+    scalers = [data.view.visible_scaler, *upstream]
     mean, std = (
         np.concatenate([getattr(scaler, part) for scaler in scalers]) for part in ("mean", "std")
     )

@@ -34,6 +34,8 @@ from features.views.transforms import Scaler
 from models.base import Fitted
 from models.spec import ModelSpec, load_family
 
+SCORE = "score.json"  # written last
+
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +52,7 @@ class CellKey:
         seed: the model's seed.
         fold: which fold.
         targets: names of the target columns.
-        bases: hashes of the models it builds on, by role.
+        upstream: hashes of the models whose predictions are inputs.
         levels: hash of the hybrid levels that features are computed with; None for ClimSim's own.
     """
 
@@ -62,7 +64,7 @@ class CellKey:
     seed: int
     fold: int
     targets: tuple[str, ...]
-    bases: dict[str, list[str]]
+    upstream: list[str]
     levels: str | None = None
 
     @classmethod
@@ -72,7 +74,7 @@ class CellKey:
         spec: ModelSpec,
         fold: int,
         targets: Iterable[str],
-        bases: dict[str, list[str]],
+        upstream: list[str],
     ) -> CellKey:
         """The key of a model on a fold."""
         packages = ("climstack", load_family(spec.family).package)
@@ -85,7 +87,7 @@ class CellKey:
             seed=spec.seed,
             fold=fold,
             targets=tuple(targets),
-            bases=bases,
+            upstream=upstream,
             levels=data.store.levels_hash,
         )
 
@@ -144,7 +146,6 @@ class TrainedModel:
         view: encodes the inputs.
         scaler: scales its targets back.
         upstream_scaler: standardises other models' predictions, when they are inputs of it.
-        residual: it predicts what another model leaves over.
     """
 
     family: str
@@ -152,7 +153,6 @@ class TrainedModel:
     view: TabularView
     scaler: Scaler
     upstream_scaler: Scaler | None = None
-    residual: bool = False
 
     def predict(self, inputs: Array) -> Array:
         """Predict (n_samples, n_inputs) float64 inputs: (n_samples, n_targets), physical units.
@@ -161,7 +161,7 @@ class TrainedModel:
             ClimstackError: wrong width, a value is not finite, or the model builds on others and
                 can only be run with them.
         """
-        if self.upstream_scaler is not None or self.residual:
+        if self.upstream_scaler is not None:
             raise ClimstackError("this model builds on others: predict with the run's 'submit'")
         return self.predict_features(self.view.transform(inputs))
 
@@ -173,15 +173,9 @@ class TrainedModel:
         added = self.upstream_scaler.transform(upstream)
         return np.concatenate([features, added], axis=1, dtype=np.float32)
 
-    def predict_features(self, features: Float32, known: Array | None = None) -> Array:
-        """Predict from features.
-
-        Args:
-            features: what :meth:`features` has made.
-            known: (n_samples, n_targets), the predictions that a residual model improves on.
-        """
-        predicted = self.scaler.inverse(self.fitted.predict(features))
-        return predicted if known is None else predicted + known
+    def predict_features(self, features: Float32) -> Array:
+        """Predict from what :meth:`features` has made, (n_samples, n_targets)."""
+        return self.scaler.inverse(self.fitted.predict(features))
 
     def uncertainty(self, features: Float32) -> Array | None:
         """Expected absolute errors, (n_samples, n_targets), physical units; None where unknown."""
@@ -198,7 +192,7 @@ class TrainedModel:
         parts = asdict(self.scaler)
         if self.upstream_scaler is not None:
             parts |= {f"upstream_{part}": a for part, a in asdict(self.upstream_scaler).items()}
-        parts |= {"family": np.array(self.family), "residual": np.array(self.residual)}
+        parts["family"] = np.array(self.family)
         with (folder / "scaler.npz").open("wb") as file:
             np.savez(file, allow_pickle=False, **parts)
 
@@ -224,7 +218,6 @@ class TrainedModel:
             view=TabularView.load(folder / "view.npz"),
             scaler=scaler(""),
             upstream_scaler=scaler("upstream_") if "upstream_mean" in parts else None,
-            residual=bool(parts["residual"]),
         )
 
 
@@ -240,7 +233,7 @@ class CellStore:
         if not folder.is_dir():
             return None
         try:
-            score = read_json(folder / "score.json")
+            score = read_json(folder / SCORE)
             whole = content_hash(read_json(folder / "params.json")) == key.hash and score[
                 "sha256"
             ] == _hashes(folder)
@@ -251,6 +244,10 @@ class CellStore:
             shutil.rmtree(folder)
             return None
         return Cell(folder, score)
+
+    def holds(self, key: CellKey) -> bool:
+        """Whether a finished cell lies there; it is not looked into."""
+        return (self.path / key.hash / SCORE).is_file()
 
     def unfinished(self, keys: Iterable[CellKey]) -> Path:
         """Where a fit of these cells leaves its checkpoints."""
@@ -279,7 +276,7 @@ class CellStore:
                 shutil.move(file, made / file.name)
             write_json(made / "params.json", key.to_table())
             score = score | {"sha256": _hashes(made)}
-            write_json(made / "score.json", score)
+            write_json(made / SCORE, score)
         return Cell(folder, score)
 
     def sweep(self) -> None:
@@ -293,5 +290,5 @@ def _version(package: str) -> str:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "score.json")
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != SCORE)
     return {str(file.relative_to(folder)): file_hash(file) for file in files}

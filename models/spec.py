@@ -38,7 +38,6 @@ class ModelSpec:
         family: file name in ``models/families``.
         params: values that differ from the family's defaults; unknown ones raise.
         seed: of everything random in it.
-        residual_of: it learns what this model leaves over, and adds that to its predictions.
         inputs_from: their predictions become further inputs.
         variants: other parameters for some targets, as tuning finds them.
     """
@@ -47,7 +46,6 @@ class ModelSpec:
     family: str
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    residual_of: ModelSpec | None = None
     inputs_from: tuple[ModelSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
 
@@ -75,11 +73,6 @@ class ModelSpec:
         return [replace(self, params=params, variants=()) for params in own] if own[1:] else []
 
     @property
-    def bases(self) -> list[ModelSpec]:
-        """The models it builds on: the one whose rest it learns first, if any."""
-        return [spec for spec in (self.residual_of, *self.inputs_from) if spec is not None]
-
-    @property
     def in_processes(self) -> bool:
         """Whether worker processes fit it."""
         return load_family(self.family).in_processes(self.parsed)
@@ -92,7 +85,7 @@ class ModelSpec:
 
 def available_families() -> list[str]:
     """Names of the families: files in ``models/families`` and ``models/seq2seq/architectures``."""
-    return sorted([*registry.names("models.families"), *registry.names(ARCHITECTURES)])
+    return registry.names("models.families", ARCHITECTURES)
 
 
 def load_family(name: str) -> Family:

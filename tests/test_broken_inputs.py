@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble.cli.app import app as cli
+from ensemble.cli.app import main
 from ensemble.experiment.experiment import load_experiment
 from ensemble.inference.submission import score_files, write_submission
 from features import ClimstackError, FoldPlan, Store, convert, time_blocks
@@ -538,13 +538,13 @@ fold_case(
 fold_case("no_past", lambda: forward_chaining(TIME, 3, 5), "fold 0 of 3 has 0 training rows")
 fold_case(
     "unknown_scheme",
-    lambda: make_plan("time_block", TIME, GRID, 2, 0, 0),
+    lambda: make_plan("time_block", TIME, GRID, n_folds=2, embargo=0, seed=0),
     "'time_block'",
     "did you mean 'time_blocks'?",
 )
 fold_case(
     "of_test_rows",
-    lambda: make_plan("time_blocks", np.full(9, -1), np.full(9, -1), 2, 0, 0),
+    lambda: make_plan("time_blocks", np.full(9, -1), np.full(9, -1), n_folds=2, embargo=0, seed=0),
     "no known time",
     "folds need train data",
 )
@@ -552,7 +552,7 @@ fold_case(
 
 fold_case(
     "regions_without_a_grid",
-    lambda: make_plan("regions", TIME, GRID, 2, 0, 0),
+    lambda: make_plan("regions", TIME, GRID, n_folds=2, embargo=0, seed=0),
     "'regions' needs to know where the grid columns lie",
     "convert with --grid",
 )
@@ -655,7 +655,7 @@ EXPERIMENTS = {
     "nan_parameter": (PARAMS + "clip = nan\n", ["clip must be finite, but got nan"]),
     "negative_seed": (
         "seed = -1\n" + EXPERIMENT,
-        ["the experiment seed must be 0 to 2147483647, but got -1"],
+        ["the experiment seed must lie in [0, 2147483648), but got -1"],
     ),
     "text_for_the_seed": (
         'seed = "a"\n' + EXPERIMENT,
@@ -663,20 +663,16 @@ EXPERIMENTS = {
     ),
     "huge_seed_of_a_model": (
         EXPERIMENT + "seed = 99999999999999999999\n",
-        ["[[models]] number 1 seed must be 0 to 2147483647"],
+        ["[[models]] number 1 seed must lie in [0, 2147483648)"],
     ),
     "unset_variable": (
         EXPERIMENT.replace("train.parquet", "${CLIMSTACK_IS_NOT_SET}/train.parquet"),
         ["[data] train needs the environment variable CLIMSTACK_IS_NOT_SET", "set it"],
     ),
-    "residual_of_a_model_below": (
-        EXPERIMENT.replace('"ridge"', '"ridge"\nresidual_of = "trees"')
+    "inputs_from_a_model_below": (
+        EXPERIMENT.replace('"ridge"', '"ridge"\ninputs_from = ["trees"]')
         + '[[models]]\nname = "trees"\nfamily = "lightgbm"\n',
-        ["number 1 residual_of names 'trees', which is no model before it", "put that model first"],
-    ),
-    "misspelt_residual_of": (
-        EXPERIMENT + '[[models]]\nfamily = "lightgbm"\nresidual_of = "rigde"\n',
-        ["number 2 residual_of names 'rigde'", "did you mean 'ridge'?"],
+        ["number 1 inputs_from names 'trees', which is no model before it", "put that model first"],
     ),
     "misspelt_inputs_from": (
         EXPERIMENT + '[[models]]\nfamily = "lightgbm"\ninputs_from = ["rigde"]\n',
@@ -702,9 +698,9 @@ EXPERIMENTS = {
         EXPERIMENT + '[stack]\nblenders = ["mean", "mean"]\n',
         ["[stack] names the blender 'mean' twice", "remove one"],
     ),
-    "misspelt_level": (
-        EXPERIMENT + '[stack]\nlevels = ["targets"]\n',
-        ["[stack] level 'targets' is unknown", "did you mean 'target'?"],
+    "misspelt_pooling": (
+        EXPERIMENT + '[stack]\npooling = ["targets"]\n',
+        ["[stack] pooling 'targets' is unknown", "did you mean 'target'?"],
     ),
     "misspelt_scheme": (
         EXPERIMENT + '[folds]\nscheme = "time_block"\n',
@@ -1113,7 +1109,7 @@ def test_check_refuses_a_grid_without_columns(good, tmp_path):
 def climstack(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Any:
     monkeypatch.setattr("sys.argv", ["climstack", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        main()
     return caught.value.code
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from ensemble import (
+    HeldOut,
     candidates,
     collect_moments,
     evaluate,
@@ -17,7 +18,7 @@ from ensemble import (
     score_files,
     write_submission,
 )
-from features import FoldedStore, Grid, check_file, convert, explore_store, leap_score
+from features import Grid, check_file, convert, explore_store, leap_score
 from features.climate import physics
 from models import CellStore, ModelSpec, cross_validate
 
@@ -83,23 +84,21 @@ def test_trees_beat_ridge_by_far(real_folder, tmp_path):
     file = Path(__file__).parents[1] / "configs" / "leap_real.toml"
     experiment = load_experiment(file)
     with open_run(experiment, tmp_path / "run") as run:
-        store = run.train_store()
-        plan = run.plan(store)
-        targets = store.schema.modelled_targets[::48]
+        data, schema = run.data, run.data.store.schema
+        targets = schema.modelled_targets[::48]
         quick = {"n_rounds": 40, "learning_rate": 0.2}
         members = [
-            cross_validate(
-                FoldedStore(store, plan), spec, CellStore(tmp_path / "cells"), targets=targets
-            )
+            cross_validate(data, spec, CellStore(tmp_path / "cells"), targets=targets)
             for spec in (
                 ModelSpec(name="ridge", family="ridge"),
                 ModelSpec(name="lightgbm", family="lightgbm", params=quick),
             )
         ]
-    moments = collect_moments(store, plan, members)
-    contenders = fit_contenders(store, plan, members, moments, candidates(["nnls"], ["group"]))
-    errors = evaluate(store, plan, members, contenders)
-    score = {name: e.r2()[targets].mean() for name, e in errors.items()}
+    held_out = HeldOut(data=data, members=members)
+    blends = candidates(["nnls"], ["group"])
+    contenders = fit_contenders(schema, members, collect_moments(held_out), blends)
+    scores = evaluate(held_out, contenders)
+    score = {c.name: scores.r2(c.name)[targets].mean() for c in contenders}
     assert score["lightgbm"] > score["ridge"] + 0.1
 
 

@@ -22,4 +22,4 @@ __all__ = [
     "tune",
 ]
 
-__getattr__ = attach(__name__, __file__)
+__getattr__, __dir__ = attach(__name__, __file__)

@@ -72,7 +72,7 @@ def describe(data: FoldedStore, targets: NDArray[np.intp], unseen: int) -> Array
     """What makes targets alike, (n_targets, n_numbers)."""
     store, plan = data.store, data.plan
     rows = plan.train_rows(unseen)
-    rows = rows if plan.extra is None else rows[~plan.extra[rows]]
+    rows = rows[plan.main[rows]]
     rows = rows[:: max(1, -(-len(rows) // MAX_ROWS))]
     inputs = store.inputs[rows]
     fill = Fill.fit(store.schema, [inputs])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from features.core.settings import require
+from annotated_types import Ge
+
+from features.core.settings import Bounded, Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneSettings:
+class TuneSettings(Bounded):
     """How a model is tuned.
 
     Attributes:
@@ -24,22 +27,12 @@ class TuneSettings:
             best; with 1 clusters may keep their own.
     """
 
-    n_trials: int = 25
-    workers: int = 1
+    n_trials: Annotated[int, Ge(2)] = 25
+    workers: Count = 1
     storage: str | None = None
     new_study: bool = False
-    n_clusters: int = 8
-    n_representatives: int = 2
+    n_clusters: Count = 8
+    n_representatives: Count = 2
     n_folds: int | None = None
     seed: int = 0
-    n_finalists: int = 1
-
-    def __post_init__(self) -> None:
-        require(
-            self,
-            n_trials="[2, inf)",
-            workers="[1, inf)",
-            n_clusters="[1, inf)",
-            n_representatives="[1, inf)",
-            n_finalists="[1, inf)",
-        )
+    n_finalists: Count = 1

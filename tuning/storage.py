@@ -8,7 +8,6 @@ the number of trials that end equals the number of places, and none stays runnin
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
@@ -159,8 +159,7 @@ def _alone(url: str) -> Iterator[None]:
     if not url.startswith(SQLITE):
         yield
         return
-    with Path(f"{url.removeprefix(SQLITE)}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(f"{url.removeprefix(SQLITE)}.lock", fallback_to_soft=False):
         yield
 
 

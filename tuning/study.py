@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 from joblib import cpu_count
 from optuna.study import Study
 
 from features.core.errors import ClimstackError
 from features.core.files import content_hash, write_json, write_text
-from features.core.settings import check
-from features.core.toml import assignments
+from features.core.settings import check, without_none
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
@@ -94,7 +94,7 @@ def tune(
     url = settings.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
     own = folder / "tuning" / spec.name
     own.mkdir(parents=True, exist_ok=True)
-    data.plan.save(own / "folds.parquet")
+    data.plan.save(own / "plan.parquet")
     with quiet_optuna():
         study = open_study(
             open_storage(url),
@@ -105,7 +105,7 @@ def tune(
         fill(study, settings.n_trials, space.defaults)
         task = Task(
             store=str(data.store.path),
-            plan=str(own / "folds.parquet"),
+            plan=str(own / "plan.parquet"),
             cells=str(folder / "cells"),
             spec=spec,
             ranges=dict(ranges or {}),
@@ -124,7 +124,7 @@ def tune(
 
 def _check_spec(spec: ModelSpec) -> None:
     check(
-        not spec.bases,
+        not spec.inputs_from,
         f"model '{spec.name}' builds on other models, which can't be tuned yet: tune those",
     )
     check(not spec.variants, f"model '{spec.name}' has variants: tune it without them")
@@ -310,7 +310,7 @@ def _worth(
 def _best_toml(space: Space, result: TuneResult) -> str:
     """The file that an experiment's ``tuned`` names."""
     spec, unseen = result.spec, result.unseen
-    facts = {
+    facts: dict[str, Any] = {
         "model": spec.name,
         "family": spec.family,
         "adopted": result.adopted,
@@ -319,15 +319,7 @@ def _best_toml(space: Space, result: TuneResult) -> str:
         "unseen": unseen.tuned,
         "unseen_defaults": unseen.defaults,
     }
-    params = {name: getattr(spec.parsed, name) for name in space.distributions}
-    lines = [
-        f"# Written by climstack tune: {len(result.trials)} trials, study {result.study}.",
-        *assignments(facts),
-        "",
-        "[params]",
-        *assignments(params),
-    ]
-    for variant in spec.variants:
-        lines += ["", "[[variants]]", *assignments({"targets": variant.targets})]
-        lines += ["", "[variants.params]", *assignments(variant.params)]
-    return "\n".join(lines) + "\n"
+    facts["params"] = {name: getattr(spec.parsed, name) for name in space.distributions}
+    facts["variants"] = [vars(variant) for variant in spec.variants] or None
+    head = f"# Written by climstack tune: {len(result.trials)} trials, study {result.study}.\n"
+    return head + tomli_w.dumps(without_none(facts))

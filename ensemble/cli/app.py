@@ -12,10 +12,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ensemble.cli import console
+from ensemble.cli import console, tables
 from ensemble.cli.data import compare, explore
 from ensemble.evaluation.leaderboard import load_leaderboard
 from ensemble.experiment.experiment import load_experiment
+from ensemble.experiment.folder import RunFolder
 from ensemble.inference.submission import score_files
 from ensemble.runs.pipeline import open_run, run_experiment, submit_run
 from ensemble.runs.planner import parse_memory, plan_run
@@ -37,7 +38,7 @@ data = typer.Typer(no_args_is_help=True, help="Generate, convert, check, explore
 app.add_typer(data, name="data")
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False)]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", show_default=False)]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns.")]
 Grid = Annotated[
@@ -64,7 +65,7 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
 
     with console.progress() as report:
         result = run_demo(out, report)
-    console.show_leaderboard(result.leaderboard)
+    tables.show_leaderboard(result.leaderboard)
     chosen = next(row for row in result.leaderboard if row["chosen"])
     if chosen["blend"]:
         console.out.print(
@@ -72,8 +73,9 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
             f" ({chosen['best_member']})."
         )
     console.out.print(f"Score of the submission on the generated test set: {result.test_score:.4f}")
-    for name in ("report.html", "submission.parquet", "leaderboard.json", "stack/graph.json"):
-        console.out.print(f"  {result.folder / name}", soft_wrap=True)
+    run = RunFolder(result.folder)
+    for file in (run.report, run.submission, run.leaderboard, run.blend):
+        console.out.print(f"  {file}", soft_wrap=True)
 
 
 @data.command("generate")
@@ -125,7 +127,7 @@ def convert_command(
             grid=grid,
             progress=report,
         )
-    console.show_converted(store)
+    tables.show_converted(store)
 
 
 @data.command("check")
@@ -139,7 +141,7 @@ def check(
     Example: climstack data check train.csv
     """
     findings = check_file(source, load_schema(schema), grid_columns)
-    console.show_findings(findings)
+    tables.show_findings(findings)
     errors = sum(finding.level == "error" for finding in findings)
     console.out.print(f"errors: {errors}, other findings: {len(findings) - errors}")
     if errors:
@@ -168,11 +170,11 @@ def run(
     settings = load_experiment(experiment)
     limit_mb = None if memory_limit is None else parse_memory(memory_limit)
     if dry_run:
-        console.show_plan(plan_run(settings, runs, limit_mb))
+        tables.show_plan(plan_run(settings, runs, limit_mb))
         return
     with console.progress() as report:
         rows = run_experiment(settings, runs, report, limit_mb)
-    console.show_leaderboard(rows)
+    tables.show_leaderboard(rows)
     console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
 
 
@@ -189,8 +191,7 @@ def fit(
     """
     settings = load_experiment(experiment)
     with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
-        store = opened.train_store()
-        members = opened.members(store, opened.plan(store), model, fold)
+        members = opened.fit(model, fold)
     for member in members:
         n_cells = sum(map(len, member.cells))
         console.out.print(
@@ -246,7 +247,7 @@ def tune(
     if as_json:
         typer.echo(json.dumps(found.to_table(), indent=2))
     else:
-        console.show_tuning(found)
+        tables.show_tuning(found)
 
 
 @app.command()
@@ -257,15 +258,13 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
     """
     settings = load_experiment(experiment)
     with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
-        store = opened.train_store()
-        plan = opened.plan(store)
-        rows = opened.stack(store, plan, opened.members(store, plan))
-    console.show_leaderboard(rows)
+        rows = opened.stack()
+    tables.show_leaderboard(rows)
 
 
 @app.command()
 def leaderboard(
-    run: RunFolder,
+    run: RunPath,
     sort: Annotated[str, typer.Option(help="Column to sort by.")] = "honest",
     by: Annotated[str, typer.Option(help="fold or group: their scores instead.")] = "",
     as_json: AsJson = False,
@@ -278,12 +277,12 @@ def leaderboard(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
-        console.show_leaderboard(rows, sort, by)
+        tables.show_leaderboard(rows, sort, by)
 
 
 @app.command()
 def report(
-    run: RunFolder,
+    run: RunPath,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="By default report.html in the run.")
     ] = None,
@@ -301,7 +300,7 @@ def report(
 
 @app.command()
 def submit(
-    run: RunFolder,
+    run: RunPath,
     out: Annotated[Path, typer.Option(help="FILE.parquet or FILE.csv")],
     test: Annotated[Path | None, typer.Option(help="Rows to predict, if not the run's.")] = None,
     sample_submission: Annotated[
@@ -316,7 +315,14 @@ def submit(
     Example: climstack submit runs/demo --test test.csv --out submission.csv
     """
     with console.progress() as report:
-        submit_run(run, out, test, sample_submission, report, intervals)
+        submit_run(
+            run,
+            out,
+            test=test,
+            sample_submission=sample_submission,
+            intervals=intervals,
+            progress=report,
+        )
     for written in (out, intervals):
         if written is not None:
             console.out.print(f"{written} written", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ensemble.cli import console
+from ensemble.cli import console, tables
 from features.sources.grid import Grid
 from features.store.store import Store
 
@@ -33,7 +33,7 @@ def explore(
             None if grid is None else Grid.read(grid),
             progress=report,
         )
-    console.show_findings(found.findings)
+    tables.show_findings(found.findings)
     console.out.print(f"{write_exploration(found, out)} written", soft_wrap=True)
 
 
@@ -45,7 +45,7 @@ def compare(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how far an extra source or a test set lies from training data, and by which inputs.
+    """Say how far an auxiliary source or a test set lies from training data, and by which inputs.
 
     Example: climstack data compare stores/train stores/test
     """
@@ -58,4 +58,4 @@ def compare(
     if as_json:
         typer.echo(json.dumps(found.to_table(), indent=2))
     else:
-        console.show_comparison(found)
+        tables.show_comparison(found)

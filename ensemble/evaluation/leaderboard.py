@@ -6,48 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ensemble.stacking.graph import MEAN, MEMBER, ZERO
-from ensemble.stacking.stack import Contender, Errors
+from ensemble.evaluation.scores import ScoreSums
+from ensemble.experiment.folder import RunFolder
+from ensemble.stacking.blend import MEAN, MEMBER, ZERO
+from ensemble.stacking.contender import Contender
 from features.core.errors import ClimstackError
-from features.core.files import read_json, write_json
-from features.core.metrics import r2_from_sums
-from features.core.types import Array
+from features.core.files import read_json
 from features.schemas.schema import Schema
 from models.member import Member
 
-N_DRAWS = 400
-LEVEL = 0.95
 Row = dict[str, Any]
-
-
-def interval(errors: Errors, other: Errors | None = None, seed: int = 0) -> tuple[float, float]:
-    """Confidence interval of a score, or of its difference to another's, at 95 %.
-
-    Whole blocks of time are drawn with replacement, because rows of one block are not independent
-    (block bootstrap; Kuensch 1989, Annals of Statistics 17).
-
-    Args:
-        errors: the contender's sums.
-        other: the contender to compare with, drawn alike.
-        seed: of the draws.
-    """
-    n_blocks = len(errors.fold)
-    drawn = np.random.default_rng(seed).integers(0, n_blocks, (N_DRAWS, n_blocks))
-    times = np.stack([np.bincount(draw, minlength=n_blocks) for draw in drawn]).astype(np.float64)
-    scores = _score(times, errors)
-    if other is not None:
-        scores = scores - _score(times, other)
-    low, high = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def leaderboard(
     schema: Schema,
     members: Sequence[Member],
     contenders: Sequence[Contender],
-    errors: Mapping[str, Errors],
+    scores: ScoreSums,
     chosen: Contender,
 ) -> list[Row]:
     """Rows of ``leaderboard.json``, best honest score first.
@@ -60,35 +35,36 @@ def leaderboard(
     mean_gain_high over the plain mean of the members, where that competes.
     """
     by_name = {member.spec.name: member for member in members}
-    scores = {c.name: float(errors[c.name].r2().mean()) for c in contenders}
     alone = [c.name for c in contenders if not c.is_blend]
-    best = max(alone, key=lambda name: scores[name])
+    best = max(alone, key=lambda name: scores.r2(name).mean())
     rows = []
     for contender in contenders:
-        own = errors[contender.name]
-        low, high = interval(own)
+        name, r2 = contender.name, scores.r2(contender.name)
+        low, high = scores.interval(name)
         row: Row = {
-            "model": contender.name,
+            "model": name,
             "blend": contender.is_blend,
             "chosen": contender is chosen,
-            "score": scores[contender.name],
-            "in_sample": float(own.in_sample_r2().mean()),
+            "score": float(r2.mean()),
+            "in_sample": float(scores.in_sample_r2(name).mean()),
             "ci_low": low,
             "ci_high": high,
-            "score_per_fold": own.fold_scores(),
-            "score_per_group": _by_group(schema, own.r2()),
+            "score_per_fold": scores.fold_scores(name),
+            "score_per_group": {
+                v.name: float(r2[schema.slice_of(v.name)].mean()) for v in schema.targets
+            },
             "targets_fallen_back": sum(a in (MEAN, ZERO) for a in contender.final.action),
             "targets_of_member": sum(a == MEMBER for a in contender.final.action),
-            "seconds": round(sum(by_name[name].seconds for name in contender.members), 1),
-            "peak_memory_mb": max(by_name[name].peak_memory_mb for name in contender.members),
+            "seconds": round(sum(by_name[member].seconds for member in contender.members), 1),
+            "peak_memory_mb": max(by_name[member].peak_memory_mb for member in contender.members),
         }
         if contender.is_blend:
             row["best_member"] = best
-            row |= _gain("gain", contender.name, best, errors)
-            if "mean" in errors:
-                row |= _gain("mean_gain", contender.name, "mean", errors)
+            row |= _gain("gain", name, best, scores)
+            if "mean" in scores.squared_error:
+                row |= _gain("mean_gain", name, "mean", scores)
         rows.append(row)
-    return sorted(rows, key=lambda row: (-row["score"], row["model"]))
+    return _best_first(rows)
 
 
 def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str]) -> list[Row]:
@@ -96,60 +72,49 @@ def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str
 
     Args:
         rows: of the run.
-        facts: what ``run.json`` says of the run; extra sources may differ, scored rows may not.
+        facts: what ``run.json`` says of the run; auxiliary sources may differ, scored rows may not.
         others: folders of finished runs on the same rows.
 
     Raises:
         ClimstackError: another run is not finished, or was scored on other rows.
     """
     found = list(rows)
-    for path in map(Path, others):
-        theirs = load_leaderboard(path)
-        their_facts = read_json(path / "run.json")
-        key = "rows_hash" if "rows_hash" in their_facts else "data_hash"  # of an earlier version
-        if their_facts[key] != facts[key]:
+    for folder in map(RunFolder, map(Path, others)):
+        theirs = load_leaderboard(folder.path)
+        if read_json(folder.facts)["rows_hash"] != facts["rows_hash"]:
             raise ClimstackError(
-                f"[stack] compare names {path}, which was scored on other rows: remove it"
+                f"[stack] compare names {folder.path}, which was scored on other rows: remove it"
             )
         found += [
-            row | {"model": f"{path.name}: {row['model']}", "chosen": False, "run": str(path)}
+            row
+            | {"model": f"{folder.path.name}: {row['model']}", "chosen": False}
+            | {"run": str(folder.path)}
             for row in theirs
             if "run" not in row
         ]
-    return sorted(found, key=lambda row: (-row["score"], row["model"]))
-
-
-def save_leaderboard(run: Path, rows: list[Row]) -> None:
-    """Write ``leaderboard.json``."""
-    write_json(run / "leaderboard.json", rows)
+    return _best_first(found)
 
 
 def load_leaderboard(run: str | Path) -> list[Row]:
     """Read a run's leaderboard.
 
     Raises:
-        ClimstackError: the run has none yet.
+        ClimstackError: the run has none yet, or was made by an earlier version.
     """
-    path = Path(run) / "leaderboard.json"
-    if not path.is_file():
+    folder = RunFolder(Path(run))
+    folder.read_facts()  # refuses a run of an earlier version
+    if not folder.leaderboard.is_file():
         raise ClimstackError(f"{run} has no leaderboard.json: run its experiment first")
-    rows: list[Row] = read_json(path)
+    rows: list[Row] = read_json(folder.leaderboard)
     return rows
 
 
-def _gain(what: str, name: str, over: str, errors: Mapping[str, Errors]) -> Row:
+def _best_first(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (-row["score"], row["model"]))
+
+
+def _gain(what: str, name: str, over: str, scores: ScoreSums) -> Row:
     """The difference of two scores with its interval."""
-    low, high = interval(errors[name], errors[over])
-    gain = float(errors[name].r2().mean() - errors[over].r2().mean())
+    low, high = scores.interval(name, over)
+    gain = float(scores.r2(name).mean() - scores.r2(over).mean())
     return {what: gain, f"{what}_low": low, f"{what}_high": high}
-
-
-def _score(times: Array, errors: Errors) -> Array:
-    """Score of each draw: ``times`` (n_draws, n_blocks) says how often a block was drawn."""
-    r2 = r2_from_sums(times @ errors.squared_error, times @ errors.deviation)
-    mean: Array = r2.mean(axis=1)
-    return mean
-
-
-def _by_group(schema: Schema, r2: Array) -> dict[str, float]:
-    return {v.name: float(r2[schema.slice_of(v.name)].mean()) for v in schema.targets}

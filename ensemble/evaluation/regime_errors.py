@@ -1,4 +1,4 @@
-"""Errors of the blend and of every member by target and regime, as data: ``errors.parquet``."""
+"""Errors of the blend and of every member by target and regime, as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ensemble.evaluation.held_out import HeldOut
+from ensemble.evaluation.held_out import Block, HeldOut
 from features.climate.regimes import KIND_OF, latitude_of_rows, regime_masks
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
@@ -18,67 +18,91 @@ from features.core.metrics import r2_from_sums
 from features.core.types import Array
 
 BLEND = "blend"  # the chosen blend's name in the table
-FILE = "errors.parquet"
 
 
-def write_errors(held_out: HeldOut, path: Path, latitude: Array | None = None) -> pl.DataFrame:
-    """Write ``errors.parquet`` in one pass over the held-out rows.
+class RegimeErrors:
+    """Collects the errors of the blend and of every member by target and regime.
 
     The blend's predictions are its honest final outputs; the members' are their out-of-fold ones as
     they are: no constants in their place, no clipping.
 
     Args:
-        held_out: held-out rows with the chosen blend's honest outputs.
-        path: of the file.
-        latitude: of the grid columns, degrees north, (n_grid_columns,); None leaves it out.
-
-    Returns:
-        model (``"blend"`` or a member), target, group, level (-1 for a scalar), kind and regime
-        (:mod:`features.climate.regimes`), rows, r2 (against the truth's mean in that regime), rmse,
-        mae and bias (prediction minus truth) in the target's unit. Regimes without rows are left
-        out; r2 is null in a regime of one row.
+        held_out: members and the chosen honest blends.
 
     Raises:
         ClimstackError: a member has the blend's name, or the latitudes don't fit the store.
     """
-    names = [member.spec.name for member in held_out.members]
-    if BLEND in names:
-        raise ClimstackError(f"a member is named '{BLEND}', as the blend in errors.parquet: rename")
-    latitudes = None if latitude is None else latitude_of_rows(held_out.store, latitude)
-    schema, targets, levels = held_out.store.schema, held_out.targets, held_out.store.levels
-    sums: dict[str, RegimeSums] = {}
-    for block in held_out.blocks():
-        here = None if latitudes is None else latitudes[block.rows]
-        y = block.truth[:, targets]
-        errors = {BLEND: block.outputs[:, targets] - y}
-        errors |= {name: values - y for name, values in block.predictions.items()}
-        for regime, mask in regime_masks(schema, block.inputs, here, levels).items():
-            if mask.any():
-                if regime not in sums:
-                    sums[regime] = RegimeSums.empty(len(targets), list(errors))
-                sums[regime].add(y[mask], {name: e[mask] for name, e in errors.items()})
-    columns = {
-        "target": [schema.target_columns[target] for target in targets],
-        "group": [schema.target_groups[target] for target in targets],
-        "level": schema.target_levels[targets],
-    }
-    found = [
-        pl.DataFrame(
-            {"model": [model] * len(targets)}
-            | columns
-            | {"kind": [KIND_OF[regime]] * len(targets), "regime": [regime] * len(targets)}
-            | of_regime.scores(model)
+
+    def __init__(self, held_out: HeldOut) -> None:
+        self.models = [BLEND, *(member.spec.name for member in held_out.members)]
+        if BLEND in self.models[1:]:
+            raise ClimstackError(
+                f"a member is named '{BLEND}', as the blend in the table of errors: rename it"
+            )
+        self.store, self.targets = held_out.data.store, held_out.targets
+        grid = self.store.grid
+        self.latitudes = (
+            None
+            if grid is None
+            else latitude_of_rows(self.store.column, grid.lat, self.store.n_grid_columns)
         )
-        for model in [BLEND, *names]
-        for regime, of_regime in sums.items()
-    ]
-    table = pl.concat(found)
-    with atomic_path(path) as made:
-        table.write_parquet(made)
-    return table
+        self.sums: dict[str, RegimeSums] = {}
+
+    def add(self, block: Block) -> None:
+        """Add a block's rows to their regimes."""
+        here = None if self.latitudes is None else self.latitudes[block.rows]
+        y = block.truth[:, self.targets]
+        errors = {BLEND: block.outputs[:, self.targets] - y}
+        errors |= {name: values - y for name, values in block.predictions.items()}
+        masks = regime_masks(self.store.schema, block.inputs, here, self.store.levels)
+        for regime, mask in masks.items():
+            if mask.any():
+                if regime not in self.sums:
+                    self.sums[regime] = RegimeSums.empty(len(self.targets), self.models)
+                self.sums[regime].add(y[mask], {name: e[mask] for name, e in errors.items()})
+
+    def table(self) -> pl.DataFrame:
+        """One row per model, target and regime.
+
+        Returns:
+            model (``"blend"`` or a member), target, group, level (-1 for a scalar), kind and regime
+            (:mod:`features.climate.regimes`), rows, r2 (against the truth's mean in that regime),
+            rmse, mae and bias (prediction minus truth) in the target's unit. Regimes without rows
+            are left out; r2 is null in a regime of one row.
+        """
+        schema, n_targets = self.store.schema, len(self.targets)
+        columns = {
+            "target": [schema.target_columns[target] for target in self.targets],
+            "group": [schema.target_groups[target] for target in self.targets],
+            "level": schema.target_levels[self.targets],
+        }
+        regimes = [regime for regime in KIND_OF if regime in self.sums]
+        return pl.concat(
+            pl.DataFrame(
+                {"model": [model] * n_targets}
+                | columns
+                | {"kind": [KIND_OF[regime]] * n_targets, "regime": [regime] * n_targets}
+                | self.sums[regime].scores(model)
+            )
+            for model in self.models
+            for regime in regimes
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the table as a Parquet file."""
+        with atomic_path(path) as made:
+            self.table().write_parquet(made)
 
 
-@dataclass
+def write_errors(held_out: HeldOut, path: Path) -> pl.DataFrame:
+    """Collect errors in a walk of their own and write the table; see :class:`RegimeErrors`."""
+    errors = RegimeErrors(held_out)
+    held_out.walk(errors, what="errors")
+    errors.save(path)
+    return errors.table()
+
+
+@dataclass(kw_only=True)
 class RegimeSums:
     """Sums over the rows of one regime.
 
@@ -98,7 +122,7 @@ class RegimeSums:
     def empty(cls, n_targets: int, models: list[str]) -> RegimeSums:
         """No rows yet."""
         errors = {model: np.zeros((3, n_targets)) for model in models}
-        return cls(0, np.zeros(n_targets), np.zeros(n_targets), errors)
+        return cls(rows=0, mean=np.zeros(n_targets), deviation=np.zeros(n_targets), errors=errors)
 
     def add(self, y: Array, errors: Mapping[str, Array]) -> None:
         """Add rows: truth and, by model, prediction minus truth, (n, n_targets) each.

@@ -8,22 +8,26 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ensemble.stacking.blending import LEVELS, Candidate, Level, candidates, load_blender
+import tomli_w
+from annotated_types import Interval
+
+from ensemble.stacking.candidate import POOLINGS, Candidate, Pooling, candidates, load_blender
 from features.core.errors import ClimstackError, closest
-from features.core.settings import check, from_table
-from features.core.toml import assignments, toml_value
-from features.folds.enrichment import Extra
+from features.core.settings import Bounded, check, from_table, without_none
+from features.folds.enrichment import Auxiliary
 from features.folds.schemes import SCHEMES
 from features.schemas.schema import load_schema
 from models.spec import ModelSpec, Variant
 
+Seed = Annotated[int, Interval(ge=0, lt=2**31)]
+PATHS = ("train", "test", "sample_submission", "grid")  # of [data]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """``[data]``: where rows come from.
 
@@ -36,7 +40,7 @@ class DataSettings:
         schema: name of the schema.
         grid_columns: rows per timestep; None takes the schema's.
         grid: grid file to keep with the store that is made of a table ``train``.
-        extra: sources that train and never validate: sources of the training store by name or,
+        auxiliary: sources that train and never validate: sources of the training store by name or,
             where ``train`` is a table, further files or folders that are converted with it.
     """
 
@@ -46,7 +50,7 @@ class DataSettings:
     schema: str = "leap"
     grid_columns: int | None = None
     grid: str | None = None
-    extra: tuple[Extra, ...] = ()
+    auxiliary: tuple[Auxiliary, ...] = ()
 
     def __post_init__(self) -> None:
         load_schema(self.schema)
@@ -78,40 +82,40 @@ class FoldSettings:
         check(self.embargo >= 0, f"embargo must be at least 0, but got {self.embargo}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StackSettings:
     """``[stack]``: which blends compete, and what predicts test rows.
 
     Attributes:
         blenders: file names in ``ensemble/stacking/blenders``.
-        levels: what shares weights: all targets, a group, none; or shrunk, between those two.
+        pooling: what shares weights: all targets, a group, none; or shrunk, between those two.
         refit: models that predict test rows with one fit on all rows, instead of the mean of their
             folds' models.
         compare: folders of other runs on the same rows that the leaderboard shows, too.
     """
 
     blenders: tuple[str, ...] = ("mean", "best", "simplex", "nnls")
-    levels: tuple[str, ...] = ("group", "shrunk", "target")
+    pooling: tuple[str, ...] = ("group", "shrunk", "target")
     refit: tuple[str, ...] = ()
     compare: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.blenders:
             load_blender(name)
-        for level in self.levels:
-            check(level in LEVELS, f"level '{level}' is unknown: {closest(level, LEVELS)}")
+        for each in self.pooling:
+            check(each in POOLINGS, f"pooling '{each}' is unknown: {closest(each, POOLINGS)}")
         twice = [name for name in self.blenders if self.blenders.count(name) > 1]
         check(not twice, f"names the blender '{twice[0] if twice else ''}' twice: remove one")
-        check(bool(self.blenders and self.levels), "needs at least one blender and one level")
+        check(bool(self.blenders and self.pooling), "needs at least one blender and one pooling")
 
     @property
     def candidates(self) -> list[Candidate]:
         """The blends that compete, simplest first."""
-        levels: list[Level] = [level for level in LEVELS if level in self.levels]
-        return candidates(self.blenders, levels)
+        poolings: list[Pooling] = [each for each in POOLINGS if each in self.pooling]
+        return candidates(self.blenders, poolings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything that a run depends on.
 
@@ -150,7 +154,7 @@ class Experiment:
         for name in self.stack.refit:
             check(name in names, f"[stack] refit names no model '{name}': {closest(name, names)}")
             check(
-                not self.model(name).bases,
+                not self.model(name).inputs_from,
                 f"[stack] refit names '{name}', which builds on other models: its training rows"
                 " need their out-of-fold predictions, so leave it to its folds' models",
             )
@@ -173,27 +177,17 @@ class Experiment:
 
     def to_toml(self) -> str:
         """The resolved experiment: absolute paths, every parameter spelled out."""
-        lines = [f"name = {toml_value(self.name)}", f"seed = {self.seed}"]
-        for title in ("data", "folds", "stack"):
-            table = asdict(getattr(self, title))
-            extras = table.pop("extra", ())
-            lines += ["", f"[{title}]", *assignments(table)]
-            for extra in extras:
-                lines += ["", "[[data.extra]]", *assignments(extra)]
+        table: dict[str, Any] = {"name": self.name, "seed": self.seed}
+        table |= {part: asdict(getattr(self, part)) for part in ("data", "folds", "stack")}
+        paths = {key: table["data"][key] for key in PATHS if table["data"][key] is not None}
+        table["data"] |= {key: str(Path(path).resolve()) for key, path in paths.items()}
+        models = []
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
-            if spec.residual_of is not None:
-                own["residual_of"] = spec.residual_of.name
-            if spec.inputs_from:
-                own["inputs_from"] = [base.name for base in spec.inputs_from]
-            lines += ["", "[[models]]", *assignments(own), "", "[models.params]"]
-            lines += assignments(asdict(spec.parsed))
-            if spec.name in self.search:
-                lines += ["", "[models.search]", *assignments(self.search[spec.name])]
-            for variant in spec.variants:
-                lines += ["", "[[models.variants]]", *assignments({"targets": variant.targets})]
-                lines += ["", "[models.variants.params]", *assignments(variant.params)]
-        return "\n".join(lines) + "\n"
+            own["inputs_from"] = [base.name for base in spec.inputs_from] or None
+            own |= {"params": asdict(spec.parsed), "search": self.search.get(spec.name)}
+            models.append(own | {"variants": [vars(variant) for variant in spec.variants] or None})
+        return tomli_w.dumps(without_none(table | {"models": models}))
 
 
 def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
@@ -235,12 +229,13 @@ def experiment_from_table(
     own: dict[str, Any] = {key: table.pop(key) for key in ("name", "seed") if key in table}
     top = from_table(_TopTable, own, "the experiment")
     data = dict(_table(table.pop("data", {}), "[data]"))
-    for key in ("train", "test", "sample_submission", "grid"):
+    for key in PATHS:
         if isinstance(data.get(key), str):
             data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
-    extras = _extras(data.pop("extra", []), folder, str(data.get("train", "")))
+    check("extra" not in data, "[[data.extra]] is called [[data.auxiliary]] now: rename it")
+    auxiliaries = _auxiliaries(data.pop("auxiliary", []), folder, str(data.get("train", "")))
     settings = from_table(DataSettings, data, "[data]")
-    parts: dict[str, Any] = {"data": replace(settings, extra=extras)}
+    parts: dict[str, Any] = {"data": replace(settings, auxiliary=auxiliaries)}
     stack = dict(_table(table.pop("stack", {}), "[stack]"))
     if isinstance(stack.get("compare"), list):
         stack["compare"] = [
@@ -275,25 +270,18 @@ def experiment_from_table(
 
 
 @dataclass(frozen=True)
-class _TopTable:
+class _TopTable(Bounded):
     name: str
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_seed(self.seed)
+    seed: Seed = 0
 
 
-@dataclass(frozen=True)
-class _ModelTable:
+@dataclass(frozen=True, kw_only=True)
+class _ModelTable(Bounded):
     name: str
     family: str
-    seed: int
-    residual_of: str | None = None
+    seed: Seed
     inputs_from: tuple[str, ...] = ()
     tuned: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -301,21 +289,21 @@ class _VariantTable:
     targets: tuple[str, ...]
 
 
-def _extras(tables: Any, folder: Path, train: str) -> tuple[Extra, ...]:
-    """``[[data.extra]]``: names of a store's sources, or files and folders beside a table."""
-    check(isinstance(tables, list), "[data] extra must be [[data.extra]] tables")
+def _auxiliaries(tables: Any, folder: Path, train: str) -> tuple[Auxiliary, ...]:
+    """``[[data.auxiliary]]``: names of a store's sources, or files and folders beside a table."""
+    check(isinstance(tables, list), "[data] auxiliary must be [[data.auxiliary]] tables")
     in_store = (Path(train) / "manifest.json").is_file()
     found = []
-    for position, each in enumerate(tables):
-        where = f"[[data.extra]] number {position + 1}"
-        extra = from_table(Extra, _table(each, where), where)
-        path = (folder / _expand(extra.source, where)).resolve()
+    for position, table in enumerate(tables):
+        where = f"[[data.auxiliary]] number {position + 1}"
+        each = from_table(Auxiliary, _table(table, where), where)
+        path = (folder / _expand(each.source, where)).resolve()
         check(
-            not in_store or Path(extra.source).name == extra.source,
-            f"{where} source '{extra.source}' is a path, but {train} is a store: give the name of"
+            not in_store or Path(each.source).name == each.source,
+            f"{where} source '{each.source}' is a path, but {train} is a store: give the name of"
             " one of its sources",
         )
-        found.append(extra if in_store else replace(extra, source=str(path)))
+        found.append(each if in_store else replace(each, source=str(path)))
     return tuple(found)
 
 
@@ -361,31 +349,21 @@ def _model_spec(
 ) -> ModelSpec:
     """A base learner; the models it builds on must stand before it."""
     known = {spec.name: spec for spec in earlier}
-    for key, names in (
-        ("residual_of", [table.residual_of] if table.residual_of is not None else []),
-        ("inputs_from", table.inputs_from),
-    ):
-        for name in names:
-            check(
-                name in known,
-                f"{where} {key} names '{name}', which is no model before it:"
-                f" {closest(name, known) if known else 'put that model first'}",
-            )
-    residual_of = None if table.residual_of is None else known[table.residual_of]
+    for name in table.inputs_from:
+        check(
+            name in known,
+            f"{where} inputs_from names '{name}', which is no model before it:"
+            f" {closest(name, known) if known else 'put that model first'}",
+        )
     inputs_from = tuple(known[name] for name in table.inputs_from)
     return ModelSpec(
         name=table.name,
         family=table.family,
         params=params,
         seed=table.seed,
-        residual_of=residual_of,
         inputs_from=inputs_from,
         variants=variants,
     )
-
-
-def _check_seed(seed: int) -> None:
-    check(0 <= seed < 2**31, f"seed must be 0 to {2**31 - 1}, but got {seed}")
 
 
 def _table(value: Any, where: str) -> Mapping[str, Any]:

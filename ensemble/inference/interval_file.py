@@ -12,7 +12,7 @@ import polars as pl
 
 from ensemble.inference.predict import Predicted
 from ensemble.inference.submission import row_order, write_table
-from ensemble.stacking.graph import Graph
+from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.intervals import Intervals
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, release, scratch_array
@@ -24,7 +24,8 @@ from features.store.store import Store
 def interval_file(
     path: str | Path,
     intervals: Intervals,
-    graph: Graph,
+    *,
+    blend: Blend,
     test: Store,
     blocks: Iterable[Predicted],
     sample_submission: str | Path | None = None,
@@ -37,8 +38,8 @@ def interval_file(
 
     Args:
         path: ends in ``.parquet``.
-        intervals: calibrated with the stack that made the graph.
-        graph: that made the outputs.
+        intervals: calibrated with the stack that made the blend.
+        blend: that made the outputs.
         test: the rows that are predicted.
         blocks: predictions of all its rows, in its order.
         sample_submission: as for :func:`ensemble.inference.submission.write_submission`.
@@ -50,14 +51,14 @@ def interval_file(
     path = Path(path)
     if path.suffix != ".parquet":
         raise ClimstackError(f"{path} ends in '{path.suffix}': intervals need a .parquet file")
-    intervals.require(graph)
+    intervals.require(blend)
     order = row_order(test.schema, test.sample_ids, sample_submission)
     names = [f"{name}_{end}" for end in ("low", "high") for name in test.schema.target_columns]
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".intervals.", suffix=".tmp", dir=path.parent))
     try:
         ends = scratch_array(scratch / "ends.npy", "<f8", (len(test), len(names)))
-        yield _passing(intervals, graph, blocks, ends)
+        yield _passing(intervals, blend, blocks, ends)
         with atomic_path(path) as made:
             ids = pl.DataFrame({test.schema.id_column: test.sample_ids})
             write_table(made, ids, names, ends, order)
@@ -66,13 +67,13 @@ def interval_file(
 
 
 def _passing(
-    intervals: Intervals, graph: Graph, blocks: Iterable[Predicted], ends: Array
+    intervals: Intervals, blend: Blend, blocks: Iterable[Predicted], ends: Array
 ) -> Iterator[Array]:
     start, n_targets = 0, ends.shape[1] // 2
     for block in blocks:
         here = slice(start, start + len(block.outputs))
         ends[here, :n_targets], ends[here, n_targets:] = intervals.apply(
-            graph, block.outputs, block.predictions, block.heads, block.inputs
+            blend, block.outputs, block.predictions, block.heads, block.inputs
         )
         release(ends)
         start = here.stop

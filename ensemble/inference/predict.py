@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
-from ensemble.stacking.graph import Graph
+from ensemble.stacking.blend import Blend
 from features.core.errors import ClimstackError
 from features.core.files import release, scratch_array
 from features.core.types import Array, Progress
@@ -25,13 +25,13 @@ CHUNKS_PER_WORKER = 4
 PREDICT_ROWS = 16_384  # features held at once by a worker
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Predicted:
     """A block of predicted rows.
 
     Attributes:
         outputs: final outputs, (n, n_targets).
-        predictions: of each member of the graph, (n, n_modelled); zeros for those without a say.
+        predictions: of each member of the blend, (n, n_modelled); zeros for those without a say.
         heads: expected absolute errors of the members asked for them, (n, n_modelled).
         inputs: (n, n_inputs).
     """
@@ -43,7 +43,7 @@ class Predicted:
 
 
 def predict(
-    graph: Graph,
+    blend: Blend,
     members: Sequence[Member],
     store: Store,
     *,
@@ -53,14 +53,14 @@ def predict(
 ) -> Iterator[Array]:
     """Final outputs alone: see :func:`predict_blocks`."""
     blocks = predict_blocks(
-        graph, members, store, scratch=scratch, n_jobs=n_jobs, progress=progress
+        blend, members, store, scratch=scratch, n_jobs=n_jobs, progress=progress
     )
     for block in blocks:
         yield block.outputs
 
 
 def predict_blocks(
-    graph: Graph,
+    blend: Blend,
     members: Sequence[Member],
     store: Store,
     *,
@@ -75,8 +75,8 @@ def predict_blocks(
     Memory stays bounded: features and members' predictions lie in memory-mapped scratch files.
 
     Args:
-        graph: what is done to the members' predictions.
-        members: with cells on every fold; all that the graph names.
+        blend: what is done to the members' predictions.
+        members: with cells on every fold; all that the blend names.
         store: inputs to predict.
         scratch: folder for temporary files; they are gone at the end.
         heads: members whose confidence heads are asked for expected errors.
@@ -88,11 +88,11 @@ def predict_blocks(
         Blocks in physical units; ``outputs`` has every column of the schema.
 
     Raises:
-        ClimstackError: a member of the graph is missing or has other cells than those it was
+        ClimstackError: a member of the blend is missing or has other cells than those it was
             made with, or the store has another schema.
     """
-    by_name = _checked(graph, members, store)
-    used = members_used(graph)
+    by_name = _checked(blend, members, store)
+    used = blend.members_used
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
     try:
@@ -104,10 +104,12 @@ def predict_blocks(
         jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
         jobs += [(refits[name], 0, 1) for name in used if name in refits]
         done: dict[str, Path] = {}
+        workers = n_jobs or cpu_count()
         for member, fold, n_models in jobs:
             name = member.spec.name
+            asked = name in errors
             done[name] = _predict_fold(
-                member, fold, store, folder, done, n_jobs or cpu_count(), name in errors
+                member, fold, store, done, n_jobs=workers, out=folder, head=asked
             )
             # A refitted member that others build on stands among the folds, too, for them alone.
             if name in means and (name not in refits or n_models == 1):
@@ -119,14 +121,19 @@ def predict_blocks(
         for start in range(0, len(store), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
-            silent = np.zeros((len(inputs), len(graph.targets)))
-            predictions = dict.fromkeys(graph.members, silent) | {
+            silent = np.zeros((len(inputs), len(blend.targets)))
+            predictions = dict.fromkeys(blend.members, silent) | {
                 name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
             }
             of_heads = {name: np.ascontiguousarray(e[:, rows].T) for name, e in errors.items()}
             for mapped in (*means.values(), *errors.values()):
                 release(mapped)
-            yield Predicted(graph.apply(predictions, inputs), predictions, of_heads, inputs)
+            yield Predicted(
+                outputs=blend.apply(predictions, inputs),
+                predictions=predictions,
+                heads=of_heads,
+                inputs=inputs,
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -140,28 +147,19 @@ def _add(mean: Array, file: Path, n_models: int) -> None:
         release(values)
 
 
-def members_used(graph: Graph) -> list[str]:
-    """Members with a say: one whose weight is 0 for every target has none, and is not run."""
-    return [
-        name
-        for name, weights in zip(graph.members, graph.weights, strict=True)
-        if weights.any() or graph.correction is not None
-    ]
-
-
-def _checked(graph: Graph, members: Sequence[Member], store: Store) -> dict[str, Member]:
-    """The members by name, once graph, members and store are seen to belong together."""
-    if store.schema.name != graph.schema_name:
+def _checked(blend: Blend, members: Sequence[Member], store: Store) -> dict[str, Member]:
+    """The members by name, once blend, members and store are seen to belong together."""
+    if store.schema.name != blend.schema_name:
         raise ClimstackError(
-            f"{store.path} has schema '{store.schema.name}', the graph has '{graph.schema_name}'"
+            f"{store.path} has schema '{store.schema.name}', the blend has '{blend.schema_name}'"
         )
     by_name = {member.spec.name: member for member in members}
-    missing = [name for name in graph.members if name not in by_name]
+    missing = [name for name in blend.members if name not in by_name]
     if missing:
         raise ClimstackError(
-            f"the graph needs member '{missing[0]}', but only {sorted(by_name)} are given"
+            f"the blend needs member '{missing[0]}', but only {sorted(by_name)} are given"
         )
-    for name, expected in zip(graph.members, graph.member_hashes, strict=False):
+    for name, expected in zip(blend.members, blend.member_hashes, strict=False):
         if by_name[name].hash != expected:
             raise ClimstackError(
                 f"member '{name}' is not the one that the blend was made with: run the stack again"
@@ -173,7 +171,7 @@ def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str
     """The members named and all that they build on, each after its bases."""
     ordered: list[str] = []
     for name in names:
-        bases = [base.name for base in by_name[name].spec.bases]
+        bases = [base.name for base in by_name[name].spec.inputs_from]
         for base in bases:
             if base not in by_name:
                 raise ClimstackError(f"member '{name}' builds on '{base}', which is not given")
@@ -192,10 +190,11 @@ def _predict_fold(
     member: Member,
     fold: int,
     store: Store,
-    folder: Path,
     done: Mapping[str, Path],
+    *,
     n_jobs: int,
-    head: bool = False,
+    out: Path,
+    head: bool,
 ) -> Path:
     """Predictions of one fold's models in a file, (n_targets, n_samples), physical units.
 
@@ -203,44 +202,44 @@ def _predict_fold(
         member: whose models.
         fold: which of them.
         store: inputs.
-        folder: for the file and what it takes to make it.
         done: files of the members it builds on, made before.
         n_jobs: worker processes.
+        out: folder for the file and what it takes to make it.
         head: expected errors go into a file beside it.
     """
     spec, cells = member.spec, member.cells[fold]
     model = cells[0].model()
     inputs_from = [np.load(done[base.name], mmap_mode="r") for base in spec.inputs_from]
-    features = scratch_array(folder / "features.npy", "<f4", (len(store), model.n_features))
+    features = scratch_array(out / "features.npy", "<f4", (len(store), model.n_features))
     start = 0
     for block in store.inputs.blocks():
         here = slice(start, start + len(block))
-        extra = [np.ascontiguousarray(base[:, here].T) for base in inputs_from]
-        features[here] = model.features(block, np.concatenate(extra, axis=1) if extra else None)
+        upstream = [np.ascontiguousarray(base[:, here].T) for base in inputs_from]
+        features[here] = model.features(
+            block, np.concatenate(upstream, axis=1) if upstream else None
+        )
         for mapped in (features, *inputs_from):
             release(mapped)
         start += len(block)
-    out = folder / f"fold-{spec.name}.npy"
+    file = out / f"fold-{spec.name}.npy"
     shape = (len(member.targets), len(store))
-    files = [out, _head_file(out)] if head else [out]
-    for file in files:
-        scratch_array(file, "<f8", shape)
-    known = None if spec.residual_of is None else done[spec.residual_of.name]
+    files = [file, _head_file(file)] if head else [file]
+    for each in files:
+        scratch_array(each, "<f8", shape)
     workers = n_jobs if spec.in_processes else 1
     size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
     chunks = [slice(i, i + size) for i in range(0, len(cells), size)]
     Parallel(workers, backend="loky")(
-        delayed(_predict_cells)(cells[at], member.sets[at], folder / "features.npy", known, files)
+        delayed(_predict_cells)(cells[at], member.sets[at], out / "features.npy", files)
         for at in chunks
     )
-    return out
+    return file
 
 
 def _predict_cells(
     cells: Sequence[Cell],
     sets: Sequence[list[int]],
     features_file: Path,
-    known_file: Path | None,
     files: Sequence[Path],
 ) -> None:
     """Fill in the predictions of some cells, and of their heads if there is a second file.
@@ -249,18 +248,15 @@ def _predict_cells(
         cells: whose models.
         sets: the targets of each.
         features_file: (n_samples, n_features).
-        known_file: predictions they improve on, (n_targets, n_samples), if they do.
         files: of predictions and, if wanted, of expected absolute errors, same shape.
     """
     features = np.load(features_file, mmap_mode="r")
-    known = None if known_file is None else np.load(known_file, mmap_mode="r")
     filled = [np.load(file, mmap_mode="r+") for file in files]
     for cell, served in zip(cells, sets, strict=True):
         model = cell.model()
         for start in range(0, len(features), PREDICT_ROWS):
             here = slice(start, start + PREDICT_ROWS)
-            add = None if known is None else np.ascontiguousarray(known[served, here].T)
-            filled[0][served, here] = model.predict_features(features[here], add).T
+            filled[0][served, here] = model.predict_features(features[here]).T
             if len(filled) > 1 and (expected := model.uncertainty(features[here])) is not None:
                 filled[1][served, here] = expected.T
             for mapped in (features, *filled):

@@ -3,60 +3,53 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from ensemble.evaluation.held_out import Block
 from ensemble.report.distributions import Bins
-from ensemble.report.finished import Block, Finished
-from features.climate.physics import (
-    HEAT_CAPACITY,
-    LATENT_HEAT_FUSION,
-    LATENT_HEAT_VAPOUR,
-    N_LEVELS,
-    WATER_DENSITY,
-    HybridLevels,
-    column_integral,
-    layer_mass,
-)
+from ensemble.report.finished import Finished
+from features.climate import physics
 from features.core.metrics import r2_from_sums
 from features.core.types import Array
-from features.pages.page import PALETTE, Cell, Figure, Section, Table
+from features.pages import plot
+from features.pages.page import Figure, Parts, Table
 from features.schemas.schema import Schema
 
-ID, TITLE = "budget", "Energy and water of the column"
 INPUTS = ("state_ps", "state_u", "state_v")
 PROFILES = ("ptend_t", "ptend_q0001", "ptend_q0002", "ptend_q0003", "ptend_u", "ptend_v")
 RAIN = "cam_out_PRECC"
 NEEDED = (*INPUTS, *PROFILES, RAIN)
-HEATING, VAPOUR, LIQUID, ICE = "heating of the air", "water vapour", "cloud liquid", "cloud ice"
-PRECIPITATION, WATER = "precipitation", "water gained and precipitation"
-ENERGY, MOTION = "moist energy", "energy of motion"
 TERMS = {
-    HEATING: "cp times the temperature tendency",
-    VAPOUR: "Lv times the vapour tendency",
-    LIQUID: "Lv times the cloud liquid tendency",
-    ICE: "Lv times the cloud ice tendency",
-    PRECIPITATION: f"Lv times {RAIN}",
-    WATER: "sum of the four above: 0 where what falls is what the air has lost",
-    ENERGY: "cp T + Lv vapour - Lf ice: no change of phase can change it",
-    MOTION: "wind times its tendency",
+    "heating of the air": "cp times the temperature tendency",
+    "water vapour": "Lv times the vapour tendency",
+    "cloud liquid": "Lv times the cloud liquid tendency",
+    "cloud ice": "Lv times the cloud ice tendency",
+    "precipitation": f"Lv times {RAIN}",
+    "water gained and precipitation": "sum of the four above: 0 where what falls is what the air"
+    " has lost",
+    "moist energy": "cp T + Lv vapour - Lf ice: no change of phase can change it",
+    "energy of motion": "wind times its tendency",
 }
 BINS = Bins(121, 0.1, 5000.0)  # W/m2: even steps up to 10, ratios further out
 TICKS = (-1000.0, -100.0, -10.0, 0.0, 10.0, 100.0, 1000.0)
 
 
-def missing(schema: Schema, levels: HybridLevels | None) -> str | None:
+def missing(schema: Schema, levels: physics.HybridLevels | None) -> str | None:
     """Why a schema has no budget; None when it has."""
     known = {variable.name: variable.n_levels for variable in schema.variables}
     lacking = [name for name in NEEDED if name not in known]
     if lacking:
         return f"Left out: the schema {schema.name} lacks {', '.join(lacking)}."
-    if levels is None or any(known[name] != N_LEVELS for name in PROFILES):
-        return f"Left out: the mass of the levels is known for {N_LEVELS} levels only."
+    if levels is None or any(known[name] != physics.N_LEVELS for name in PROFILES):
+        return f"Left out: the mass of the levels is known for {physics.N_LEVELS} levels only."
     return None
 
 
-def terms(schema: Schema, inputs: Array, targets: Array, levels: HybridLevels | None) -> Array:
-    """Column-integrated budget terms, (len(TERMS), n), W/m2.
+def terms(
+    schema: Schema, inputs: Array, targets: Array, levels: physics.HybridLevels | None
+) -> Array:
+    """Column-integrated budget terms in the order of TERMS, (len(TERMS), n), W/m2.
 
     Each tendency is summed over levels with their mass of air dp/g. Water counts as the heat that
     its evaporation takes, so that it can stand beside heat.
@@ -67,26 +60,20 @@ def terms(schema: Schema, inputs: Array, targets: Array, levels: HybridLevels | 
         targets: true or predicted, (n, n_targets).
         levels: hybrid coefficients; None takes ClimSim's.
     """
-    mass = layer_mass(inputs[:, schema.column_index("state_ps")], levels)
-    wind = {axis: inputs[:, schema.slice_of(f"state_{axis}")] for axis in "uv"}
+    state = {name: inputs[:, schema.slice_of(name)] for name in INPUTS}
+    mass = physics.layer_mass(state["state_ps"][:, 0], levels)
     tendency = {name: targets[:, schema.slice_of(name)] for name in PROFILES}
-    heating = HEAT_CAPACITY * column_integral(tendency["ptend_t"], mass)
-    water = [
-        LATENT_HEAT_VAPOUR * column_integral(tendency[f"ptend_q000{kind}"], mass)
-        for kind in (1, 2, 3)
-    ]
-    rain = LATENT_HEAT_VAPOUR * WATER_DENSITY * targets[:, schema.column_index(RAIN)]
-    frozen = water[2] * (LATENT_HEAT_FUSION / LATENT_HEAT_VAPOUR)
-    work = wind["u"] * tendency["ptend_u"] + wind["v"] * tendency["ptend_v"]
-    found = {
-        HEATING: heating,
-        **dict(zip((VAPOUR, LIQUID, ICE), water, strict=True)),
-        PRECIPITATION: rain,
-        WATER: sum(water) + rain,
-        ENERGY: heating + water[0] - frozen,
-        MOTION: column_integral(work, mass),
-    }
-    return np.stack([found[name] for name in TERMS])
+    latent = physics.LATENT_HEAT_VAPOUR
+    heating = physics.HEAT_CAPACITY * physics.column_integral(tendency["ptend_t"], mass)
+    vapour, liquid, ice = (
+        latent * physics.column_integral(tendency[f"ptend_q000{kind}"], mass) for kind in (1, 2, 3)
+    )
+    rain = latent * physics.WATER_DENSITY * targets[:, schema.column_index(RAIN)]
+    water = vapour + liquid + ice + rain
+    energy = heating + vapour - ice * (physics.LATENT_HEAT_FUSION / latent)
+    work = state["state_u"] * tendency["ptend_u"] + state["state_v"] * tendency["ptend_v"]
+    motion = physics.column_integral(work, mass)
+    return np.stack([heating, vapour, liquid, ice, rain, water, energy, motion])
 
 
 class Budget:
@@ -105,7 +92,7 @@ class Budget:
         """Add a block's rows."""
         both = [
             terms(self.schema, block.inputs, values, self.levels)
-            for values in (block.truth, block.predicted)
+            for values in (block.truth, block.outputs)
         ]
         self.rows += len(block.rows)
         self.second += (both[0] ** 2).sum(1)
@@ -117,65 +104,47 @@ class Budget:
 
     def table(self) -> Table:
         """Each term's means, bias, root mean squared error and R2."""
-        mean = self.first / self.rows
+        true, predicted = self.first / self.rows
         deviation = np.maximum(self.second - self.first[0] ** 2 / self.rows, 0.0)
-        r2 = r2_from_sums(self.squared_error, deviation)
-        rows: list[list[Cell]] = [
-            [
-                name,
-                what,
-                float(mean[0, i]),
-                float(mean[1, i]),
-                float(mean[1, i] - mean[0, i]),
-                float(np.sqrt(deviation[i] / self.rows)),
-                float(np.sqrt(self.squared_error[i] / self.rows)),
-                float(r2[i]),
-            ]
-            for i, (name, what) in enumerate(TERMS.items())
-        ]
-        head = [
-            "term", "what it is", "true mean", "predicted mean", "bias", "true std", "RMSE", "R2",
-        ]  # fmt: skip
-        return Table(head, rows, "Column-integrated tendencies, W/m2, over all held-out rows")
+        columns = {
+            "term": list(TERMS),
+            "what it is": list(TERMS.values()),
+            "true mean": true,
+            "predicted mean": predicted,
+            "bias": predicted - true,
+            "true std": np.sqrt(deviation / self.rows),
+            "RMSE": np.sqrt(self.squared_error / self.rows),
+            "R2": r2_from_sums(self.squared_error, deviation),
+        }
+        caption = "Column-integrated tendencies, W/m2, over all held-out rows"
+        return Table.of(pl.DataFrame(columns), caption)
 
-    def section(self) -> Section:
+    def parts(self) -> dict[str, Parts]:
         """The table and the distribution of each term."""
         lead = (
             "No model was told about these sums, so they show whether its levels fit together."
             " Rows are not weighted by the area of their place on the globe."
         )
         figures = [_distribution(name, self.counts[:, i]) for i, name in enumerate(TERMS)]
-        return Section(ID, TITLE, [lead, self.table(), *figures])
+        return {"budget": [lead, self.table(), *figures]}
 
 
 def _distribution(name: str, counts: NDArray[np.int64]) -> Figure:
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     used = np.flatnonzero(counts.any(0))
     show = slice(max(used[0] - 1, 0), used[-1] + 2)
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": which,
-            "x": BINS.middles[show],
-            "y": own[show],
-            "line": {"color": PALETTE[place], "dash": ("solid", "dash")[place], "width": 2},
-        }
-        for place, (which, own) in enumerate(zip(("true", "predicted"), share, strict=True))
-    ]
-    edges = BINS.edges
-    rows: list[list[Cell]] = [
-        [float(edges[i]), float(edges[i + 1]), int(counts[0, i]), int(counts[1, i])] for i in used
-    ]
+    x, (true, predicted) = BINS.middles[show], share[:, show]
+    dashed = plot.stroke(1, width=2) | {"dash": "dash"}
+    columns = [BINS.edges[used], BINS.edges[used + 1], *counts[:, used]]
     return Figure(
-        name,
-        "Share of rows in each bin; the two lines should lie on each other.",
-        data,
-        Table(["from, W/m2", "to", "true", "predicted"], rows),
-        {
-            "xaxis": BINS.axis("W/m2", TICKS),
-            "yaxis": {"title": {"text": "share of rows"}, "rangemode": "tozero"},
-        },
+        title=name,
+        reading="Share of rows in each bin; the two lines should lie on each other.",
+        data=[
+            plot.trace("lines", x, true, name="true", line=plot.stroke(0, width=2)),
+            plot.trace("lines", x, predicted, name="predicted", line=dashed),
+        ],
+        table=Table.of_columns(["from, W/m2", "to", "true", "predicted"], columns),
+        layout=plot.axes(BINS.axis("W/m2", TICKS), plot.axis("share of rows", rangemode="tozero")),
         height=300,
         wide=False,
     )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.report.finished import Block, Finished, kind_of
+from ensemble.evaluation.held_out import Block
+from ensemble.report.finished import Finished, kind_of
 from features.core.types import Array
-from features.pages.page import DASHES, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
+from features.pages import plot
+from features.pages.page import Figure, Parts, Table
 
 TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)  # standard deviations
 SMALL_TICKS = (-100, -10, -1, -0.1, 0, 0.1, 1, 10, 100)
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Standard:
     """Modelled targets that vary, and how they are standardised.
 
@@ -38,13 +40,14 @@ class Standard:
         """The run's own; None when it keeps no scores, or when no target varies."""
         if run.scores is None:
             return None
-        varies = run.scores.variance[run.graph.targets] > 0
-        targets = run.graph.targets[varies]
+        varies = run.scores.variance[run.blend.targets] > 0
+        targets = run.blend.targets[varies]
         if not len(targets):
             return None
         kinds = kind_of(run.schema)
         std = np.sqrt(run.scores.variance[targets])
-        return cls(targets, [kinds[target] for target in targets], run.graph.mean[varies], std)
+        kind, mean = [kinds[target] for target in targets], run.blend.mean[varies]
+        return cls(targets=targets, kind=kind, mean=mean, std=std)
 
     def __call__(self, values: Array) -> Array:
         """Standardise (n_rows, n_targets of the schema): (n_rows, n)."""
@@ -72,15 +75,19 @@ class Bins:
         return float(np.arcsinh(self.scale * self.reach))
 
     @property
+    def stretched(self) -> Array:
+        """Edges on the stretched axis, (number + 1,)."""
+        return np.linspace(-self.end, self.end, self.number + 1)
+
+    @property
     def edges(self) -> Array:
-        """In standard deviations, (number + 1,)."""
-        return np.sinh(np.linspace(-self.end, self.end, self.number + 1)) / self.scale
+        """Edges in standard deviations, (number + 1,)."""
+        return np.sinh(self.stretched) / self.scale
 
     @property
     def middles(self) -> Array:
-        """On the stretched axis, (number,)."""
-        edges = np.linspace(-self.end, self.end, self.number + 1)
-        middle: Array = 0.5 * (edges[1:] + edges[:-1])
+        """Middles on the stretched axis, (number,)."""
+        middle: Array = 0.5 * (self.stretched[1:] + self.stretched[:-1])
         return middle
 
     def place(self, values: Array) -> NDArray[np.intp]:
@@ -90,12 +97,9 @@ class Bins:
         clipped: NDArray[np.intp] = np.clip(place, 0, self.number - 1)
         return clipped
 
-    def axis(self, title: str, ticks: tuple[float, ...]) -> dict[str, object]:
+    def axis(self, title: str, ticks: Sequence[float]) -> plot.Piece:
         """A plotly axis on the stretched scale that names values on the plain one."""
-        at = [float(np.arcsinh(self.scale * tick)) for tick in ticks]
-        return {
-            "title": {"text": title}, "tickvals": at, "ticktext": [f"{tick:g}" for tick in ticks],
-        }  # fmt: skip
+        return plot.stretched_axis(title, ticks, self.scale)
 
 
 PLANE = Bins(61, 1.0)
@@ -115,74 +119,52 @@ class Distributions:
 
     def add(self, block: Block) -> None:
         """Count a block's rows."""
-        true, predicted = self.standard(block.truth), self.standard(block.predicted)
-        place = (self._kind * PLANE.number + PLANE.place(true)) * PLANE.number
-        place += PLANE.place(predicted)
-        self.plane += np.bincount(place.ravel(), minlength=self.plane.size).reshape(
-            self.plane.shape
-        )
-        place = self._kind * LINE.number + LINE.place(predicted - true)
-        self.residual += np.bincount(place.ravel(), minlength=self.residual.size).reshape(
-            self.residual.shape
-        )
+        true, predicted = self.standard(block.truth), self.standard(block.outputs)
+        row = (self._kind * PLANE.number + PLANE.place(true)) * PLANE.number
+        _count(row + PLANE.place(predicted), self.plane)
+        _count(self._kind * LINE.number + LINE.place(predicted - true), self.residual)
 
-    def sections(self) -> list[Section]:
+    def parts(self) -> dict[str, Parts]:
         """Predicted against true, and the residuals."""
         planes = [_plane(kind, counts) for kind, counts in zip(self.kinds, self.plane, strict=True)]
         lead = (
             "Every modelled target in its own standard deviations, by kind; all held-out rows, by"
             " models that never saw them. Axes are even near 0 and logarithmic further out."
         )
-        return [
-            Section("predicted", "Predicted against true", [lead, *planes]),
-            Section("residuals", "Residuals", [self._lines(), self._quantiles()]),
-        ]
+        return {"predicted": [lead, *planes], "residuals": [self._lines(), self._quantiles()]}
 
     def _lines(self) -> Figure:
         share = self.residual / np.maximum(self.residual.sum(1, keepdims=True), 1)
+        share[share == 0] = np.nan
         data = [
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": kind,
-                "x": LINE.middles,
-                "y": np.where(own > 0, own, np.nan),
-                "line": {"color": PALETTE[place % 8], "dash": DASHES[place // 8 % len(DASHES)]},
-            }
-            for place, (kind, own) in enumerate(zip(self.kinds, share, strict=True))
+            plot.trace("lines", LINE.middles, y, name=kind, line=plot.stroke(place))
+            for place, (kind, y) in enumerate(zip(self.kinds, share, strict=True))
         ]
-        edges = LINE.edges
-        rows: list[list[Cell]] = [
-            [float(edges[i]), float(edges[i + 1]), *self.residual[:, i].tolist()]
-            for i in range(LINE.number)
-            if self.residual[:, i].any()
-        ]
-        layout = {
-            "xaxis": LINE.axis("predicted minus true, standard deviations", SMALL_TICKS),
-            "yaxis": {
-                "title": {"text": "share of values in the bin"},
-                "type": "log",
-                "exponentformat": "power",
-            },
-        }
+        used = np.flatnonzero(self.residual.any(0))
+        columns = [LINE.edges[used], LINE.edges[used + 1], *self.residual[:, used]]
+        x_axis = LINE.axis("predicted minus true, standard deviations", SMALL_TICKS)
         return Figure(
-            "Distribution of predicted minus true",
-            "A tall, narrow peak at 0 is good; a heavy right side predicts too much. The vertical"
-            " axis is logarithmic, so that rare, large misses can be seen.",
-            data,
-            Table(["from", "to", *self.kinds], rows),
-            layout,
+            title="Distribution of predicted minus true",
+            reading="A tall, narrow peak at 0 is good; a heavy right side predicts too much. The"
+            " vertical axis is logarithmic, so that rare, large misses can be seen.",
+            data=data,
+            table=Table.of_columns(["from", "to", *self.kinds], columns),
+            layout=plot.axes(x_axis, plot.log_axis("share of values in the bin")),
         )
 
     def _quantiles(self) -> Table:
-        edges = LINE.edges
-        rows: list[list[Cell]] = []
+        rows = []
         for kind, counts in zip(self.kinds, self.residual, strict=True):
             cumulated = np.concatenate([[0.0], np.cumsum(counts) / max(counts.sum(), 1)])
-            found = np.interp(QUANTILES, cumulated, edges).tolist()
+            found = np.interp(QUANTILES, cumulated, LINE.edges).tolist()
             rows.append([kind, int(counts.sum()), *found])
         head = ["kind", "values", *(f"{q:.1%}" for q in QUANTILES)]
         return Table(head, rows, "Quantiles of predicted minus true, standard deviations, by bins")
+
+
+def _count(place: NDArray[np.intp], counts: NDArray[np.int64]) -> None:
+    """Add one to ``counts`` at each place of its flat order."""
+    counts += np.bincount(place.ravel(), minlength=counts.size).reshape(counts.shape)
 
 
 def _plane(kind: str, counts: NDArray[np.int64]) -> Figure:
@@ -191,47 +173,26 @@ def _plane(kind: str, counts: NDArray[np.int64]) -> Figure:
         shade = np.where(counts > 0, np.log10(counts), np.nan)
     used = np.flatnonzero(counts.any(0) | counts.any(1))
     show = slice(max(used[0] - 1, 0), used[-1] + 2) if len(used) else slice(None)
-    middles, edges = PLANE.middles, PLANE.edges
+    at, edges = PLANE.middles[show], PLANE.edges
     powers = range(int(np.log10(max(counts.max(), 1))) + 1)
-    data: list[dict[str, Any]] = [
-        {
-            "type": "heatmap",
-            "x": middles[show],
-            "y": middles[show],
-            "z": shade[show, show],
-            "colorscale": SEQUENTIAL,
-            "colorbar": {
-                "title": {"text": "values"},
-                "tickvals": list(powers),
-                "ticktext": [f"{10**power:,}" for power in powers],
-            },
-        },
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": middles[show][[0, -1]],
-            "y": middles[show][[0, -1]],
-            "line": {"color": PALETTE[1], "width": 1.5},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        },
-    ]
-    rows: list[list[Cell]] = []
+    ticks = {"tickvals": list(powers), "ticktext": [f"{10**power:,}" for power in powers]}
+    heat = plot.heat(at, at, shade[show, show], colorbar=plot.axis("values", **ticks))
+    ends, orange = at[[0, -1]], {"color": plot.PALETTE[1], "width": 1.5}
+    right = plot.trace("lines", ends, ends, line=orange, hoverinfo="skip", showlegend=False)
+    rows = []
     for place in np.flatnonzero(counts.any(0)):
         true = counts[:, place]
         share = np.concatenate([[0.0], np.cumsum(true) / true.sum()])
         quantiles = np.interp([0.05, 0.5, 0.95], share, edges).tolist()
-        rows.append([float(edges[place]), float(edges[place + 1]), int(true.sum()), *quantiles])
+        rows.append([*edges[place : place + 2].tolist(), int(true.sum()), *quantiles])
     return Figure(
-        kind,
-        "On the orange line the prediction is right; above it the truth is larger. Brighter means"
-        " more values. The table sums each predicted bin up by quantiles of the truth.",
-        data,
-        Table(["predicted from", "to", "values", "true 5 %", "true 50 %", "true 95 %"], rows),
-        {
-            "xaxis": PLANE.axis("predicted", TICKS),
-            "yaxis": PLANE.axis("true", TICKS),
-        },
+        title=kind,
+        reading="On the orange line the prediction is right; above it the truth is larger."
+        " Brighter means more values. The table sums each predicted bin up by quantiles of the"
+        " truth.",
+        data=[heat, right],
+        table=Table(["predicted from", "to", "values", "true 5 %", "true 50 %", "true 95 %"], rows),
+        layout=plot.axes(PLANE.axis("predicted", TICKS), PLANE.axis("true", TICKS)),
         height=400,
         wide=False,
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ensemble.evaluation.held_out import Block
 from ensemble.report.distributions import Standard
-from ensemble.report.finished import Block, Finished
+from ensemble.report.finished import Finished
 from ensemble.report.scoring import worst_targets
-from features.pages.page import PALETTE, Cell, Figure, Section, Table
+from features.core.types import Array
+from features.pages import plot
+from features.pages.page import Figure, Parts, Table
 
 WORST = 25
 
@@ -23,11 +26,11 @@ class Extremes:
         self._time, self._column = run.store.time, run.store.column
         n_columns = int(self._column.max()) + 1 if len(self._column) else 0
         self.n, self.error = np.zeros((2, n_columns))
-        self.rows: list[tuple[float, int, list[Cell]]] = []  # error, row, what is shown
+        self.rows: list[tuple[float, dict[str, object]]] = []  # error, what is shown
 
     def add(self, block: Block) -> None:
         """Look at a block's rows."""
-        true, predicted = self.standard(block.truth), self.standard(block.predicted)
+        true, predicted = self.standard(block.truth), self.standard(block.outputs)
         squared = (predicted - true) ** 2
         error = squared.mean(1)
         column = self._column[block.rows]
@@ -36,69 +39,55 @@ class Extremes:
         self.n += np.bincount(column[known], minlength=size)[:size]
         self.error += np.bincount(column[known], error[known], minlength=size)[:size]
         lowest = self.rows[-1][0] if len(self.rows) == WORST else -np.inf
-        found = [i for i in np.argsort(-error, kind="stable")[:WORST] if error[i] > lowest]
-        for i in found:
-            target = int(squared[i].argmax())
-            row = self._row(block, int(i), target, error, squared)
-            self.rows.append((float(error[i]), int(block.rows[i]), row))
+        for i in np.argsort(-error, kind="stable")[:WORST].tolist():
+            if error[i] > lowest:
+                self.rows.append((float(error[i]), self._row(block, i, squared[i])))
         self.rows = sorted(self.rows, key=lambda each: -each[0])[:WORST]
 
-    def section(self) -> Section:
+    def _row(self, block: Block, i: int, squared: Array) -> dict[str, object]:
+        """What is shown of the block's row ``i``; ``squared`` errors of the modelled targets."""
+        worst = int(squared.argmax())
+        target, row = self.standard.targets[worst], int(block.rows[i])
+        return {
+            "sample": str(self.run.store.sample_ids[row]),
+            "row": row,
+            "timestep": int(self._time[row]),
+            "grid column": int(self._column[row]),
+            "fold": block.fold,
+            "mean squared error / variance": float(squared.mean()),
+            "its worst target": self.run.schema.target_columns[target],
+            "that target's share": f"{squared[worst] / max(squared.sum(), 1e-300):.3f}",
+            "true": float(block.truth[i, target]),
+            "predicted": float(block.outputs[i, target]),
+        }
+
+    def parts(self) -> dict[str, Parts]:
         """Tables of the worst targets and rows, and the error of every grid column."""
         scores = self.run.scores
         assert scores is not None  # Standard.of says so
-        ids = self.run.store.sample_ids
-        head = [
-            "sample", "row", "timestep", "grid column", "fold", "mean squared error / variance",
-            "its worst target", "that target's share", "true", "predicted",
-        ]  # fmt: skip
-        rows: list[list[Cell]] = [[str(ids[place]), *row] for _, place, row in self.rows]
-        table = Table(head, rows, f"The {len(rows)} rows with the largest error")
-        parts: list[str | Table | Figure] = [worst_targets(self.run, scores), table]
-        parts.append(self._columns() if len(self.n) else "Left out: the grid columns are unknown.")
-        return Section("worst", "Worst targets, rows and grid columns", parts)
+        rows = [row for _, row in self.rows]
+        table = Table.of_rows(rows, f"The {len(rows)} rows with the largest error")
+        columns = self._columns() if len(self.n) else "Left out: the grid columns are unknown."
+        return {"worst": [worst_targets(self.run, scores), table, columns]}
 
     def _columns(self) -> Figure:
         with np.errstate(invalid="ignore"):
             mean = self.error / self.n
-        order = [int(i) for i in np.argsort(-np.nan_to_num(mean), kind="stable") if self.n[i]]
-        latitude = self.run.latitude
-        known = latitude is not None and len(latitude) == len(self.n)
-        place = latitude if known and latitude is not None else np.arange(len(self.n))
-        what = "latitude, degrees north" if known else "grid column"
-        rows: list[list[Cell]] = [
-            [i, float(place[i]) if known else None, int(self.n[i]), float(mean[i])] for i in order
-        ]
-        marks = {
-            "type": "scatter",
-            "mode": "markers",
-            "x": place[order],
-            "y": mean[order],
-            "text": [f"grid column {i}" for i in order],
-            "marker": {"size": 5, "color": PALETTE[0]},
-        }
+        order = np.argsort(-np.nan_to_num(mean), kind="stable")
+        order = order[self.n[order] > 0]
+        latitude, what = self.run.latitude, "latitude, degrees north"
+        if latitude is None or len(latitude) != len(self.n):
+            latitude, what = None, "grid column"
+        x = order if latitude is None else latitude[order]
+        y, names = mean[order], [f"grid column {i}" for i in order]
+        look = {"size": 5, "color": plot.PALETTE[0]}
+        head = ["grid column", "latitude", "rows", "error over variance"]
+        places = [None] * len(order) if latitude is None else x
         return Figure(
-            "Error of every grid column",
-            "Each dot is a place on the globe; its height is the mean over rows and modelled"
-            " targets of squared error over variance. Lower is better.",
-            [marks],
-            Table(["grid column", "latitude", "rows", "error over variance"], rows),
-            {"xaxis": {"title": {"text": what}}, "yaxis": {"title": {"text": "error / variance"}}},
+            title="Error of every grid column",
+            reading="Each dot is a place on the globe; its height is the mean over rows and"
+            " modelled targets of squared error over variance. Lower is better.",
+            data=[plot.trace("markers", x, y, text=names, marker=look)],
+            table=Table.of_columns(head, [order, places, self.n[order], y]),
+            layout=plot.axes(what, "error / variance"),
         )
-
-    def _row(
-        self, block: Block, i: int, worst: int, error: np.ndarray, squared: np.ndarray
-    ) -> list[Cell]:
-        target = self.standard.targets[worst]
-        row = int(block.rows[i])
-        return [
-            row,
-            int(self._time[row]),
-            int(self._column[row]),
-            block.fold,
-            float(error[i]),
-            self.run.schema.target_columns[target],
-            f"{squared[i, worst] / max(squared[i].sum(), 1e-300):.3f}",
-            float(block.truth[i, target]),
-            float(block.predicted[i, target]),
-        ]

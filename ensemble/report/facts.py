@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from ensemble.report.finished import Finished
-from features.pages.page import Cell, Section, Table
+from features.pages.page import Parts, Table
 
 
-def facts_section(run: Finished) -> Section:
+def facts(run: Finished) -> Parts:
     """Tables of models, stages, versions, hardware and hashes."""
-    facts = run.facts
-    models: list[list[Cell]] = [
+    known = run.facts
+    models = [
         [spec.name, spec.family, spec.seed, _brief(spec.params)] for spec in run.experiment.models
     ]
-    stages: list[list[Cell]] = [
-        [
-            stage["stage"],
-            stage["began"],
-            round(stage["wall_seconds"] / 60, 2),
-            round(stage["cpu_seconds"] / 60, 2),
-            round(stage.get("cells_cpu_seconds", 0.0) / 60, 2),
-            stage.get("cells_computed", 0),
-            max(stage["peak_memory_mb"], stage.get("cells_peak_memory_mb", 0)),
-        ]
-        for stage in facts["stages"]
+    stages = [_stage(stage) for stage in known["stages"]]
+    place = {
+        **known["hardware"],
+        **{f"version of {name}": value for name, value in known["versions"].items()},
+        "seed of the folds": run.experiment.seed,
+        "hash of the data": known["data_hash"],
+        "hash of the folds": known["folds_hash"],
+    }
+    return [
+        Table(["model", "family", "seed", "parameters"], models, "Base learners"),
+        Table.of_rows(stages, "Stages, every one that was ever run in this folder"),
+        Table(["fact", "value"], list(place.items()), "Versions, machine, hashes"),
     ]
-    head = [
-        "stage", "began, UTC", "wall minutes", "CPU minutes", "CPU minutes of all cells",
-        "cells fitted", "peak memory, MB",
-    ]  # fmt: skip
-    place: list[list[Cell]] = [
-        *([name, value] for name, value in facts["hardware"].items()),
-        *([f"version of {name}", value] for name, value in facts["versions"].items()),
-        ["seed of the folds", run.experiment.seed],
-        ["hash of the data", facts["data_hash"]],
-        ["hash of the folds", facts["folds_hash"]],
-    ]
-    return Section(
-        "facts",
-        "Run facts",
-        [
-            Table(["model", "family", "seed", "parameters"], models, "Base learners"),
-            Table(head, stages, "Stages, every one that was ever run in this folder"),
-            Table(["fact", "value"], place, "Versions, machine, hashes"),
-        ],
-    )
+
+
+def _stage(stage: dict[str, Any]) -> dict[str, object]:
+    return {
+        "stage": stage["stage"],
+        "began, UTC": stage["began"],
+        "wall minutes": round(stage["wall_seconds"] / 60, 2),
+        "CPU minutes": round(stage["cpu_seconds"] / 60, 2),
+        "CPU minutes of all cells": round(stage.get("cells_cpu_seconds", 0.0) / 60, 2),
+        "cells fitted": stage.get("cells_computed", 0),
+        "peak memory, MB": max(stage["peak_memory_mb"], stage.get("cells_peak_memory_mb", 0)),
+    }
 
 
 def _brief(params: object) -> str:

@@ -2,100 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import numpy as np
+import polars as pl
 
-from ensemble.report.finished import Block, Finished
-from features.core.types import Array
-from features.pages.page import Cell, Section, Table
-from features.schemas.schema import Variable
+from ensemble.evaluation.held_out import Block
+from ensemble.report.finished import Finished
+from features.pages.page import Parts, Table
 from features.sources.check import SMALLEST_FLOAT32, compress
-
-ID, TITLE = "data", "Data"
 
 
 class Quality:
-    """Range, mean, zeros and float32 losses of every column."""
+    """Range, sum, zeros and float32 losses of every column, inputs first."""
 
     def __init__(self, run: Finished) -> None:
-        self.run = run
-        self.rows = 0
-        widths = [len(run.schema.input_columns), len(run.schema.target_columns)]
-        self.low = [np.full(width, np.inf) for width in widths]
-        self.high = [np.full(width, -np.inf) for width in widths]
-        self.total, self.zeros, self.lost = ([np.zeros(w) for w in widths] for _ in range(3))
+        self.run, schema = run, run.schema
+        self.variables = (*schema.inputs, *schema.targets)
+        self.names = np.array([name for variable in self.variables for name in variable.columns])
+        self.rows, n = 0, len(self.names)
+        self.low, self.high = np.full(n, np.inf), np.full(n, -np.inf)
+        self.total, self.zeros, self.lost = np.zeros((3, n))
 
     def add(self, block: Block) -> None:
         """Look at a block's rows."""
-        self.rows += len(block.rows)
-        for i, values in enumerate((block.inputs, block.truth)):
-            size = np.abs(values)
-            np.minimum(self.low[i], values.min(0), out=self.low[i])
-            np.maximum(self.high[i], values.max(0), out=self.high[i])
-            self.total[i] += values.sum(0)
-            self.zeros[i] += (size == 0).sum(0)
-            self.lost[i] += ((size > 0) & (size < SMALLEST_FLOAT32)).sum(0)
+        values = np.concatenate([block.inputs, block.truth], axis=1)
+        size = np.abs(values)
+        self.rows += len(values)
+        np.minimum(self.low, values.min(0), out=self.low)
+        np.maximum(self.high, values.max(0), out=self.high)
+        self.total += values.sum(0)
+        self.zeros += (size == 0).sum(0)
+        self.lost += ((size > 0) & (size < SMALLEST_FLOAT32)).sum(0)
 
-    def section(self) -> Section:
+    def parts(self) -> dict[str, Parts]:
         """Facts on the rows, what is odd about columns, and a table of variables."""
         store, plan = self.run.store, self.run.plan
-        facts: list[list[Cell]] = [
-            ["rows", len(store)],
-            ["timesteps", len(np.unique(store.time))],
-            ["grid columns", store.n_grid_columns],
-            ["held out once", self.rows],
-            ["of extra sources, train only", 0 if plan.extra is None else int(plan.extra.sum())],
-            ["folds", f"{plan.n_folds}, {plan.scheme}, embargo {plan.embargo}"],
-            ["inputs", len(store.schema.input_columns)],
-            ["targets", len(store.schema.target_columns)],
-            ["targets that need a model", len(store.schema.modelled_targets)],
-            ["schema", store.schema.name],
-            ["sources", "; ".join(_source(source) for source in store.sources)],
-            ["data hash", store.data_hash],
-        ]
-        names = [np.array(store.schema.input_columns), np.array(store.schema.target_columns)]
-        sentences = []
-        for i, what in enumerate(("inputs", "targets")):
-            constant = names[i][self.low[i] == self.high[i]]
+        schema = store.schema
+        sources = (", ".join(f"{k} {v}" for k, v in source.items()) for source in store.sources)
+        n_inputs = len(schema.input_columns)
+        facts: dict[str, object] = {
+            "rows": len(store),
+            "timesteps": len(np.unique(store.time)),
+            "grid columns": store.n_grid_columns,
+            "held out once": self.rows,
+            "of auxiliary sources, train only": int((~plan.main).sum()),
+            "folds": f"{plan.n_folds}, {plan.scheme}, embargo {plan.embargo}",
+            "inputs": n_inputs,
+            "targets": len(schema.target_columns),
+            "targets that need a model": len(schema.modelled_targets),
+            "schema": schema.name,
+            "sources": "; ".join(sources),
+            "data hash": store.data_hash,
+        }
+        odd = []
+        for what, here in (("inputs", slice(n_inputs)), ("targets", slice(n_inputs, None))):
+            names, lost = self.names[here], self.lost[here]
+            constant = names[self.low[here] == self.high[here]]
             if len(constant):
-                sentences.append(f"{len(constant)} {what} are constant: {compress(constant)}.")
-            lost = self.lost[i] > 0
+                odd.append(f"{len(constant)} {what} are constant: {compress(constant)}.")
             if lost.any():
-                sentences.append(
-                    f"float32 would lose {self.lost[i].sum():.0f} values in {lost.sum()} {what}:"
-                    f" {compress(names[i][lost])}."
+                odd.append(
+                    f"float32 would lose {lost.sum():.0f} values in {(lost > 0).sum()} {what}:"
+                    f" {compress(names[lost > 0])}."
                 )
-        if not sentences:
-            sentences = ["No column is constant, and float32 would lose no value."]
-        variables = Table(
-            ["variable", "role", "unit", "columns", "smallest", "mean", "largest", "zero, %",
-             "lost in float32, %"],
-            [self._variable(variable) for variable in store.schema.variables],
-            "Every variable over all held-out rows and its levels",
-        )  # fmt: skip
-        return Section(ID, TITLE, [Table(["fact", "value"], facts), *sentences, variables])
+        odd = odd or ["No column is constant, and float32 would lose no value."]
+        return {"data": [Table(["fact", "value"], list(facts.items())), *odd, self._table()]}
 
-    def _variable(self, variable: Variable) -> list[Cell]:
-        i = 0 if variable.role == "input" else 1
-        here = self.run.schema.slice_of(variable.name)
-
-        def share(counts: Array) -> float:
-            return 100.0 * float(counts[here].mean()) / max(self.rows, 1)
-
-        role: Literal["input", "target"] = variable.role
-        return [
-            variable.name,
-            role,
-            variable.unit,
-            variable.n_levels,
-            float(self.low[i][here].min()),
-            float(self.total[i][here].mean()) / max(self.rows, 1),
-            float(self.high[i][here].max()),
-            share(self.zeros[i]),
-            share(self.lost[i]),
-        ]
-
-
-def _source(source: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in source.items())
+    def _table(self) -> Table:
+        widths = np.array([variable.n_levels for variable in self.variables])
+        starts, values = np.cumsum(widths) - widths, widths * max(self.rows, 1)
+        zero, lost = (100 * np.add.reduceat(n, starts) / values for n in (self.zeros, self.lost))
+        columns = {
+            "variable": [variable.name for variable in self.variables],
+            "role": [variable.role for variable in self.variables],
+            "unit": [variable.unit for variable in self.variables],
+            "columns": widths,
+            "smallest": np.minimum.reduceat(self.low, starts),
+            "mean": np.add.reduceat(self.total, starts) / values,
+            "largest": np.maximum.reduceat(self.high, starts),
+            "zero, %": zero,
+            "lost in float32, %": lost,
+        }
+        caption = "Every variable over all held-out rows and its levels"
+        return Table.of(pl.DataFrame(columns), caption)

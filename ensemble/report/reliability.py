@@ -1,22 +1,22 @@
-"""Sections on regimes and intervals, from tables that the stack leaves."""
+"""What the report says of regimes and intervals, from tables that the stack leaves."""
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
 from ensemble.report.finished import Finished
-from features.pages.page import PALETTE, SEQUENTIAL, Figure, Section, Table
+from features.pages import plot
+from features.pages.page import Figure, Parts, Table
 
 LOWEST = -1.0  # of a target's R2 in a mean: one hopeless target must not hide the others
+NEAR = 0.03  # a coverage within this of the wanted one is right
 
 
-def regimes_section(run: Finished) -> Section:
+def regimes(run: Finished) -> Parts:
     """R2 of each kind of target in each regime, the chosen blend and its best member."""
-    name, title = "regimes", "Errors by regime"
-    table = run.table("stack/errors.parquet")
+    table = run.table(run.folder.errors)
     if table is None:
-        return Section(name, title, ["Left out: the run has no stack/errors.parquet."])
+        return ["Left out: the run has no stack/errors.parquet."]
     shown = [model for model in ("blend", *run.members[:1]) if (table["model"] == model).any()]
     means = table.group_by("model", "group", "kind", "regime", maintain_order=True).agg(
         targets=pl.len(),
@@ -28,76 +28,52 @@ def regimes_section(run: Finished) -> Section:
         f" {LOWEST:g} counts as {LOWEST:g}. stack/errors.parquet holds every target with RMSE, MAE"
         " and bias."
     )
-    return Section(name, title, [lead, *(_regimes(model, means) for model in shown)])
+    return [lead, *(_regimes(model, means.filter(pl.col("model") == model)) for model in shown)]
 
 
-def intervals_section(run: Finished) -> Section:
+def _regimes(model: str, means: pl.DataFrame) -> Figure:
+    wide = means.pivot("regime", index="group", values="r2", maintain_order=True)
+    z = wide.drop("group").to_numpy()
+    return Figure(
+        title=f"R2 of {model} by regime",
+        reading="Brighter is better; values below 0 have the colour of 0.",
+        data=[plot.heat(wide.columns[1:], wide["group"].to_list(), z, "R2", zmin=0, zmax=1)],
+        table=Table.of(means.select(["group", "kind", "regime", "targets", "rows", "r2"])),
+        layout=plot.axes(plot.SLANTED, plot.REVERSED),
+        height=180 + 24 * len(wide),
+        wide=False,
+    )
+
+
+def intervals(run: Finished) -> Parts:
     """Coverage of the intervals on later blocks than those that calibrated them."""
-    name, title = "intervals", "Intervals"
-    table = run.table("stack/uncertainty.parquet")
+    table = run.table(run.folder.uncertainty)
     if table is None:
-        return Section(name, title, ["Left out: the run has no stack/uncertainty.parquet."])
-    wanted = float(table["level"][0])
-    x = np.arange(len(table))
-    near = (table["coverage_later"] - wanted).abs() <= 0.03
-    data = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": group,
-            "x": x[here],
-            "y": table["coverage_later"].to_numpy()[here],
-            "text": table["target"].to_numpy()[here].tolist(),
-            "marker": {"size": 6, "color": PALETTE[place % 8], "symbol": place % 6},
-        }
-        for place, group in enumerate(table["group"].unique(maintain_order=True))
-        if len(here := np.flatnonzero((table["group"] == group).to_numpy()))
-    ]
+        return ["Left out: the run has no stack/uncertainty.parquet."]
+    wanted = float(table["confidence"][0])
+    near = (table["coverage_later"] - wanted).abs() <= NEAR
+    data = []
+    groups = table.with_row_index("x").group_by("group", maintain_order=True)
+    for place, ((group,), own) in enumerate(groups):
+        look = {"size": 6, "color": plot.PALETTE[place % 8], "symbol": place % 6}
+        x, y, text = (own[name].to_list() for name in ("x", "coverage_later", "target"))
+        data.append(plot.trace("markers", x, y, name=group, text=text, marker=look))
     band = {
-        "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": wanted - 0.03,
-        "y1": wanted + 0.03, "fillcolor": "#56B4E9", "opacity": 0.2, "line": {"width": 0},
+        "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": wanted - NEAR,
+        "y1": wanted + NEAR, "fillcolor": "#56B4E9", "opacity": 0.2, "line": {"width": 0},
         "layer": "below",
     }  # fmt: skip
+    y_axis = plot.axis("coverage", tickformat=".0%")
     figure = Figure(
-        f"Coverage of {wanted:.0%} intervals on later blocks of time",
-        f"A dot for each target; in the blue band it lies within 3 points of {wanted:.0%}. Above"
-        " it, intervals are too wide; below, too narrow.",
-        data,
-        Table.of(table),
-        {
-            "xaxis": {"title": {"text": "modelled targets, in order"}},
-            "yaxis": {"title": {"text": "coverage"}, "tickformat": ".0%"},
-            "shapes": [band],
-        },
+        title=f"Coverage of {wanted:.0%} intervals on later blocks of time",
+        reading=f"A dot for each target; in the blue band it lies within 3 points of {wanted:.0%}."
+        " Above it, intervals are too wide; below, too narrow.",
+        data=data,
+        table=Table.of(table),
+        layout=plot.axes("modelled targets, in order", y_axis) | {"shapes": [band]},
     )
     lead = (
         f"{near.sum()} of {len(table)} modelled targets are covered to within 3 points of"
         f" {wanted:.0%} on blocks that played no part in the calibration."
     )
-    return Section(name, title, [lead, figure])
-
-
-def _regimes(model: str, means: pl.DataFrame) -> Figure:
-    own = means.filter(pl.col("model") == model)
-    regimes = own.unique("regime", maintain_order=True)["regime"].to_list()
-    wide = own.pivot("regime", index="group", values="r2", maintain_order=True)
-    heat = {
-        "type": "heatmap",
-        "x": regimes,
-        "y": wide["group"].to_list(),
-        "z": wide.select(regimes).to_numpy(),
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": SEQUENTIAL,
-        "colorbar": {"title": {"text": "R2"}},
-    }
-    rows = own.select("group", "kind", "regime", "targets", "rows", "r2")
-    return Figure(
-        f"R2 of {model} by regime",
-        "Brighter is better; values below 0 have the colour of 0.",
-        [heat],
-        Table.of(rows),
-        {"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
-        height=180 + 24 * len(wide),
-        wide=False,
-    )
+    return [lead, figure]

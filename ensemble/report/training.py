@@ -1,7 +1,8 @@
-"""Sections on how the members were made: weights, learning curves, tuning, importances."""
+"""What the report says of how members were made: weights, learning curves, tuning, importances."""
 
 from __future__ import annotations
 
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,29 @@ from numpy.typing import NDArray
 from ensemble.report.finished import SURFACE, Finished, kind_of
 from features.core.errors import ClimstackError
 from features.core.files import read_json
-from features.folds.folded import FoldedStore
-from features.pages.page import DIVERGING, PALETTE, SEQUENTIAL, Cell, Figure, Section, Table
+from features.pages import plot
+from features.pages.page import Figure, Parts, Table
 from features.schemas.schema import Schema
 from models.member import read_member
 from models.oof import CellStore
 
+Histories = list[tuple[int, list[dict[str, Any]]]]  # fold and epochs of each cell
+
 TOP_INPUTS = 30
+CURVES = {  # of a network's epochs: title, and how to read it
+    "loss": (
+        "training loss",
+        "Falls while the network learns, and steps where training changes to its final loss.",
+    ),
+    "inner_r2": ("R2 on inner blocks", "Rises while it learns something that holds."),
+}
 
 
-def weights_section(run: Finished) -> Section:
+def weights(run: Finished) -> Parts:
     """The weights of the blend that test rows get, target by target."""
-    name, title = "weights", "Weights by target"
-    table = run.table("stack/weights.parquet")
+    table = run.table(run.folder.weights)
     if table is None:
-        return Section(name, title, ["Left out: the run has no stack/weights.parquet."])
+        return ["Left out: the run has no stack/weights.parquet."]
     wide = table.pivot("member", index=["target", "action"], values="weight", maintain_order=True)
     kind_of_target = dict(zip(run.schema.target_columns, kind_of(run.schema), strict=True))
     kinds = np.array([kind_of_target[target] for target in wide["target"]])
@@ -39,156 +48,103 @@ def weights_section(run: Finished) -> Section:
         "A target is given the blend; the best member, where the blend is honestly no better; or a"
         " safe constant, the mean or zero, where no member predicts it."
     )
-    if run.graph.correction is not None:
-        lead += f" A second stage, {run.graph.correction.blender}, then corrects the weighted sum."
-    return Section(name, title, [lead, counts, *figures])
+    return [lead, counts, *figures]
 
 
 def _weights(title: str, wide: pl.DataFrame, kinds: NDArray[np.str_]) -> Figure:
     """``wide`` holds target, action and a column of weights for each member."""
-    members = wide.columns[2:]
+    members, targets, n = wide.columns[2:], wide["target"].to_list(), len(wide)
     weights = wide.select(members).to_numpy().T
     trusted = ~wide["action"].is_in(["mean", "zero"]).to_numpy()
     bound = float(max(np.abs(weights).max(), 1e-9))
-    n = len(wide)
+    z, ends = np.where(trusted, weights, np.nan), {"zmin": -bound, "zmax": bound}
+    text, hover = [targets] * len(members), "%{text}<br>%{y}: %{z:.3f}<extra></extra>"
+    look = {"colorscale": plot.DIVERGING, "text": text, "hovertemplate": hover, **ends}
     starts = [i for i in range(n) if i == 0 or kinds[i] != kinds[i - 1]]
-    middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], n], strict=True)]
-    scalars = bool((kinds == SURFACE).all())
-    heat = {
-        "type": "heatmap",
-        "x": np.arange(n),
-        "y": members,
-        "z": np.where(trusted, weights, np.nan),
-        "text": [wide["target"].to_list()] * len(members),
-        "hovertemplate": "%{text}<br>%{y}: %{z:.3f}<extra></extra>",
-        "zmin": -bound,
-        "zmax": bound,
-        "colorscale": DIVERGING,
-        "colorbar": {"title": {"text": "weight"}},
-    }
+    at, names = list[float](range(n)), targets
+    if (kinds != SURFACE).any():  # a name in the middle of each profile
+        at = [(a + b - 1) / 2 for a, b in pairwise([*starts, n])]
+        names = kinds[starts].tolist()
     lines = [
-        {"type": "line", "xref": "x", "yref": "paper", "x0": at - 0.5, "x1": at - 0.5, "y0": 0,
-         "y1": 1, "line": {"width": 1, "color": "#57606a"}}
-        for at in starts[1:]
+        {"type": "line", "xref": "x", "yref": "paper", "x0": start - 0.5, "x1": start - 0.5,
+         "y0": 0, "y1": 1, "line": {"width": 1, "color": "#57606a"}}
+        for start in starts[1:]
     ]  # fmt: skip
-    axis = {
-        "tickvals": np.arange(n) if scalars else middles,
-        "ticktext": wide["target"].to_list() if scalars else [str(kinds[i]) for i in starts],
-        "tickangle": -45,
-        "showgrid": False,
-    }
+    x_axis = {"tickvals": at, "ticktext": names, "showgrid": False, **plot.SLANTED}
     return Figure(
-        title,
-        "Blue adds, brown subtracts, white has no say. Targets run from left to right, by variable"
-        " and from the top of the air down; gaps are targets that get a safe constant instead.",
-        [heat],
-        Table.of(wide),
-        {"xaxis": axis, "yaxis": {"autorange": "reversed"}, "shapes": lines},
+        title=title,
+        reading="Blue adds, brown subtracts, white has no say. Targets run from left to right, by"
+        " variable and from the top of the air down; gaps are targets that get a safe constant"
+        " instead.",
+        data=[plot.heat(np.arange(n), members, z, "weight", **look)],
+        table=Table.of(wide),
+        layout=plot.axes(x_axis, plot.REVERSED) | {"shapes": lines},
         height=200 + 34 * len(members),
     )
 
 
-def learning_section(run: Finished) -> Section:
+def learning(run: Finished) -> Parts:
     """Loss and inner score of every network, epoch by epoch."""
-    name, title = "learning", "Learning curves"
     figures: list[Figure] = []
-    reasons: list[str] = []
-    silent: list[str] = []
-    data = FoldedStore(run.store, run.plan)
+    reasons, silent = list[str](), list[str]()
     for spec in run.experiment.models:
         try:
-            member = read_member(data, spec, CellStore(run.path / "cells"), run.graph.targets)
+            member = read_member(run.data, spec, CellStore(run.folder.cells), run.blend.targets)
         except ClimstackError as error:
             reasons.append(f"{spec.name}: {error}.")
             continue
-        curves = [
-            (fold, read_json(cell.path / "model" / "learning.json"))
+        histories = [
+            (fold, read_json(file))
             for fold, cells in enumerate(member.cells)
             for cell in cells
-            if (cell.path / "model" / "learning.json").is_file()
+            if (file := cell.path / "model" / "learning.json").is_file()
         ]
-        if curves:
-            figures += _curves(spec.name, curves)
+        if histories:
+            figures += [figure for key in CURVES for figure in _curves(spec.name, key, histories)]
         else:
             silent.append(spec.name)
     if silent:
         reasons.append(f"No learning curve is kept of {', '.join(silent)}: only networks have one.")
-    return Section(name, title, [*reasons, *figures])
+    return [*reasons, *figures]
 
 
-def tuning_section(run: Finished) -> Section:
+def _curves(model: str, key: str, histories: Histories) -> list[Figure]:
+    """A line for each fold and phase, of what epochs call ``key``; none where none knows it."""
+    what, reading = CURVES[key]
+    data: list[plot.Piece] = []
+    rows: list[tuple[Any, ...]] = []
+    for fold, history in histories:
+        known = [epoch for epoch in history if epoch[key] is not None]
+        for phase, epochs in groupby(known, lambda epoch: epoch["phase"]):
+            points = [(fold, phase, epoch["epoch"], epoch[key]) for epoch in epochs]
+            *_, x, y = zip(*points, strict=True)
+            name, dash = f"fold {fold}", "solid"
+            if phase != "all":
+                name, dash = f"{name}, {phase}", "dot"
+            look = {"line": plot.stroke(fold % 8) | {"dash": dash}, "marker": {"size": 5}}
+            data.append(plot.trace("lines+markers", x, y, name=name, **look))
+            rows += points
+    figure = Figure(
+        title=f"{model}: {what}",
+        reading=f"{reading} A line for each fold; dots are fine-tuning on a group of targets.",
+        data=data,
+        table=Table(["fold", "phase", "epoch", what], rows),
+        layout=plot.axes("epoch", what),
+        height=360,
+        wide=False,
+    )
+    return [figure] if data else []
+
+
+def tuning(run: Finished) -> Parts:
     """Every study of the run: its trials in order, and what the best one is worth."""
-    name, title = "tuning", "Tuning"
-    parts: list[str | Table | Figure] = []
-    for file in sorted(run.path.glob("tuning/*/study.json")):
-        parts += _study(file.parent.name, read_json(file))
-    if not parts:
-        parts = ["Left out: no model of this run was tuned here ('climstack tune' does it)."]
-    return Section(name, title, parts)
+    files = sorted(run.path.glob("tuning/*/study.json"))
+    parts = [part for file in files for part in _study(file.parent.name, read_json(file))]
+    return parts or ["Left out: no model of this run was tuned here ('climstack tune' does it)."]
 
 
-def importance_section(run: Finished) -> Section:
-    """Which inputs the trees split on, by variable and target group."""
-    name, title = "importance", "Importances"
-    parts: list[str | Table | Figure] = []
-    for file in sorted(run.path.glob("importance/*.parquet")):
-        parts.append(_importance(file.stem, pl.read_parquet(file), run.schema))
-    if not parts:
-        parts = ["Left out: no member of this run has importances; trees have them."]
-    return Section(name, title, parts)
-
-
-def _curves(model: str, curves: list[tuple[int, list[dict[str, Any]]]]) -> list[Figure]:
-    figures = []
-    for value, what, reading in (
-        (
-            "loss",
-            "training loss",
-            "Falls while the network learns, and steps where training changes to its final loss.",
-        ),
-        ("inner_r2", "R2 on inner blocks", "Rises while it learns something that holds."),
-    ):
-        data, rows = [], []
-        for fold, history in curves:
-            for phase in dict.fromkeys(epoch["phase"] for epoch in history):
-                own = [e for e in history if e["phase"] == phase and e[value] is not None]
-                if not own:
-                    continue
-                data.append(
-                    {
-                        "type": "scatter",
-                        "mode": "lines+markers",
-                        "name": f"fold {fold}" + ("" if phase == "all" else f", {phase}"),
-                        "x": [epoch["epoch"] for epoch in own],
-                        "y": [epoch[value] for epoch in own],
-                        "line": {
-                            "color": PALETTE[fold % 8],
-                            "dash": "solid" if phase == "all" else "dot",
-                        },
-                        "marker": {"size": 5},
-                    }
-                )
-                rows += [[fold, phase, epoch["epoch"], epoch[value]] for epoch in own]
-        if data:
-            layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": what}}}
-            figures.append(
-                Figure(
-                    f"{model}: {what}",
-                    f"{reading} A line for each fold; dots are fine-tuning on a group of targets.",
-                    data,
-                    Table(["fold", "phase", "epoch", what], rows),
-                    layout,
-                    height=360,
-                    wide=False,
-                )
-            )
-    return figures
-
-
-def _study(model: str, study: dict[str, Any]) -> list[str | Table | Figure]:
-    trials = study["trials"]
-    complete = [trial for trial in trials if trial["state"] == "complete"]
-    claim, unseen = study["claim"], study["unseen"]
+def _study(model: str, study: dict[str, Any]) -> Parts:
+    trials, claim, unseen = study["trials"], study["claim"], study["unseen"]
     sentence = (
         f"{model}: {len(trials)} trials in {study['minutes']:.1f} minutes. The study claims"
         f" {claim['tuned'] - claim['defaults']:+.4f} over the defaults; on the fold that no trial"
@@ -196,81 +152,65 @@ def _study(model: str, study: dict[str, Any]) -> list[str | Table | Figure]:
         " kept."
     )
     names = sorted({name for trial in trials for name in trial["params"]})
-    rows: list[list[Cell]] = [
-        [t["place"], t["state"], t["value"], t["change"], t["seconds"]]
-        + [t["params"].get(name) for name in names]
-        for t in trials
-    ]
-    x = [trial["place"] for trial in complete]
-    values = [trial["value"] for trial in complete]
-    best = np.maximum.accumulate(values) if values else np.array([])
-    data: list[dict[str, Any]] = [
-        {"type": "scatter", "mode": "markers", "name": "trial", "x": x, "y": values,
-         "marker": {"size": 8, "color": PALETTE[0]}},
-        {"type": "scatter", "mode": "lines", "name": "best so far", "x": x, "y": best,
-         "line": {"shape": "hv", "color": PALETTE[1]}},
-    ]  # fmt: skip
+    facts = ("place", "state", "value", "change", "seconds")
+    complete = [trial for trial in trials if trial["state"] == "complete"]
+    x, values = ([trial[key] for trial in complete] for key in ("place", "value"))
+    best = list(accumulate(values, max))
+    look = {"size": 8, "color": plot.PALETTE[0]}
+    steps = {"shape": "hv", "color": plot.PALETTE[1]}
     history = Figure(
-        f"{model}: value of each trial",
-        "Higher is better; trial 0 has the default parameters. Trials that ended early are in the"
-        " table only.",
-        data,
-        Table(["trial", "state", "value", "change", "seconds", *names], rows),
-        {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "mean R2"}}},
+        title=f"{model}: value of each trial",
+        reading="Higher is better; trial 0 has the default parameters. Trials that ended early are"
+        " in the table only.",
+        data=[
+            plot.trace("markers", x, values, name="trial", marker=look),
+            plot.trace("lines", x, best, name="best so far", line=steps),
+        ],
+        table=Table(
+            ["trial", *facts[1:], *names],
+            [[t[k] for k in facts] + [t["params"].get(name) for name in names] for t in trials],
+        ),
+        layout=plot.axes("trial", "mean R2"),
         height=340,
         wide=False,
     )
-    parts: list[str | Table | Figure] = [sentence, history]
-    if study["importances"]:
-        shares = sorted(study["importances"].items(), key=lambda item: item[1])
-        bars = {
-            "type": "bar",
-            "orientation": "h",
-            "x": [share for _, share in shares],
-            "y": [name for name, _ in shares],
-            "marker": {"color": PALETTE[0]},
-        }
-        parts.append(
-            Figure(
-                f"{model}: what mattered",
-                "Share of each parameter in the variance of the value over trials (fANOVA).",
-                [bars],
-                Table(["parameter", "share"], [[n, s] for n, s in reversed(shares)]),
-                {"xaxis": {"title": {"text": "share"}, "rangemode": "tozero"}},
-                height=340,
-                wide=False,
-            )
-        )
-    return parts
+    if not study["importances"]:
+        return [sentence, history]
+    shares = sorted(study["importances"].items(), key=lambda item: item[1])
+    parameters, share = zip(*shares, strict=True)
+    mattered = Figure(
+        title=f"{model}: what mattered",
+        reading="Share of each parameter in the variance of the value over trials (fANOVA).",
+        data=[plot.bars(share, parameters, orientation="h")],
+        table=Table(["parameter", "share"], shares[::-1]),
+        layout={"xaxis": plot.axis("share", rangemode="tozero")},
+        height=340,
+        wide=False,
+    )
+    return [sentence, history, mattered]
+
+
+def importances(run: Finished) -> Parts:
+    """Which inputs the trees split on, by variable and target group."""
+    files = sorted(run.folder.importance("").parent.glob("*.parquet"))
+    parts = [_importance(file.stem, pl.read_parquet(file), run.schema) for file in files]
+    return parts or ["Left out: no member of this run has importances; trees have them."]
 
 
 def _importance(model: str, table: pl.DataFrame, schema: Schema) -> Figure:
-    shares = (
-        table.group_by("variable", "group")
-        .agg(pl.col("share").sum())
-        .pivot("group", index="variable", values="share")
-        .fill_null(0.0)
-    )
+    shares = table.pivot("group", index="variable", values="share", aggregate_function="sum")
+    shares = shares.fill_null(0.0)
     groups = [variable.name for variable in schema.targets if variable.name in shares.columns]
-    shares = shares.with_columns(mean=pl.mean_horizontal(groups)).sort(
-        "mean", "variable", descending=[True, False]
-    )
+    shares = shares.select("variable", pl.mean_horizontal(groups).alias("mean"), *groups)
+    shares = shares.sort("mean", "variable", descending=[True, False])
     top = shares.head(TOP_INPUTS)
-    heat = {
-        "type": "heatmap",
-        "x": groups,
-        "y": top["variable"].to_list(),
-        "z": top.select(groups).to_numpy(),
-        "zmin": 0,
-        "colorscale": SEQUENTIAL,
-        "colorbar": {"title": {"text": "share"}},
-    }
+    z = top.select(groups).to_numpy()
     return Figure(
-        f"{model}: share of the gain by input variable",
-        f"Each column of the picture sums to 1 over all inputs; the {len(top)} variables with the"
-        " largest mean share are drawn, levels taken together. The table has all.",
-        [heat],
-        Table.of(shares.select("variable", "mean", *groups)),
-        {"yaxis": {"autorange": "reversed"}, "xaxis": {"tickangle": -45}},
+        title=f"{model}: share of the gain by input variable",
+        reading=f"Each column of the picture sums to 1 over all inputs; the {len(top)} variables"
+        " with the largest mean share are drawn, levels taken together. The table has all.",
+        data=[plot.heat(groups, top["variable"].to_list(), z, "share", zmin=0)],
+        table=Table.of(shares),
+        layout=plot.axes(plot.SLANTED, plot.REVERSED),
         height=180 + 20 * len(top),
     )

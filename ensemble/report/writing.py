@@ -2,51 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from ensemble.report import budget, latitudes
+from ensemble.evaluation.held_out import Collector
+from ensemble.experiment.folder import RunFolder
+from ensemble.report import budget, reliability, scoring, training
 from ensemble.report.distributions import Distributions, Standard
 from ensemble.report.extremes import Extremes
-from ensemble.report.facts import facts_section
-from ensemble.report.finished import Block, Finished
+from ensemble.report.facts import facts
+from ensemble.report.finished import Finished
+from ensemble.report.latitudes import Latitudes
 from ensemble.report.quality import Quality
-from ensemble.report.reliability import intervals_section, regimes_section
-from ensemble.report.scoring import (
-    NO_SCORES,
-    gain_section,
-    leaderboard_section,
-    levels_section,
-    time_section,
-)
-from ensemble.report.training import (
-    importance_section,
-    learning_section,
-    tuning_section,
-    weights_section,
-)
 from features.core.types import Progress
-from features.pages.page import Section, write_page
+from features.pages.page import Parts, Section, write_page
 
 NO_OUTPUTS = (
     "Left out: the run has no stack/oof, the blend's honest outputs. 'climstack stack' on its"
     " experiment writes it."
 )
-FROM_ROWS = (
-    (latitudes.ID, latitudes.TITLE),
-    ("predicted", "Predicted against true"),
-    ("residuals", "Residuals"),
-    ("worst", "Worst targets, rows and grid columns"),
-    (budget.ID, budget.TITLE),
-    ("data", "Data"),
-)
+NO_GRID = "Left out: the store has no grid, so latitudes are unknown."
+SECTIONS: dict[str, tuple[str, Callable[[Finished], Parts] | None]] = {
+    # id: title, and what makes it; None: a collector of rows
+    "leaderboard": ("Leaderboard", scoring.leaderboard),
+    "levels": ("R2 by pressure level", scoring.levels),
+    "latitude": ("R2 by latitude and level", None),
+    "weights": ("Weights by target", training.weights),
+    "gain": ("Gain of the blend", scoring.gain),
+    "regimes": ("Errors by regime", reliability.regimes),
+    "intervals": ("Intervals", reliability.intervals),
+    "time": ("Error by block", scoring.time),
+    "worst": ("Worst targets, rows and grid columns", None),
+    "predicted": ("Predicted against true", None),
+    "residuals": ("Residuals", None),
+    "budget": ("Energy and water of the column", None),
+    "learning": ("Learning curves", training.learning),
+    "tuning": ("Tuning", training.tuning),
+    "importance": ("Importances", training.importances),
+    "data": ("Data", None),
+    "facts": ("Run facts", facts),
+}
 
 
-class Collector(Protocol):
-    """What is shown to every block of rows."""
+class FromRows(Collector, Protocol):
+    """A collector that makes parts of the report of what it has seen."""
 
-    def add(self, block: Block) -> None:
-        """Take a block into account."""
+    def parts(self) -> dict[str, Parts]:
+        """What stands in its sections, by their ids, once all rows have come."""
+
+
+class Report:
+    """A run's report: collectors to be shown its held-out rows, and then the page.
+
+    Args:
+        folder: of a run that has a stack and a leaderboard.
+
+    Raises:
+        ClimstackError: the folder has no leaderboard, or something in it is damaged.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.run = run = Finished(folder.path)
+        self._chosen = run.chosen  # a folder without a leaderboard is no run
+        self.collectors: list[FromRows] = [Quality(run)]
+        self._left_out: dict[str, str] = {}
+        standard, no_budget = Standard.of(run), budget.missing(run.schema, run.levels)
+        if standard is None:
+            self._left_out |= dict.fromkeys(("predicted", "residuals", "worst"), scoring.NO_SCORES)
+        else:
+            self.collectors += [Distributions(standard), Extremes(run, standard)]
+        if run.latitude is None:
+            self._left_out["latitude"] = NO_GRID
+        else:
+            self.collectors.append(Latitudes(run, run.latitude))
+        if no_budget is None:
+            self.collectors.append(budget.Budget(run))
+        else:
+            self._left_out["budget"] = no_budget
+
+    def walk(self, progress: Progress | None = None) -> None:
+        """Show the collectors the rows that the run keeps outputs of."""
+        if self.run.held_out is None:
+            self.collectors, self._left_out = [], dict.fromkeys(SECTIONS, NO_OUTPUTS)
+        else:
+            self.run.held_out.walk(*self.collectors, what="report", progress=progress)
+
+    def write(self, out: Path | None = None) -> Path:
+        """Write the page and say where: ``out``, or the report's place in the folder."""
+        run, chosen = self.run, self._chosen
+        minutes = sum(stage["wall_seconds"] for stage in run.facts["stages"]) / 60
+        lead = (
+            f"{chosen['model']} scores {chosen['score']:.4f} honestly"
+            f" ({chosen['ci_low']:.4f} to {chosen['ci_high']:.4f}) on {len(run.plan):,} rows in"
+            f" {run.plan.n_folds} folds of schema {run.schema.name}; {len(run.members)} members,"
+            f" {minutes:.0f} minutes in all, climstack {run.facts['versions']['climstack']}."
+        )
+        of_rows: dict[str, Parts] = {name: [why] for name, why in self._left_out.items()}
+        for collector in self.collectors:
+            of_rows |= collector.parts()
+        sections = [
+            Section(name, title, of_rows[name] if make is None else make(run))
+            for name, (title, make) in SECTIONS.items()
+        ]
+        title = f"Report of {run.experiment.name}"
+        return write_page(out or run.folder.report, title, lead, sections)
 
 
 def write_report(
@@ -68,72 +128,6 @@ def write_report(
     Raises:
         ClimstackError: the folder has no leaderboard, or something in it is damaged.
     """
-    run = Finished(Path(folder))
-    chosen, facts = run.chosen, run.facts
-    minutes = sum(stage["wall_seconds"] for stage in facts["stages"]) / 60
-    lead = (
-        f"{chosen['model']} scores {chosen['score']:.4f} honestly"
-        f" ({chosen['ci_low']:.4f} to {chosen['ci_high']:.4f}) on {len(run.plan):,} rows in"
-        f" {run.plan.n_folds} folds of schema {run.schema.name}; {len(run.members)} members,"
-        f" {minutes:.0f} minutes in all, climstack {facts['versions']['climstack']}."
-    )
-    rows = {section.id: section for section in _from_rows(run, progress)}
-    sections = [
-        leaderboard_section(run),
-        levels_section(run),
-        rows[latitudes.ID],
-        weights_section(run),
-        gain_section(run),
-        regimes_section(run),
-        intervals_section(run),
-        time_section(run),
-        rows["worst"],
-        rows["predicted"],
-        rows["residuals"],
-        rows[budget.ID],
-        learning_section(run),
-        tuning_section(run),
-        importance_section(run),
-        rows["data"],
-        facts_section(run),
-    ]
-    title = f"Report of {run.experiment.name}"
-    return write_page(Path(out or run.path / "report.html"), title, lead, sections)
-
-
-def _from_rows(run: Finished, progress: Progress | None) -> list[Section]:
-    """Sections that need the rows themselves, all from one pass."""
-    if not run.has_outputs:
-        return [Section(name, title, [NO_OUTPUTS]) for name, title in FROM_ROWS]
-    left_out: dict[str, str] = {}
-    standard = Standard.of(run)
-    distributions = extremes = places = water = None
-    if standard is None:
-        left_out |= dict.fromkeys(("predicted", "residuals", "worst"), NO_SCORES)
-    else:
-        distributions, extremes = Distributions(standard), Extremes(run, standard)
-    if run.latitude is None:
-        left_out[latitudes.ID] = "Left out: the store has no grid, so latitudes are unknown."
-    else:
-        places = latitudes.Latitudes(run, run.latitude)
-    reason = budget.missing(run.schema, run.levels)
-    if reason is None:
-        water = budget.Budget(run)
-    else:
-        left_out[budget.ID] = reason
-    quality = Quality(run)
-    collectors: list[Collector | None] = [distributions, extremes, places, water, quality]
-    used = [collector for collector in collectors if collector is not None]
-    done, total = 0, int((run.plan.fold >= 0).sum())
-    for block in run.blocks():
-        for collector in used:
-            collector.add(block)
-        done += len(block.rows)
-        if progress is not None:
-            progress("report", done, total)
-    sections = [Section(name, t, [left_out[name]]) for name, t in FROM_ROWS if name in left_out]
-    sections.append(quality.section())
-    if distributions is not None:
-        sections += distributions.sections()
-    sections += [each.section() for each in (extremes, places, water) if each is not None]
-    return sections
+    report = Report(RunFolder(Path(folder)))
+    report.walk(progress)
+    return report.write(None if out is None else Path(out))

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.experiment.experiment import Experiment, experiment_from_table
 from ensemble.evaluation.leaderboard import Row
-from ensemble.runs.pipeline import run_experiment
+from ensemble.experiment.experiment import Experiment, experiment_from_table
+from ensemble.experiment.folder import RunFolder
 from ensemble.inference.submission import score_files
+from ensemble.runs.pipeline import run_experiment
 from features.core.errors import ClimstackError
+from features.core.types import Progress
 from features.schemas.schema import load_schema
 from features.synthetic import write_dataset
-from features.core.types import Progress
 
 N_TIMESTEPS, N_COLUMNS, TEST_TIMESTEPS, SEED = 80, 96, 20, 7
 FILES = ("train", "test", "sample_submission", "solution")
@@ -86,5 +87,5 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
             progress("generate data", 1, 1)
     rows = run_experiment(experiment, out.resolve().parent, progress)
     schema = load_schema(experiment.data.schema)
-    r2 = score_files(out / "submission.parquet", data / "solution.parquet", schema)
+    r2 = score_files(RunFolder(out).submission, data / "solution.parquet", schema)
     return DemoResult(rows, float(np.mean(list(r2.values()))), out)

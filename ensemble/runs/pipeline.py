@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ensemble.experiment.experiment import Experiment, load_experiment
 from ensemble.evaluation.leaderboard import Row, load_leaderboard
+from ensemble.experiment.experiment import Experiment, load_experiment
+from ensemble.experiment.folder import RunFolder
 from ensemble.runs.planner import plan_run
-from ensemble.report import write_report
-from ensemble.runs.run import Run
-from features.folds.folded import FoldedStore
-from features.core.files import exclusive_lock, read_json, remove_leftovers
-from models.member import read_member
-from models.process import run_apart
+from ensemble.runs.run import Request, Run
+from features.core.files import exclusive_lock, remove_leftovers
 from features.core.types import Progress
+from models.process import run_apart
 
 
 @contextmanager
@@ -34,15 +32,21 @@ def open_run(
         workers: how many processes fit a model, by its name; None takes one per core.
 
     Raises:
-        ClimstackError: another process is writing there.
+        ClimstackError: another process is writing there, or climstack 0.1 filled it.
     """
-    path = Path(folder)
-    busy = f"another process is running {path}: wait for it, or give the experiment another name"
-    with exclusive_lock(path / ".lock", busy):
-        remove_leftovers(path)
-        remove_leftovers(path / "store")
-        facts = read_json(path / "run.json") if (path / "run.json").is_file() else {}
-        run = Run(experiment, path, progress, workers or {}, facts)
+    own = RunFolder(Path(folder))
+    busy = f"another process is running {folder}: wait for it, or give the experiment another name"
+    with exclusive_lock(own.lock, busy):
+        facts = own.read_facts()
+        remove_leftovers(own.path)
+        remove_leftovers(own.stores)
+        run = Run(
+            experiment=experiment,
+            folder=own,
+            progress=progress,
+            workers=workers or {},
+            facts=facts,
+        )
         run.cells.sweep()
         yield run
 
@@ -75,26 +79,17 @@ def run_experiment(
         plans = run_apart(plan_run, experiment, runs, memory_limit_mb).models
         workers = {plan.model: plan.workers for plan in plans}
     with open_run(experiment, Path(runs) / experiment.name, progress, workers) as run:
-        store = run.train_store()
-        run.check_test()
-        plan = run.plan(store)
-        members = run.members(store, plan)
-        rows = run.stack(store, plan, members)
-        if experiment.data.test is not None:
-            refits = run.refits(store, plan, fit=True)
-            run.submit(members, refits, run.path / "submission.parquet")
-        with run.stage("report"):
-            write_report(run.path, progress=progress)
-    return rows
+        return run.all_stages()
 
 
 def submit_run(
     folder: str | Path,
     out: str | Path,
+    *,
     test: str | Path | None = None,
     sample_submission: str | Path | None = None,
-    progress: Progress | None = None,
     intervals: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a finished run's submission for its test data, or for other rows of its schema.
 
@@ -104,21 +99,21 @@ def submit_run(
         test: CSV, Parquet or store to predict; None takes the experiment's.
         sample_submission: file whose ids and row order to take; None takes the experiment's for
             its own test data, and the rows' own order for other data.
-        progress: called with (what, done, total).
         intervals: ``.parquet`` file for the ends of each row's and target's interval, if wanted.
+        progress: called with (what, done, total).
 
     Raises:
         ClimstackError: the run has no leaderboard, cells are missing or other than the blend's, or
             the test data is bad.
     """
-    folder = Path(folder)
-    load_leaderboard(folder)
-    experiment = load_experiment(folder / "experiment.toml")
-    with open_run(experiment, folder, progress) as run:
-        store = run.train_store()
-        plan = run.plan(store)
-        data = FoldedStore(store, plan)
-        members = [read_member(data, spec, run.cells) for spec in experiment.models]
-        ends = None if intervals is None else Path(intervals)
-        refits = run.refits(store, plan, fit=False)
-        return run.submit(members, refits, Path(out), test, sample_submission, ends)
+    own = RunFolder(Path(folder))
+    load_leaderboard(own.path)
+    request = Request(
+        out=Path(out),
+        test=test,
+        sample_submission=sample_submission,
+        intervals=None if intervals is None else Path(intervals),
+    )
+    with open_run(load_experiment(own.experiment), own.path, progress) as run:
+        run.submit(request, fit=False)
+    return request.out

@@ -1,38 +1,30 @@
-"""What a run will take, before it starts: cells, workers, minutes, memory and disk.
-
-A probe fits a few cells of each base learner on a small part of the data. Time grows in proportion
-to the rows; where there are many more rows than the probe has, memory is measured at two sizes.
-"""
+"""What a run would take: its stages, walked dry, with each model probed on the first rows."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from joblib import cpu_count
 
+from ensemble.evaluation.leaderboard import Row
 from ensemble.experiment.experiment import Experiment
+from ensemble.experiment.folder import RunFolder
+from ensemble.runs.run import Request, Run
 from ensemble.runs.store import RunStore, is_store
-from features.store.conversion import convert
-from features.folds.enrichment import plan_store
 from features.core.errors import ClimstackError
-from features.core.files import atomic_path
-from features.folds.schemes import make_plan, time_blocks
 from features.folds.folded import FoldedStore
-from features.folds.plan import FoldPlan
+from features.folds.schemes import make_plan, time_blocks
+from features.schemas.schema import load_schema
 from features.sources.grid import Grid
-from features.sources.netcdf import find_pairs
-from features.sources.readers import CSV_BLOCK_BYTES, TableFile, find_columns
-from features.schemas.schema import Schema, load_schema
-from features.sources.source import open_source
+from features.sources.readers import TableFile, find_columns
 from features.store.store import Store
-from models.member import cell_keys, target_sets
 from models.diagnostics.probe import Cost, probe
+from models.member import cell_keys, target_sets
 from models.spec import ModelSpec
 
 PROBE_ROWS = 16_384
@@ -40,7 +32,7 @@ PROBE_TIMESTEPS = 12  # at least
 MUCH_LARGER = 1.5  # training rows over those of the probe: then memory is measured at two sizes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelPlan:
     """What one base learner will take.
 
@@ -64,7 +56,7 @@ class ModelPlan:
     disk_mb: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """What a run will take.
 
@@ -86,7 +78,7 @@ class RunPlan:
 def plan_run(
     experiment: Experiment, runs: str | Path = "runs", memory_limit_mb: int | None = None
 ) -> RunPlan:
-    """Estimate a run; fits nothing into the run's folder.
+    """Estimate a run by its own stages, none of which does more than it must to know its cost.
 
     Args:
         experiment: what would be run.
@@ -98,54 +90,16 @@ def plan_run(
         ClimstackError: the data can't be read, the folds can't be made, or a model takes more
             memory than allowed even with one process.
     """
-    data = experiment.data
-    schema = load_schema(data.schema)
-    run = Path(runs) / experiment.name
-    stored = RunStore.training(data, run).find()
-    settings, grid = experiment.folds, data.grid_columns or schema.n_grid_columns
-    n_rows = len(stored) if stored is not None else _count_rows(Path(data.train), schema, grid)
-    if data.test is not None and not is_store(Path(data.test)):
-        find_columns(TableFile.open(data.test), schema)
-    if stored is not None:
-        plan = plan_store(
-            stored, settings.scheme, settings.n_folds, settings.embargo, experiment.seed, data.extra
+    folder = RunFolder(Path(runs) / experiment.name)
+    with tempfile.TemporaryDirectory(prefix="climstack-probe-") as scratch:
+        run = DryRun(
+            experiment=experiment,
+            folder=folder,
+            scratch=Path(scratch),
+            memory_limit_mb=memory_limit_mb,
         )
-    else:
-        time_of, column_of = np.divmod(np.arange(n_rows - n_rows % grid), grid)
-        known = None if data.grid is None else Grid.read(data.grid)
-        plan = make_plan(
-            settings.scheme,
-            time_of,
-            column_of,
-            settings.n_folds,
-            settings.embargo,
-            experiment.seed,
-            known,
-        )
-        n_rows += sum(_count_rows(Path(extra.source), schema, grid) for extra in data.extra)
-    n_train = n_rows * (settings.n_folds - 1) / settings.n_folds
-    models = []
-    with tempfile.TemporaryDirectory(prefix="climstack-probe-") as folder:
-        probes = _Probes(experiment, schema, Path(folder), stored, n_train)
-        for spec in experiment.models:
-            cost = probes.cost(spec)
-            workers, memory_mb = _choose_workers(spec, cost, memory_limit_mb)
-            done = None if stored is None else _count_done(stored, plan, spec, run)
-            n_sets = len(target_sets(probes.store, spec, schema.modelled_targets))
-            n_cells = n_sets * settings.n_folds
-            seconds = (n_cells - (done or 0)) * (
-                cost.cell_seconds / workers + cost.shared_seconds / n_sets
-            )
-            oof_mb = n_rows * len(schema.modelled_targets) * 8 / 2**20
-            disk_mb = n_cells * cost.model_mb + oof_mb
-            models.append(
-                ModelPlan(
-                    spec.name, n_cells, done, workers, seconds / 60, int(memory_mb), int(disk_mb)
-                )
-            )
-    width = len(schema.input_columns) + len(schema.target_columns)
-    store_mb = 0 if stored is not None else n_rows * width * 8 // 2**20
-    return RunPlan(n_rows, settings.n_folds, len(schema.modelled_targets), store_mb, models)
+        run.all_stages()
+        return run.outlook
 
 
 def parse_memory(text: str) -> int:
@@ -161,50 +115,153 @@ def parse_memory(text: str) -> int:
     return size
 
 
-class _Probes:
-    """Probes of the models of an experiment, scaled to all its rows."""
+@dataclass(kw_only=True)
+class DryRun(Run):
+    """A run whose stages only find out what they would take; its folder stays as it is.
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        schema: Schema,
-        folder: Path,
-        stored: Store | None,
-        n_train: float,
-    ) -> None:
-        self.folder = folder
-        self.n_train = n_train
-        self.store, self.plan = _probe_store(experiment, schema, folder / "whole", stored)
-        self.n_probe = len(self.plan.train_rows(0))
-        self.half: tuple[Store, FoldPlan] | None = None
-        if n_train > MUCH_LARGER * self.n_probe:
-            n_times = len(np.unique(self.store.time)) // 2
-            self.half = _probe_store(experiment, schema, folder / "half", stored, n_times)
+    Attributes:
+        scratch: empty folder for probes, the caller's.
+        memory_limit_mb: how much memory all processes of a fit may take together.
+    """
 
-    def cost(self, spec: ModelSpec) -> Cost:
-        """What a fold of all rows would have cost."""
-        whole = self._probe(spec, self.store, self.plan, "whole")
-        times = self.n_train / self.n_probe
-        memory = {name: getattr(whole, name) for name in ("alone_mb", "together_mb", "worker_mb")}
-        if self.half is not None:
-            less = self._probe(spec, *self.half, "half")
-            more_rows = self.n_probe - len(self.half[1].train_rows(0))
-            for name, value in memory.items():
-                per_row = max(value - getattr(less, name), 0.0) / more_rows
-                memory[name] = value + per_row * (self.n_train - self.n_probe)
-        return Cost(
-            shared_seconds=whole.shared_seconds * times,
-            cell_seconds=whole.cell_seconds * times,
-            alone_mb=memory["alone_mb"],
-            together_mb=memory["together_mb"],
-            worker_mb=memory["worker_mb"],
-            model_mb=whole.model_mb,
+    scratch: Path
+    memory_limit_mb: int | None = None
+
+    @cached_property
+    def train_store(self) -> Store:
+        """The first training rows, which models are probed on."""
+        return self._head(PROBE_ROWS, PROBE_TIMESTEPS, "whole")
+
+    @cached_property
+    def data(self) -> FoldedStore:
+        """The first rows, split."""
+        return self._split(self.train_store)
+
+    def check_test(self) -> None:
+        """Look at the columns of test rows."""
+        test = self.experiment.data.test
+        if test is not None and not is_store(Path(test)):
+            find_columns(TableFile.open(test), load_schema(self.experiment.data.schema))
+
+    def stack(self, *, report: bool = False) -> list[Row]:
+        """Nothing beside the fits, which it needs."""
+        self.outlook  # noqa: B018 - a model that takes more than is allowed raises here
+        return []
+
+    def submit(self, request: Request, *, fit: bool = True) -> None:
+        """Nothing beside the fits."""
+
+    def write_report(self) -> None:
+        """Nothing beside the fits."""
+
+    @cached_property
+    def outlook(self) -> RunPlan:
+        """What the run would take."""
+        store, n_folds = self._stored, self.experiment.folds.n_folds
+        targets = load_schema(self.experiment.data.schema).modelled_targets
+        schema = self.train_store.schema
+        width = len(schema.input_columns) + len(schema.target_columns)
+        return RunPlan(
+            rows=self._n_rows,
+            folds=n_folds,
+            targets=len(targets),
+            store_mb=0 if store is not None else self._n_rows * width * 8 // 2**20,
+            models=[self._plan_model(spec) for spec in self.experiment.models],
         )
 
-    def _probe(self, spec: ModelSpec, store: Store, plan: FoldPlan, size: str) -> Cost:
-        folder = self.folder / f"{spec.name}-{size}"
-        folder.mkdir()
-        return probe(spec, FoldedStore(store, plan), folder)
+    @cached_property
+    def _source(self) -> RunStore:
+        return RunStore.training(self.experiment.data, self.folder)
+
+    @cached_property
+    def _stored(self) -> FoldedStore | None:
+        """All training rows and their folds; None where they are not converted yet."""
+        store = self._source.find()
+        return None if store is None else FoldedStore(store, self.plan_of(store))
+
+    @cached_property
+    def _n_rows(self) -> int:
+        """Training rows in all; sees that rows that are not converted yet can be split."""
+        if self._stored is not None:
+            return len(self._stored.store)
+        counts, grid = self._source.count_rows(), self._source.n_grid_columns
+        known, seed = self.experiment.data.grid, self.experiment.seed
+        given = None if known is None else Grid.read(known)
+        time, column = np.divmod(np.arange(counts[0] - counts[0] % grid), grid)
+        folds = asdict(self.experiment.folds)
+        make_plan(time=time, column=column, **folds, seed=seed, grid=given)
+        return sum(counts)
+
+    def _head(self, n_rows: int, n_timesteps: int, name: str) -> Store:
+        """The first rows as a small store: so many, at least so many timesteps."""
+        grid = self._source.n_grid_columns
+        if self._stored is not None:
+            grid = self._stored.store.n_grid_columns
+        return self._source.head(max(n_rows // grid, n_timesteps) * grid, self.scratch / name)
+
+    def _split(self, store: Store) -> FoldedStore:
+        n_folds = min(self.experiment.folds.n_folds, len(np.unique(store.time)) // 2)
+        return FoldedStore(store, time_blocks(store.time, n_folds, 0))
+
+    @cached_property
+    def _half(self) -> FoldedStore | None:
+        """Half of the first rows; None where they tell enough of memory by themselves."""
+        if self._n_train <= MUCH_LARGER * len(self.data.plan.train_rows(0)):
+            return None
+        n_times = len(np.unique(self.train_store.time)) // 2
+        return self._split(self._head(0, n_times, "half"))
+
+    @property
+    def _n_train(self) -> float:
+        n_folds = self.experiment.folds.n_folds
+        return self._n_rows * (n_folds - 1) / n_folds
+
+    def _plan_model(self, spec: ModelSpec) -> ModelPlan:
+        cost = self._cost(spec)
+        workers, memory_mb = _choose_workers(spec, cost, self.memory_limit_mb)
+        targets, n_folds = self.data.store.schema.modelled_targets, self.experiment.folds.n_folds
+        n_sets = len(target_sets(self.data.store, spec, targets))
+        done, n_cells = self._count_done(spec), n_sets * n_folds
+        seconds = (n_cells - (done or 0)) * (
+            cost.cell_seconds / workers + cost.shared_seconds / n_sets
+        )
+        oof_mb = self._n_rows * len(targets) * 8 / 2**20
+        return ModelPlan(
+            model=spec.name,
+            cells=n_cells,
+            done=done,
+            workers=workers,
+            minutes=seconds / 60,
+            memory_mb=int(memory_mb),
+            disk_mb=int(n_cells * cost.model_mb + oof_mb),
+        )
+
+    def _cost(self, spec: ModelSpec) -> Cost:
+        """What a fold of all rows would have cost."""
+        whole, n_probe = self._probe(spec, self.data), len(self.data.plan.train_rows(0))
+        times, more = self._n_train / n_probe, self._n_train - n_probe
+        seconds = {
+            name: getattr(whole, name) * times for name in ("shared_seconds", "cell_seconds")
+        }
+        if self._half is None:
+            return replace(whole, **seconds)
+        less, n_less = self._probe(spec, self._half), len(self._half.plan.train_rows(0))
+        memory = {}
+        for name in ("alone_mb", "together_mb", "worker_mb"):
+            value = getattr(whole, name)
+            per_row = max(value - getattr(less, name), 0.0) / (n_probe - n_less)
+            memory[name] = value + per_row * more
+        return replace(whole, **seconds, **memory)
+
+    def _probe(self, spec: ModelSpec, data: FoldedStore) -> Cost:
+        return probe(spec, data, Path(tempfile.mkdtemp(dir=self.scratch)))
+
+    def _count_done(self, spec: ModelSpec) -> int | None:
+        if self._stored is None:
+            return None
+        targets, n_folds = self._stored.store.schema.modelled_targets, self._stored.plan.n_folds
+        keys = [k for f in range(n_folds) for k in cell_keys(self._stored, spec, targets, f)]
+        return sum(self.cells.holds(key) for key in keys)
 
 
 def _choose_workers(spec: ModelSpec, cost: Cost, limit_mb: int | None) -> tuple[int, float]:
@@ -222,69 +279,3 @@ def _choose_workers(spec: ModelSpec, cost: Cost, limit_mb: int | None) -> tuple[
             f" limit of {limit_mb} MB: allow more, or use fewer rows"
         )
     return allowed[-1], together[allowed[-1]]
-
-
-def _count_done(store: Store, plan: FoldPlan, spec: ModelSpec, run: Path) -> int:
-    data, targets = FoldedStore(store, plan), store.schema.modelled_targets
-    keys = [key for f in range(plan.n_folds) for key in cell_keys(data, spec, targets, f)]
-    return sum((run / "cells" / key.hash / "score.json").is_file() for key in keys)
-
-
-def _probe_store(
-    experiment: Experiment,
-    schema: Schema,
-    folder: Path,
-    stored: Store | None,
-    n_times: int | None = None,
-) -> tuple[Store, FoldPlan]:
-    """The first rows as a small store, and a split of them."""
-    folder.mkdir()
-    grid = experiment.data.grid_columns or schema.n_grid_columns
-    if stored is not None:
-        grid = stored.n_grid_columns
-    n_wanted = (n_times or max(PROBE_ROWS // grid, PROBE_TIMESTEPS)) * grid
-    values = pl.concat(_head(experiment, schema, stored, n_wanted))
-    ids = [f"train_{row}" for row in range(len(values))]  # sources would name theirs differently
-    with atomic_path(folder / "probe.parquet") as made:
-        values.select(pl.Series(schema.id_column, ids), pl.all()).write_parquet(made)
-    store = convert(folder / "probe.parquet", folder / "store", schema, grid)
-    n_folds = min(experiment.folds.n_folds, len(np.unique(store.time)) // 2)
-    return store, time_blocks(store.time, n_folds, 0)
-
-
-def _head(
-    experiment: Experiment, schema: Schema, stored: Store | None, n_rows: int
-) -> Iterator[pl.DataFrame]:
-    """Inputs and targets of the first rows."""
-    columns = [*schema.input_columns, *schema.target_columns]
-    if stored is not None:
-        rows = slice(0, min(n_rows, len(stored)))
-        values = [*stored.inputs[rows].T, *stored.require_targets()[rows].T]
-        yield pl.DataFrame(dict(zip(columns, values, strict=True)))
-        return
-    path, width = Path(experiment.data.train), experiment.data.grid_columns
-    found = 0
-    for batch in open_source(path, schema, width).batches({}, 0, CSV_BLOCK_BYTES):
-        if batch.targets is None:
-            raise ClimstackError(f"{path} holds no targets: training needs a train file")
-        taken = min(len(batch), n_rows - found)
-        values = [*batch.inputs[:taken].T, *batch.targets[:taken].T]
-        yield pl.DataFrame(dict(zip(columns, values, strict=True)))
-        found += taken
-        if found == n_rows:
-            return
-
-
-def _count_rows(path: Path, schema: Schema, n_grid_columns: int) -> int:
-    if path.is_dir():
-        return len(find_pairs(path)) * n_grid_columns
-    file = TableFile.open(path)
-    if path.suffix == ".parquet":
-        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    block = next(iter(file.blocks([schema.id_column])), None)
-    if block is None or not len(block.frame):
-        raise ClimstackError(f"{path} has no rows")
-    size, n_rows = path.stat().st_size, len(block.frame)
-    if path.suffix == ".csv":
-        return round((size - block.offset) * n_rows / block.ends[-1])
-    return round(size * n_rows / block.bytes_read)  # packed: as densely as its beginning

@@ -1,4 +1,4 @@
-"""A run's folder and its stages; each can be stopped and run again."""
+"""A run's stages; each can be stopped and run again."""
 
 from __future__ import annotations
 
@@ -8,37 +8,30 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ensemble.experiment.experiment import Experiment
-from ensemble.stacking.graph import Graph
+import psutil
+
 from ensemble.evaluation.held_out import HeldOut
+from ensemble.evaluation.leaderboard import Row, compared
+from ensemble.experiment.experiment import Experiment
+from ensemble.experiment.folder import RunFolder
 from ensemble.inference.interval_file import interval_file
-from ensemble.uncertainty.intervals import Intervals
-from ensemble.evaluation.leaderboard import Row, compared, leaderboard, save_leaderboard
-from ensemble.evaluation.out_of_fold import collect_moments
 from ensemble.inference.predict import predict_blocks
-from ensemble.evaluation.regime_errors import write_errors
-from ensemble.runs.store import RunStore
-from ensemble.stacking.stack import (
-    choose,
-    evaluate,
-    fit_contenders,
-    save_stack,
-)
 from ensemble.inference.submission import check_ids, write_submission
-from ensemble.uncertainty.conformal import fit_uncertainty
-from features.folds.enrichment import main_rows, plan_store
+from ensemble.report import Report
+from ensemble.runs.stack import fit_stack
+from ensemble.runs.store import RunStore
+from ensemble.stacking.blend import Blend
+from ensemble.uncertainty.intervals import Intervals
 from features.core.errors import ClimstackError
-from features.core.files import (
-    atomic_path,
-    content_hash,
-    write_json,
-    write_text,
-)
+from features.core.files import atomic_path, content_hash, write_json, write_text
+from features.core.types import Progress
+from features.folds.enrichment import main_rows, plan_store
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
@@ -47,7 +40,6 @@ from models.diagnostics.importance import importance
 from models.member import Member, read_member
 from models.oof import CellStore
 from models.process import peak_memory_mb
-from features.core.types import Progress
 
 PACKAGES = (
     "climstack",
@@ -61,13 +53,15 @@ PACKAGES = (
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
-    """A run's folder and what is in it.
+    """An experiment and the folder that it fills, stage by stage.
+
+    What a stage needs of those before it is made when it is first asked for.
 
     Attributes:
         experiment: what is run.
-        path: ``runs/NAME``.
+        folder: where its files lie.
         progress: called with (what, done, total).
         workers: how many processes fit a model, by its name; one per core where it is not named.
         facts: what ``run.json`` says: versions, hashes, seeds, hardware, and every stage that was
@@ -75,7 +69,7 @@ class Run:
     """
 
     experiment: Experiment
-    path: Path
+    folder: RunFolder
     progress: Progress | None = None
     workers: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -83,13 +77,24 @@ class Run:
     @property
     def cells(self) -> CellStore:
         """The run's cells."""
-        return CellStore(self.path / "cells")
+        return CellStore(self.folder.cells)
 
+    @cached_property
     def train_store(self) -> Store:
         """The training data as a store, converted into the run's folder the first time."""
-        store = self._open(RunStore.training(self.experiment.data, self.path))
+        store = self._open(RunStore.training(self.experiment.data, self.folder))
         store.require_targets()
         return store
+
+    def all_stages(self) -> list[Row]:
+        """From data to submission and report; the leaderboard, best honest score first."""
+        self.train_store.require_targets()
+        self.check_test()
+        rows = self.stack(report=True)
+        if self.experiment.data.test is not None:
+            self.submit(Request(out=self.folder.submission))
+        self.write_report()
+        return rows
 
     def test_store(self, source: str | Path | None = None) -> Store:
         """The rows to predict as a store: those of the experiment, or another source's."""
@@ -98,9 +103,9 @@ class Run:
             raise ClimstackError(
                 f"experiment {self.experiment.name} names no test data: add [data] test = ..."
             )
-        own = content_hash(str(Path(wanted).resolve()))[:12]
-        place = self.path / "store" / ("test" if source is None else f"test-{own}")
-        return self._open(RunStore((Path(wanted),), place, self.experiment.data))
+        own = "" if source is None else content_hash(str(Path(wanted).resolve()))[:12]
+        place = self.folder.test_store(own)
+        return self._open(RunStore(paths=(Path(wanted),), place=place, data=self.experiment.data))
 
     def check_test(self) -> None:
         """Look at test rows and sample submission before hours of fitting, not after.
@@ -114,22 +119,18 @@ class Run:
             if data.sample_submission is not None:
                 check_ids(data.sample_submission, test.schema, test.sample_ids)
 
-    def plan(self, store: Store) -> FoldPlan:
-        """The run's fold plan: made once, then only read. Writes the resolved experiment too.
+    @cached_property
+    def data(self) -> FoldedStore:
+        """The training rows with the run's fold plan: made once, then only read.
+
+        Writes the resolved experiment, too.
 
         Raises:
             ClimstackError: the plan on disk was made from other data or settings.
         """
-        settings = self.experiment.folds
-        made = plan_store(
-            store,
-            settings.scheme,
-            settings.n_folds,
-            settings.embargo,
-            self.experiment.seed,
-            self.experiment.data.extra,
-        )
-        file = self.path / "folds.parquet"
+        store, auxiliary = self.train_store, self.experiment.data.auxiliary
+        made = self.plan_of(store)
+        file = self.folder.folds
         if not file.is_file():
             made.save(file)
         elif FoldPlan.load(file).hash != made.hash:
@@ -137,29 +138,38 @@ class Run:
                 f"{file} holds other folds than the experiment asks for: give the experiment"
                 " another name, or delete the run"
             )
-        write_text(self.path / "experiment.toml", self.experiment.to_toml())
-        ours = main_rows(store, self.experiment.data.extra)
+        write_text(self.folder.experiment, self.experiment.to_toml())
+        ours = main_rows(store, auxiliary)
         self.facts |= {"data_hash": store.data_hash, "rows_hash": store.hash_of(ours)}
         self.facts |= {"folds_hash": made.hash} | _circumstances()
         self.facts["seeds"] = {spec.name: spec.seed for spec in self.experiment.models}
-        return made
+        return FoldedStore(store, made)
 
-    def members(
-        self, store: Store, plan: FoldPlan, model: str | None = None, fold: int | None = None
-    ) -> list[Member]:
+    def plan_of(self, store: Store) -> FoldPlan:
+        """The fold plan that the experiment asks for on a store."""
+        auxiliaries, seed = self.experiment.data.auxiliary, self.experiment.seed
+        folds = asdict(self.experiment.folds)
+        return plan_store(store, **folds, seed=seed, auxiliaries=auxiliaries)
+
+    @cached_property
+    def members(self) -> list[Member]:
+        """Every base learner, fitted on every fold."""
+        return self.fit()
+
+    def fit(self, model: str | None = None, fold: int | None = None) -> list[Member]:
         """Fit every base learner (or one) on every fold (or one); finished cells are read."""
         specs = [self.experiment.model(model)] if model else self.experiment.models
-        if fold is not None and not 0 <= fold < plan.n_folds:
-            raise ClimstackError(f"fold must be 0 to {plan.n_folds - 1}, but got {fold}")
-        folds = None if fold is None else [fold]
+        n_folds = self.data.plan.n_folds
+        if fold is not None and not 0 <= fold < n_folds:
+            raise ClimstackError(f"fold must be 0 to {n_folds - 1}, but got {fold}")
         members = []
         for spec in specs:
             with self.stage(f"fit {spec.name}") as facts:
                 member = cross_validate(
-                    FoldedStore(store, plan),
+                    self.data,
                     spec,
                     self.cells,
-                    folds=folds,
+                    folds=None if fold is None else [fold],
                     n_jobs=self.workers.get(spec.name),
                     progress=self.progress,
                 )
@@ -169,102 +179,103 @@ class Run:
                 facts["cells_cpu_seconds"] = round(member.seconds, 2)
                 facts["cells_peak_memory_mb"] = member.peak_memory_mb
                 members.append(member)
-                if fold is None and (table := importance(member, store.schema)) is not None:
-                    with atomic_path(self.path / "importance" / f"{spec.name}.parquet") as made:
+                table = importance(member, self.train_store.schema) if fold is None else None
+                if table is not None:
+                    with atomic_path(self.folder.importance(spec.name)) as made:
                         table.write_parquet(made)
         return members
 
-    def stack(self, store: Store, plan: FoldPlan, members: list[Member]) -> list[Row]:
+    def stack(self, *, report: bool = False) -> list[Row]:
         """Fit, score and choose blends; write the stack and the leaderboard.
 
         Submission and report of an older blend are deleted: they would not be what the leaderboard
         describes.
+
+        Args:
+            report: collect the report's data, too; :meth:`write_report` writes it.
         """
-        graph = self.path / "stack" / "graph.json"
-        before = graph.read_bytes() if graph.is_file() else None
+        folder, settings = self.folder, self.experiment.stack
+        before = folder.blend.read_bytes() if folder.blend.is_file() else None
+        held_out = HeldOut(data=self.data, members=self.members)
         with self.stage("stack"):
-            moments = collect_moments(store, plan, members, self.path / "stack" / "moments.npz")
-            contenders = fit_contenders(
-                store,
-                plan,
-                members,
-                moments,
-                self.experiment.stack.candidates,
-                seed=self.experiment.seed,
-                progress=self.progress,
-            )
-            errors = evaluate(store, plan, members, contenders)
-            chosen = choose(contenders, errors)
-            rows = leaderboard(store.schema, members, contenders, errors, chosen)
-            save_stack(self.path / "stack", store, plan, chosen, members, errors)
-            rows = compared(rows, self.facts, self.experiment.stack.compare)
-            save_leaderboard(self.path, rows)
-        if graph.read_bytes() != before:
-            for name in ("submission.parquet", "report.html"):
-                (self.path / name).unlink(missing_ok=True)
+            stacked = fit_stack(held_out, settings.candidates, folder.moments, self.progress)
+            rows = compared(stacked.leaderboard(), self.facts, settings.compare)
+            stacked.save(folder)
+            write_json(folder.leaderboard, rows)
+        if folder.blend.read_bytes() != before:
+            folder.submission.unlink(missing_ok=True)
+            folder.report.unlink(missing_ok=True)
         with self.stage("errors"):
-            held_out = HeldOut.read(store, plan, members, self.path / "stack")
-            fit_uncertainty(held_out, chosen.final, self.path / "stack")
-            latitude = None if store.grid is None else store.grid.lat
-            write_errors(held_out, self.path / "stack" / "errors.parquet", latitude)
+            self._report = Report(folder) if report else None
+            more = self._report.collectors if self._report is not None else ()
+            stacked.look_closer(folder, more, self.progress)
         return rows
 
-    def refits(self, store: Store, plan: FoldPlan, *, fit: bool) -> dict[str, Member]:
+    def write_report(self) -> None:
+        """Write the report of what :meth:`stack` collected."""
+        with self.stage("report"):
+            assert self._report is not None
+            self._report.write()
+
+    def refits(self, *, fit: bool) -> dict[str, Member]:
         """The members that predict test rows with one fit on all rows, by name.
 
         Args:
-            store: training rows.
-            plan: the run's folds.
             fit: fit what is missing; without, that is an error.
         """
-        whole, found = FoldedStore(store, plan.refit()), {}
+        whole, found = replace(self.data, plan=self.data.plan.refit()), {}
         for name in self.experiment.stack.refit:
             spec = self.experiment.model(name)
             if fit:
                 with self.stage(f"refit {name}"):
-                    n_jobs = self.workers.get(name)
-                    report = self.progress
+                    n_jobs, progress = self.workers.get(name), self.progress
                     found[name] = cross_validate(
-                        whole, spec, self.cells, n_jobs=n_jobs, progress=report
+                        whole, spec, self.cells, n_jobs=n_jobs, progress=progress
                     )
             else:
                 found[name] = read_member(whole, spec, self.cells)
         return found
 
-    def submit(
-        self,
-        members: list[Member],
-        refits: dict[str, Member],
-        out: Path,
-        source: str | Path | None = None,
-        sample_submission: str | Path | None = None,
-        intervals: Path | None = None,
-    ) -> Path:
-        """Predict the test rows with the stored graph; write the submission, and intervals."""
+    def submit(self, request: Request, *, fit: bool = True) -> None:
+        """Predict rows with the stored blend; write the submission and, if wanted, intervals.
+
+        Args:
+            request: what is predicted, and the files that are written.
+            fit: fit what is missing; without, that is an error.
+        """
+        if not fit:
+            specs = self.experiment.models
+            self.members = [read_member(self.data, spec, self.cells) for spec in specs]
+        members, refits = self.members, self.refits(fit=fit)
         with self.stage("submit"):
-            test = self.test_store(source)
-            graph = Graph.load(self.path / "stack" / "graph.json")
-            own = self.experiment.data.sample_submission if source is None else None
-            n_jobs = min(self.workers.values(), default=None)
-            sample = sample_submission or own
-            learned = None if intervals is None else Intervals.load(self.path / "stack")
+            test = self.test_store(request.test)
+            blend = Blend.load(self.folder.blend)
+            own = self.experiment.data.sample_submission if request.test is None else None
+            sample = request.sample_submission or own
+            learned = None if request.intervals is None else Intervals.load(self.folder.intervals)
             blocks = predict_blocks(
-                graph,
+                blend,
                 members,
                 test,
-                scratch=self.path,
+                scratch=self.folder.path,
                 heads=learned.heads if learned else (),
                 refits=refits,
-                n_jobs=n_jobs,
+                n_jobs=min(self.workers.values(), default=None),
                 progress=self.progress,
             )
             with (
-                interval_file(intervals, learned, graph, test, blocks, sample)
-                if intervals is not None and learned is not None
+                interval_file(
+                    request.intervals,
+                    learned,
+                    blend=blend,
+                    test=test,
+                    blocks=blocks,
+                    sample_submission=sample,
+                )
+                if request.intervals is not None and learned is not None
                 else nullcontext(block.outputs for block in blocks)
             ) as outputs:
-                write_submission(out, test.schema, test.sample_ids, outputs, sample)
-        return out
+                write_submission(request.out, test.schema, test.sample_ids, outputs, sample)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
@@ -282,7 +293,7 @@ class Run:
         facts["cpu_seconds"] = round(time.process_time() - cpu, 2)
         facts["peak_memory_mb"] = peak_memory_mb()
         self.facts.setdefault("stages", []).append(facts)
-        write_json(self.path / "run.json", self.facts)
+        write_json(self.folder.facts, self.facts)
 
     def _open(self, wanted: RunStore) -> Store:
         """A store, made first where it must be."""
@@ -291,22 +302,31 @@ class Run:
             store.verify()
             return store
         what = f"convert {wanted.place.name}"
-        report = self.progress or (lambda *_: None)
+        progress = self.progress or (lambda *_: None)
         with self.stage(what):
-            report(what, 0, 1)
+            progress(what, 0, 1)
             store = wanted.make()
-            report(what, 1, 1)
+            progress(what, 1, 1)
         return store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Rows to predict, and the files to write: see :func:`ensemble.submit_run`."""
+
+    out: Path
+    test: str | Path | None = None
+    sample_submission: str | Path | None = None
+    intervals: Path | None = None
 
 
 def _circumstances() -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     return {
         "versions": versions | {"python": platform.python_version()},
         "hardware": {
             "cores": os.cpu_count(),
             "machine": platform.machine(),
-            "memory_mb": memory,
+            "memory_mb": psutil.virtual_memory().total // 2**20,
         },
     }

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import polars as pl
+
 from ensemble.experiment.experiment import DataSettings
-from features.store.conversion import convert
+from ensemble.experiment.folder import RunFolder
 from features.core.errors import ClimstackError
-from features.core.files import file_hash, read_json, write_json
+from features.core.files import atomic_path, file_hash, read_json, write_json
+from features.core.types import Array
 from features.schemas.schema import Schema, load_schema
+from features.sources.netcdf import find_pairs
+from features.sources.readers import CSV_BLOCK_BYTES, TableFile
 from features.sources.source import open_source
+from features.store.conversion import convert
 from features.store.store import Store
 from models.process import run_apart
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunStore:
     """A store that a run reads.
 
@@ -34,12 +41,13 @@ class RunStore:
     is_training: bool = False
 
     @classmethod
-    def training(cls, data: DataSettings, run: Path) -> Self:
+    def training(cls, data: DataSettings, folder: RunFolder) -> Self:
         """What a run trains on."""
-        paths = (data.train, *(extra.source for extra in data.extra))
-        named = is_store(Path(data.train))  # then its extra sources are names in it
+        paths = (data.train, *(each.source for each in data.auxiliary))
+        named = is_store(Path(data.train))  # then its auxiliary sources are names in it
         wanted = paths[:1] if named else paths
-        return cls(tuple(map(Path, wanted)), run / "store" / "train", data, is_training=True)
+        sources = tuple(map(Path, wanted))
+        return cls(paths=sources, place=folder.train_store, data=data, is_training=True)
 
     def find(self) -> Store | None:
         """The store, if it is there and its sources are what they were when it was made.
@@ -57,14 +65,13 @@ class RunStore:
         """Convert the sources.
 
         Raises:
-            ClimstackError: see :func:`features.store.conversion.convert`; or a training store that is
-                there already holds other rows.
+            ClimstackError: see :func:`features.store.conversion.convert`; or a training store that
+                is there already holds other rows.
         """
         facts, fresh = self._facts(), self.place.with_name(f"{self.place.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        schema = load_schema(self.data.schema)
         # A process of its own: what reading a table leaves in memory would stay for all fits.
-        run_apart(_convert, self.paths, fresh, schema, self.data.grid_columns, self._grid)
+        run_apart(_convert, self, fresh)
         store = Store(fresh)
         if (
             self.is_training
@@ -81,6 +88,67 @@ class RunStore:
         write_json(self._note, facts)
         return Store(self.place)
 
+    @property
+    def schema(self) -> Schema:
+        """What the columns mean."""
+        return load_schema(self.data.schema)
+
+    @property
+    def n_grid_columns(self) -> int:
+        """Rows of a timestep."""
+        return self.data.grid_columns or self.schema.n_grid_columns
+
+    def count_rows(self) -> list[int]:
+        """Rows of each source that is not converted yet; estimated for text and archives."""
+        return [self._count_rows(path) for path in self.paths]
+
+    def head(self, n_rows: int, folder: Path) -> Store:
+        """A small store of the first rows, in a new folder."""
+        found = self.find()
+        values = self._rows_of(found, n_rows) if found is not None else self._first_rows(n_rows)
+        table = pl.concat(values)
+        ids = [f"train_{row}" for row in range(len(table))]  # sources would name theirs differently
+        folder.mkdir()
+        with atomic_path(folder / "head.parquet") as made:
+            table.select(pl.Series(self.schema.id_column, ids), pl.all()).write_parquet(made)
+        grid = self.n_grid_columns if found is None else found.n_grid_columns
+        return convert(folder / "head.parquet", folder / "store", self.schema, grid)
+
+    def _rows_of(self, store: Store, n_rows: int) -> Iterator[pl.DataFrame]:
+        rows = slice(0, min(n_rows, len(store)))
+        yield self._frame(store.inputs[rows], store.require_targets()[rows])
+
+    def _first_rows(self, n_rows: int) -> Iterator[pl.DataFrame]:
+        source, found = open_source(self.paths[0], self.schema, self.data.grid_columns), 0
+        for batch in source.batches({}, 0, CSV_BLOCK_BYTES):
+            if batch.targets is None:
+                raise ClimstackError(
+                    f"{self.paths[0]} holds no targets: training needs a train file"
+                )
+            taken = min(len(batch), n_rows - found)
+            yield self._frame(batch.inputs[:taken], batch.targets[:taken])
+            found += taken
+            if found == n_rows:
+                return
+
+    def _frame(self, inputs: Array, targets: Array) -> pl.DataFrame:
+        columns = [*self.schema.input_columns, *self.schema.target_columns]
+        return pl.DataFrame(dict(zip(columns, [*inputs.T, *targets.T], strict=True)))
+
+    def _count_rows(self, path: Path) -> int:
+        if path.is_dir():
+            return len(find_pairs(path)) * self.n_grid_columns
+        file = TableFile.open(path)
+        if path.suffix == ".parquet":
+            return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        block = next(iter(file.blocks([self.schema.id_column])), None)
+        if block is None or not len(block.frame):
+            raise ClimstackError(f"{path} has no rows")
+        size, n_rows = path.stat().st_size, len(block.frame)
+        if path.suffix == ".csv":
+            return round((size - block.offset) * n_rows / block.ends[-1])
+        return round(size * n_rows / block.bytes_read)  # packed: as densely as its beginning
+
     def _facts(self) -> dict[str, Any]:
         """What changes when the sources change."""
         for path in self.paths:
@@ -89,11 +157,10 @@ class RunStore:
                     f"no data at {path}: give a CSV or Parquet file, a folder of NetCDF pairs, or"
                     " a store"
                 )
-        schema = load_schema(self.data.schema)
-        opened = [open_source(path, schema, self.data.grid_columns) for path in self.paths]
+        opened = [open_source(path, self.schema, self.data.grid_columns) for path in self.paths]
         facts: dict[str, Any] = {"sources": [source.facts for source in opened]}
-        if self._grid is not None:
-            facts["grid"] = file_hash(self._grid) if self._grid.is_file() else None
+        if self.grid is not None:
+            facts["grid"] = file_hash(self.grid) if self.grid.is_file() else None
         return facts
 
     @property
@@ -101,7 +168,7 @@ class RunStore:
         return self.place.with_name(f"{self.place.name}.json")
 
     @property
-    def _grid(self) -> Path | None:
+    def grid(self) -> Path | None:
         """Only of training rows is it known where they lie."""
         wanted = self.is_training and self.data.grid is not None
         return Path(str(self.data.grid)) if wanted else None
@@ -112,7 +179,5 @@ def is_store(path: Path) -> bool:
     return (path / "manifest.json").is_file()
 
 
-def _convert(
-    paths: tuple[Path, ...], out: Path, schema: Schema, grid_columns: int | None, grid: Path | None
-) -> None:
-    convert(paths, out, schema, grid_columns, grid=grid)
+def _convert(source: RunStore, out: Path) -> None:
+    convert(source.paths, out, source.schema, source.data.grid_columns, grid=source.grid)

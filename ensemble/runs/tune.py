@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ensemble.experiment.experiment import Experiment
 from ensemble.runs.pipeline import open_run
-from features.folds.folded import FoldedStore
 from features.core.types import Progress
 
 if TYPE_CHECKING:
@@ -39,8 +38,6 @@ def tune_model(
     spec = experiment.model(model)
     folder = Path(runs) / experiment.name
     with open_run(experiment, folder, progress) as run:
-        store = run.train_store()
-        plan = run.plan(store)
-        data, ranges = FoldedStore(store, plan), experiment.search.get(model)
+        data, ranges = run.data, experiment.search.get(model)
         with run.stage(f"tune {model}"):
             return tune(data, spec, folder, settings, ranges=ranges, progress=progress)

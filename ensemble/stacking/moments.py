@@ -8,7 +8,7 @@ solved and scored from them, for any subset of folds, blocks and members.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -24,7 +24,7 @@ Block = tuple[int, int, Sequence[Array], Array]  # fold, block of time, predicti
 NAMES = ("fold", "block", "count", "mean", "comoment", "low", "high")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Moments:
     """Moments of ``n_members`` predictions and the truth (the last place), per part and target.
 
@@ -48,64 +48,28 @@ class Moments:
     high: Array
 
     @classmethod
-    def of_blocks(cls, blocks: Iterable[Block]) -> Moments:
+    def of_blocks(cls, blocks: Iterable[Block], known: Moments | None = None) -> Moments:
         """One pass over rows.
 
         Args:
             blocks: of rows: fold, block of time, each member's predictions and the truth, all
                 (n_samples, n_targets). Blocks may be of any size and come in any order.
+            known: see :class:`MomentSums`.
 
         Raises:
-            ClimstackError: there are no rows.
+            ClimstackError: there are no rows, or other rows than those of the known moments.
         """
-        sums = _accumulate(blocks, 0)
-        if not sums:
-            raise ClimstackError("there are no rows to take moments of")
-        keys = sorted(sums)
-        fold, block = np.array(keys, dtype=np.intp).T
-        stacked = (
-            np.stack([getattr(sums[key], name) for key in keys])
-            for name in ("count", "mean", "comoment", "low", "high")
-        )
-        return cls(fold, block, *stacked)
-
-    @classmethod
-    def of_block(cls, predictions: Sequence[Array], truth: Array, fold: int = 0) -> Moments:
-        """Moments of one block of rows: each array is (n_samples, n_targets)."""
-        return cls.of_blocks([(fold, 0, predictions, truth)])
+        sums = MomentSums(known)
+        # One BLAS thread: the rounding, and so the weights, must not depend on the cores.
+        with threadpool_limits(1, user_api="blas"):
+            for block in blocks:
+                sums.add_rows(*block)
+        return sums.moments()
 
     @classmethod
     def concatenate(cls, parts: Sequence[Moments]) -> Moments:
         """Put parts one after the other."""
-        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in NAMES))
-
-    def grown(self, blocks: Iterable[Block]) -> Moments:
-        """With further members: only their rows and columns are computed.
-
-        Args:
-            blocks: the same rows as before with all members, the new ones last.
-
-        Raises:
-            ClimstackError: the rows are not those of these moments.
-        """
-        n_old = self.n_members
-        sums = _accumulate(blocks, n_old)
-        keys = list(zip(self.fold.tolist(), self.block.tolist(), strict=True))
-        if {key: sums[key].count for key in sums} != dict(
-            zip(keys, self.count.tolist(), strict=True)
-        ):
-            raise ClimstackError("a member to add was predicted on other rows than the ones before")
-        fresh = np.stack([sums[key].comoment for key in keys])  # (n_parts, n_targets, n_new, n_all)
-        n_all = fresh.shape[-1]
-        new = np.arange(n_old, n_all - 1)
-        old = np.append(np.arange(n_old), n_all - 1)
-        comoment = np.empty((*fresh.shape[:2], n_all, n_all))
-        comoment[..., old[:, None], old] = self.comoment
-        comoment[..., new, :] = fresh
-        comoment[..., :, new] = np.swapaxes(fresh, -1, -2)
-        mean = np.stack([sums[key].mean for key in keys])
-        mean[..., old] = self.mean
-        return Moments(self.fold, self.block, self.count, mean, comoment, self.low, self.high)
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in NAMES})
 
     @property
     def n_members(self) -> int:
@@ -119,7 +83,7 @@ class Moments:
 
     def take(self, parts: NDArray[np.intp] | Mask) -> Moments:
         """Only these parts; one named twice counts twice, as a bootstrap wants it."""
-        return Moments(*(getattr(self, name)[parts] for name in NAMES))
+        return Moments(**{name: getattr(self, name)[parts] for name in NAMES})
 
     def folds(self, chosen: Sequence[int]) -> Moments:
         """Only the parts of these folds."""
@@ -132,14 +96,8 @@ class Moments:
     def members(self, chosen: Sequence[int]) -> Moments:
         """Only these members, in this order, and the truth."""
         at = np.append(np.asarray(chosen, dtype=np.intp), self.n_members)
-        return Moments(
-            self.fold,
-            self.block,
-            self.count,
-            self.mean[:, :, at],
-            self.comoment[:, :, at[:, None], at],
-            self.low,
-            self.high,
+        return replace(
+            self, mean=self.mean[:, :, at], comoment=self.comoment[:, :, at[:, None], at]
         )
 
     def merged(self) -> Moments:
@@ -149,13 +107,13 @@ class Moments:
         shift = self.mean - mean
         between = np.einsum("f,fti,ftj->tij", self.count, shift, shift)
         return Moments(
-            self.fold[:1],
-            self.block[:1],
-            np.array([total]),
-            mean[None],
-            (self.comoment.sum(0) + between)[None],
-            self.low.min(0)[None],
-            self.high.max(0)[None],
+            fold=self.fold[:1],
+            block=self.block[:1],
+            count=np.array([total]),
+            mean=mean[None],
+            comoment=(self.comoment.sum(0) + between)[None],
+            low=self.low.min(0)[None],
+            high=self.high.max(0)[None],
         )
 
     def by_fold(self) -> Moments:
@@ -196,7 +154,7 @@ class Moments:
             return None
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                return cls(*(held[name] for name in NAMES)), held["hashes"].tolist()
+                return cls(**{name: held[name] for name in NAMES}), held["hashes"].tolist()
         except (ValueError, KeyError, OSError, EOFError, BadZipFile):
             return None  # damaged: the pass is made again
 
@@ -212,7 +170,64 @@ def error_moments(gram: Array, cross: Array, truth: Array) -> Array:
     return gram - cross[:, :, None] - cross[:, None, :] + truth[:, None, None]
 
 
-@dataclass
+class MomentSums:
+    """Moments while rows come in.
+
+    Args:
+        known: moments of the first members on the same rows: only rows and columns of the members
+            after them are computed.
+    """
+
+    def __init__(self, known: Moments | None = None) -> None:
+        self._known = known
+        self._n_known = 0 if known is None else known.n_members
+        self._sums: dict[tuple[int, int], _Sums] = {}
+
+    def add_rows(self, fold: int, block: int, predictions: Sequence[Array], truth: Array) -> None:
+        """Add rows of a part: each member's predictions and the truth, (n_samples, n_targets)."""
+        left = slice(self._n_known, len(predictions) if self._n_known else None)
+        n_samples, n_targets = truth.shape
+        values = np.empty((n_targets, len(predictions) + 1, n_samples))
+        shift = np.empty((n_targets, len(predictions) + 1))
+        for place, each in enumerate((*predictions, truth)):
+            # Less the first row, while it is copied: near enough to the mean for a stable sum
+            # of squares, and a constant becomes zeros to the bit.
+            shift[:, place] = each[0]
+            np.subtract(each.T, each[0][:, None], out=values[:, place])
+        mean = values.mean(-1)
+        products = values[:, left] @ np.swapaxes(values, 1, 2)
+        products -= n_samples * mean[:, left, None] * mean[:, None, :]
+        columns = np.ascontiguousarray(truth.T)  # along which the extremes are found faster
+        here = _Sums(
+            count=float(n_samples),
+            mean=shift + mean,
+            comoment=products,
+            low=columns.min(-1),
+            high=columns.max(-1),
+        )
+        if (fold, block) in self._sums:
+            self._sums[fold, block].merge(here, left)
+        else:
+            self._sums[fold, block] = here
+
+    def moments(self) -> Moments:
+        """What came in, part by part.
+
+        Raises:
+            ClimstackError: no rows came, or other rows than those of the known moments.
+        """
+        if not self._sums:
+            raise ClimstackError("there are no rows to take moments of")
+        keys = sorted(self._sums)
+        fold, block = np.array(keys, dtype=np.intp).T
+        sums = {
+            name: np.stack([getattr(self._sums[key], name) for key in keys]) for name in NAMES[2:]
+        }
+        found = Moments(fold=fold, block=block, **sums)
+        return found if self._known is None else _grown(self._known, found)
+
+
+@dataclass(kw_only=True)
 class _Sums:
     count: float
     mean: Array  # (n_targets, n_members + 1)
@@ -231,28 +246,16 @@ class _Sums:
         np.maximum(self.high, other.high, out=self.high)
 
 
-def _accumulate(blocks: Iterable[Block], n_old: int) -> dict[tuple[int, int], _Sums]:
-    """Sums of each part; of the second moments only the members from ``n_old`` on, when not 0."""
-    found: dict[tuple[int, int], _Sums] = {}
-    # One BLAS thread: the rounding, and so the weights, must not depend on the cores.
-    with threadpool_limits(1, user_api="blas"):
-        for fold, block, predictions, truth in blocks:
-            left = slice(n_old, len(predictions) if n_old else None)
-            n_samples, n_targets = truth.shape
-            values = np.empty((n_targets, len(predictions) + 1, n_samples))
-            shift = np.empty((n_targets, len(predictions) + 1))
-            for place, each in enumerate((*predictions, truth)):
-                # Less the first row, while it is copied: near enough to the mean for a stable sum
-                # of squares, and a constant becomes zeros to the bit.
-                shift[:, place] = each[0]
-                np.subtract(each.T, each[0][:, None], out=values[:, place])
-            mean = values.mean(-1)
-            products = values[:, left] @ np.swapaxes(values, 1, 2)
-            products -= n_samples * mean[:, left, None] * mean[:, None, :]
-            columns = np.ascontiguousarray(truth.T)  # along which the extremes are found faster
-            here = _Sums(float(n_samples), shift + mean, products, columns.min(-1), columns.max(-1))
-            if (fold, block) in found:
-                found[fold, block].merge(here, left)
-            else:
-                found[fold, block] = here
-    return found
+def _grown(known: Moments, found: Moments) -> Moments:
+    """Known moments with the rows and columns of further members: (..., n_new, n_all)."""
+    if not all(np.array_equal(getattr(known, name), getattr(found, name)) for name in NAMES[:3]):
+        raise ClimstackError("a member to add was predicted on other rows than the ones before")
+    n_old, n_all = known.n_members, found.comoment.shape[-1]
+    new, old = np.arange(n_old, n_all - 1), np.append(np.arange(n_old), n_all - 1)
+    comoment = np.empty((*found.comoment.shape[:2], n_all, n_all))
+    comoment[..., old[:, None], old] = known.comoment
+    comoment[..., new, :] = found.comoment
+    comoment[..., :, new] = np.swapaxes(found.comoment, -1, -2)
+    mean = found.mean.copy()
+    mean[..., old] = known.mean
+    return replace(known, mean=mean, comoment=comoment)

@@ -41,20 +41,20 @@ class ScoreCounts:
         new = np.bincount(flat.ravel(), minlength=self.counts.size)
         self.counts += new.reshape(self.counts.shape)
 
-    def quantile(self, level: float) -> Array:
-        """The ceil((n + 1) level)-th smallest score of each target, as its bin's upper edge.
+    def quantile(self, confidence: float) -> Array:
+        """The ceil((n + 1) confidence)-th smallest score of each target, as its bin's upper edge.
 
         The rank is that of split-conformal prediction (Lei et al. 2018, J. Amer. Statist. Assoc.
         113, 1094-1111). Infinite where so many scores are not to be covered.
 
         Args:
-            level: wanted coverage, between 0 and 1.
+            confidence: wanted coverage, between 0 and 1.
 
         Returns:
             (n_targets,).
         """
         total = self.counts.sum(axis=1)
-        rank = np.minimum(np.ceil((total + 1) * level), total)
+        rank = np.minimum(np.ceil((total + 1) * confidence), total)
         reached = self.counts.cumsum(axis=1) >= rank[:, None]
         edges: Array = UPPER[reached.argmax(axis=1)]
         return edges

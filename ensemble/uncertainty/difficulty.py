@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from ensemble.stacking.graph import Graph
+from ensemble.stacking.blend import Blend
 from features.core.types import Array
 
 SIGNS = ("one", "spread", "distance", "head")
@@ -22,7 +22,7 @@ JITTER = 1e-9  # on the diagonal: signs that are alike share their weight
 
 
 def signs_of_difficulty(
-    graph: Graph,
+    blend: Blend,
     outputs: Array,
     predictions: Mapping[str, Array],
     heads: Mapping[str, Array],
@@ -31,21 +31,21 @@ def signs_of_difficulty(
     """What the expected error is made of, (n_samples, n_modelled, 4), physical units.
 
     Args:
-        graph: its range of the truth caps every sign: a member may be off by any amount.
+        blend: its range of the truth caps every sign: a member may be off by any amount.
         outputs: final outputs, (n_samples, n_targets).
         predictions: of each member, (n_samples, n_modelled).
         heads: expected absolute errors of members, (n_samples, n_modelled); may be empty.
         members: whose standard deviation is the spread; with fewer than two it is 0.
     """
-    blend, width = outputs[:, graph.targets], graph.high - graph.low
-    spread, head = np.zeros((2, *blend.shape))
+    centre, width = outputs[:, blend.targets], blend.high - blend.low
+    spread, head = np.zeros((2, *centre.shape))
     if len(members) > 1:
-        within = [np.clip(predictions[name], graph.low, graph.high) for name in members]
+        within = [np.clip(predictions[name], blend.low, blend.high) for name in members]
         spread = np.std(within, axis=0)
     if heads:
         head = np.mean([np.clip(values, 0.0, width) for values in heads.values()], axis=0)
-    distance = np.abs(blend - graph.mean)
-    return np.stack([np.ones_like(blend), spread, np.minimum(distance, width), head], axis=-1)
+    distance = np.abs(centre - blend.mean)
+    return np.stack([np.ones_like(centre), spread, np.minimum(distance, width), head], axis=-1)
 
 
 @dataclass

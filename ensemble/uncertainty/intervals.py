@@ -8,22 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.stacking.graph import Graph
+from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.difficulty import SIGNS, Difficulty, signs_of_difficulty
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, content_hash
 from features.core.types import Array
 
-FILE = "uncertainty.npz"
 ROUNDING = 1e-9  # relative: a truth this close to an end of its interval lies within
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Intervals:
     """What turns predictions into intervals.
 
     Attributes:
-        level: the wanted coverage.
+        confidence: the wanted coverage.
         blend: which blend they were calibrated for, from :func:`identity`.
         members: whose spread tells how hard a row is: those with a say in the blend.
         heads: members whose confidence heads tell it.
@@ -33,7 +32,7 @@ class Intervals:
             coverage takes the whole range of the truth.
     """
 
-    level: float
+    confidence: float
     blend: str
     members: list[str]
     heads: list[str]
@@ -43,18 +42,18 @@ class Intervals:
 
     def apply(
         self,
-        graph: Graph,
+        blend: Blend,
         outputs: Array,
         predictions: Mapping[str, Array],
         heads: Mapping[str, Array],
         inputs: Array,
     ) -> tuple[Array, Array]:
-        """Intervals of rows, clipped to the graph's bounds; the outputs always lie within.
+        """Intervals of rows, clipped to the blend's bounds; the outputs always lie within.
 
         Targets that a rule gives, and those of weight 0, have intervals of one point.
 
         Args:
-            graph: that made the outputs: its range of the truth and its rules bound the intervals.
+            blend: that made the outputs: its range of the truth and its rules bound the intervals.
             outputs: final outputs, (n_samples, n_targets).
             predictions: of each member named in :attr:`members`, (n_samples, n_modelled).
             heads: expected absolute errors of each member named in :attr:`heads`, same shape.
@@ -64,10 +63,10 @@ class Intervals:
             Lower and upper ends, (n_samples, n_targets) each, physical units.
 
         Raises:
-            ClimstackError: the graph has other targets, or a member's predictions are missing.
+            ClimstackError: the blend has other targets, or a member's predictions are missing.
         """
-        columns = graph.schema.target_columns
-        if [columns[target] for target in graph.targets] != self.targets:
+        columns = blend.schema.target_columns
+        if [columns[target] for target in blend.targets] != self.targets:
             raise ClimstackError("these intervals belong to another blend: run the stack again")
         for name, given in [(n, predictions) for n in self.members] + [
             (n, heads) for n in self.heads
@@ -76,29 +75,29 @@ class Intervals:
                 raise ClimstackError(
                     f"the intervals need predictions of member '{name}', got {sorted(given)}"
                 )
-        signs = signs_of_difficulty(graph, outputs, predictions, heads, self.members)
+        signs = signs_of_difficulty(blend, outputs, predictions, heads, self.members)
         expected = self.difficulty.expected(signs)
-        return interval_ends(graph, outputs, half_width(expected, self.factor), inputs)
+        return interval_ends(blend, outputs, half_width(expected, self.factor), inputs)
 
-    def require(self, graph: Graph) -> None:
-        """See that they were calibrated for the blend whose final graph this is.
+    def require(self, blend: Blend) -> None:
+        """See that they were calibrated for the blend whose final blend this is.
 
         Raises:
             ClimstackError: they were made with another one.
         """
-        if identity(graph) != self.blend:
+        if identity(blend) != self.blend:
             raise ClimstackError(
-                f"the intervals were made with another blend than {graph.blender}: run the stack"
+                f"the intervals were made with another blend than {blend.blender}: run the stack"
                 " again"
             )
 
-    def save(self, folder: Path) -> None:
-        """Write ``uncertainty.npz``; numbers come back to the bit."""
-        with atomic_path(folder / FILE) as made, made.open("wb") as file:
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` file; numbers come back to the bit."""
+        with atomic_path(path) as made, made.open("wb") as file:
             np.savez(
                 file,
                 allow_pickle=False,
-                level=np.array(self.level),
+                confidence=np.array(self.confidence),
                 blend=np.array(self.blend),
                 members=np.array(self.members, dtype=np.str_),
                 heads=np.array(self.heads, dtype=np.str_),
@@ -110,34 +109,33 @@ class Intervals:
             )
 
     @classmethod
-    def load(cls, folder: Path) -> Intervals:
+    def load(cls, path: Path) -> Intervals:
         """Read them back.
 
         Raises:
             ClimstackError: there are none, or the file is damaged.
         """
-        path = folder / FILE
         if not path.is_file():
             raise ClimstackError(f"no intervals {path}: run the stack again")
         try:
             with np.load(path, allow_pickle=False) as held:
                 return cls(
-                    float(held["level"]),
-                    str(held["blend"]),
-                    held["members"].tolist(),
-                    held["heads"].tolist(),
-                    held["targets"].tolist(),
-                    Difficulty(held["weights"], held["floor"]),
-                    held["factor"],
+                    confidence=float(held["confidence"]),
+                    blend=str(held["blend"]),
+                    members=held["members"].tolist(),
+                    heads=held["heads"].tolist(),
+                    targets=held["targets"].tolist(),
+                    difficulty=Difficulty(held["weights"], held["floor"]),
+                    factor=held["factor"],
                 )
         except Exception:
             raise ClimstackError(f"{path} is damaged: run the stack again") from None
 
 
-def identity(graph: Graph) -> str:
-    """SHA-256 of what a graph does to its members' predictions."""
-    numbers = [graph.weights.tolist(), graph.intercept.tolist(), graph.targets.tolist()]
-    return content_hash([graph.blender, graph.members, graph.action, *numbers])
+def identity(blend: Blend) -> str:
+    """SHA-256 of what a blend does to its members' predictions."""
+    numbers = [blend.weights.tolist(), blend.intercept.tolist(), blend.targets.tolist()]
+    return content_hash([blend.blender, blend.members, blend.action, *numbers])
 
 
 def half_width(expected: Array, factor: Array) -> Array:
@@ -147,38 +145,38 @@ def half_width(expected: Array, factor: Array) -> Array:
     return half
 
 
-def interval_ends(graph: Graph, outputs: Array, half: Array, inputs: Array) -> tuple[Array, Array]:
-    """The outputs plus and minus ``half`` (n, n_modelled), within the graph's bounds."""
-    bounds = bounds_of_truth(graph, outputs, inputs)
-    blend = outputs[:, graph.targets]
+def interval_ends(blend: Blend, outputs: Array, half: Array, inputs: Array) -> tuple[Array, Array]:
+    """The outputs plus and minus ``half`` (n, n_modelled), within the blend's bounds."""
+    bounds = bounds_of_truth(blend, outputs, inputs)
+    centre = outputs[:, blend.targets]
     low, high = outputs.copy(), outputs.copy()
-    low[:, graph.targets] = np.maximum(blend - half, bounds[0])
-    high[:, graph.targets] = np.minimum(blend + half, bounds[1])
+    low[:, blend.targets] = np.maximum(centre - half, bounds[0])
+    high[:, blend.targets] = np.minimum(centre + half, bounds[1])
     return low, high
 
 
-def bounds_of_truth(graph: Graph, outputs: Array, inputs: Array) -> tuple[Array, Array]:
+def bounds_of_truth(blend: Blend, outputs: Array, inputs: Array) -> tuple[Array, Array]:
     """Where the truth may lie, (n, n_modelled) each: the range seen, and no lower than its rule.
 
     Widened where the blend itself lies outside, as it does where a rule leaves the range seen.
     """
-    blend = outputs[:, graph.targets]
+    centre = outputs[:, blend.targets]
     rule = np.full_like(outputs, -np.inf)
-    bounded, bound = graph.schema.closed_form("lower_bound", inputs)
+    bounded, bound = blend.schema.closed_form("lower_bound", inputs)
     rule[:, bounded] = bound
-    low = np.minimum(np.maximum(graph.low, rule[:, graph.targets]), blend)
-    return low, np.maximum(graph.high, blend)
+    low = np.minimum(np.maximum(blend.low, rule[:, blend.targets]), centre)
+    return low, np.maximum(blend.high, centre)
 
 
-def scores(graph: Graph, outputs: Array, expected: Array, inputs: Array, truth: Array) -> Array:
+def scores(blend: Blend, outputs: Array, expected: Array, inputs: Array, truth: Array) -> Array:
     """Absolute residuals over expected errors, (n, n_modelled): what calibration counts.
 
-    0 where the truth is met; infinite where it lies outside the graph's bounds, or where no error
+    0 where the truth is met; infinite where it lies outside the blend's bounds, or where no error
     was expected.
     """
-    y, blend = truth[:, graph.targets], outputs[:, graph.targets]
-    residual = np.abs(y - blend)
-    low, high = bounds_of_truth(graph, outputs, inputs)
+    y, centre = truth[:, blend.targets], outputs[:, blend.targets]
+    residual = np.abs(y - centre)
+    low, high = bounds_of_truth(blend, outputs, inputs)
     slack = ROUNDING * np.abs(y)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = residual / expected

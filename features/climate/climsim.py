@@ -32,8 +32,7 @@ _COLD_ICE = (0.00763685, 0.000151069, 7.48215e-07)  # below 185 K
 
 def liquid_share(t: Array) -> Array:
     """Share of cloud that is liquid at temperature t, K: 0 below 253.16 K, 1 above 273.16 K."""
-    share: Array = np.clip((t - ALL_ICE) / (TRIPLE_POINT - ALL_ICE), 0.0, 1.0)
-    return share
+    return np.clip((t - ALL_ICE) / (TRIPLE_POINT - ALL_ICE), 0.0, 1.0)
 
 
 def vapour_pressure(t: Array) -> Array:
@@ -44,8 +43,7 @@ def vapour_pressure(t: Array) -> Array:
     ice = np.where(t > 185.0, polyval(celsius, _ICE), cold)
     ice = np.where(t > 273.15, liquid, ice)
     share = liquid_share(t)
-    pressure: Array = 100.0 * (share * liquid + (1.0 - share) * ice)
-    return pressure
+    return 100.0 * (share * liquid + (1.0 - share) * ice)
 
 
 def relative_humidity(q: Array, t: Array, p: Array) -> Array:

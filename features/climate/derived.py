@@ -58,18 +58,14 @@ class Column:
     @cached_property
     def relative_humidity(self) -> Array:
         """Specific humidity over its value in saturated air, 1."""
-        humidity: Array = self["state_q0001"] / self.saturation
-        return humidity
+        return self["state_q0001"] / self.saturation
 
     @cached_property
     def moist_static_energy(self) -> Array:
         """Sum cp T + g z + Lv q, J/kg, with heights by the hypsometric equation."""
         t, q = self["state_t"], self["state_q0001"]
         z = physics.height(t, q, self["state_ps"][:, 0], self.levels)
-        energy: Array = (
-            physics.HEAT_CAPACITY * t + physics.GRAVITY * z + physics.LATENT_HEAT_VAPOUR * q
-        )
-        return energy
+        return physics.HEAT_CAPACITY * t + physics.GRAVITY * z + physics.LATENT_HEAT_VAPOUR * q
 
     @cached_property
     def virtual_potential_temperature(self) -> Array:
@@ -80,8 +76,7 @@ class Column:
     @cached_property
     def cloud_path(self) -> Array:
         """Liquid and ice in each layer, kg/m2."""
-        path: Array = (self["state_q0002"] + self["state_q0003"]) * self.mass
-        return path
+        return (self["state_q0002"] + self["state_q0003"]) * self.mass
 
 
 def to_level_below(profile: Array) -> Array:
@@ -101,39 +96,33 @@ def log_saturation_ratio(column: Column) -> Array:
     Source: saturation over liquid water after Bolton (1980), Mon. Wea. Rev. 108, equation 10.
     """
     humidity = np.log10(np.maximum(column["state_q0001"], TINY))
-    ratio: Array = humidity - np.log10(physics.vapour_pressure_over_liquid(column["state_t"]))
-    return ratio
+    return humidity - np.log10(physics.vapour_pressure_over_liquid(column["state_t"]))
 
 
 def cloud_water(column: Column) -> Array:
     """Liquid and ice together, log10(kg/kg)."""
-    total: Array = np.log10(np.maximum(column["state_q0002"] + column["state_q0003"], TINY))
-    return total
+    return np.log10(np.maximum(column["state_q0002"] + column["state_q0003"], TINY))
 
 
 def cloud_above(column: Column) -> Array:
     """Cloud from the model top through this level, log10(kg/m2): what sunlight passes."""
-    path: Array = np.log10(np.maximum(np.cumsum(column.cloud_path, axis=1), TINY))
-    return path
+    return np.log10(np.maximum(np.cumsum(column.cloud_path, axis=1), TINY))
 
 
 def cloud_below(column: Column) -> Array:
     """Cloud from this level to the ground, log10(kg/m2): what warms the level from below."""
     path = np.cumsum(column.cloud_path[:, ::-1], axis=1)[:, ::-1]
-    below: Array = np.log10(np.maximum(path, TINY))
-    return below
+    return np.log10(np.maximum(path, TINY))
 
 
 def vapour_above(column: Column) -> Array:
     """Water vapour from the model top through this level, kg/m2."""
-    path: Array = np.cumsum(column["state_q0001"] * column.mass, axis=1)
-    return path
+    return np.cumsum(column["state_q0001"] * column.mass, axis=1)
 
 
 def wind_speed(column: Column) -> Array:
     """Speed of the horizontal wind, m/s."""
-    speed: Array = np.hypot(column["state_u"], column["state_v"])
-    return speed
+    return np.hypot(column["state_u"], column["state_v"])
 
 
 def absorbed_sunlight(albedo: str) -> Callable[[Column], Array]:
@@ -151,8 +140,7 @@ def column_cloud(species: str) -> Callable[[Column], Array]:
 
     def compute(column: Column) -> Array:
         path = physics.column_integral(column[species], column.mass)
-        total: Array = np.log10(np.maximum(path, TINY))[:, None]
-        return total
+        return np.log10(np.maximum(path, TINY))[:, None]
 
     return compute
 
@@ -164,11 +152,10 @@ def saturation_fraction(column: Column) -> Array:
     """
     mass = np.where(column.pressure > 1e4, column.mass, 0.0)
     held = physics.column_integral(column["state_q0001"], mass)
-    fraction: Array = (held / physics.column_integral(column.saturation, mass))[:, None]
-    return fraction
+    return (held / physics.column_integral(column.saturation, mass))[:, None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Derived:
     """A derived feature.
 
@@ -189,6 +176,12 @@ class Derived:
     linear: bool = False
 
 
+def _of(
+    name: str, unit: str, needs: tuple[str, ...], compute: Callable[[Column], Array], **is_: bool
+) -> Derived:
+    return Derived(name=name, unit=unit, needs=needs, compute=compute, **is_)
+
+
 _T, _Q, _LIQUID, _ICE, _U, _V, _PS = (
     *(f"state_{name}" for name in ("t", "q0001", "q0002", "q0003", "u", "v", "ps")),
 )
@@ -196,40 +189,36 @@ _AIR, _CLOUD = (_T, _Q, _PS), (_LIQUID, _ICE, _PS)
 _ALBEDOS = ("cam_in_ALDIF", "cam_in_ALDIR", "cam_in_ASDIF", "cam_in_ASDIR")
 
 DERIVED = (
-    Derived(
-        "log_saturation_ratio", "log10(1/Pa)", (_T, _Q), log_saturation_ratio, linear=True
-    ),
-    Derived("relative_humidity", "1", _AIR, lambda c: c.relative_humidity),
-    Derived("moist_static_energy", "J/kg", _AIR, lambda c: c.moist_static_energy),
-    Derived("virtual_theta", "K", _AIR, lambda c: c.virtual_potential_temperature),
-    Derived("difference_t", "K", (_T,), lambda c: to_level_below(c[_T])),
-    Derived("difference_q", "kg/kg", (_Q,), lambda c: to_level_below(c[_Q])),
-    Derived("difference_u", "m/s", (_U,), lambda c: to_level_below(c[_U])),
-    Derived("difference_v", "m/s", (_V,), lambda c: to_level_below(c[_V])),
-    Derived("difference_rh", "1", _AIR, lambda c: to_level_below(c.relative_humidity)),
-    Derived("difference_mse", "J/kg", _AIR, lambda c: to_level_below(c.moist_static_energy)),
-    Derived("stability", "K", _AIR, lambda c: to_level_below(c.virtual_potential_temperature)),
-    Derived("curvature_t", "K", (_T,), lambda c: curvature(c[_T])),
-    Derived("curvature_q", "kg/kg", (_Q,), lambda c: curvature(c[_Q])),
-    Derived("curvature_u", "m/s", (_U,), lambda c: curvature(c[_U])),
-    Derived("curvature_v", "m/s", (_V,), lambda c: curvature(c[_V])),
-    Derived("wind_speed", "m/s", (_U, _V), wind_speed),
-    Derived("cloud_water", "log10(kg/kg)", (_LIQUID, _ICE), cloud_water),
-    Derived("cloud_above", "log10(kg/m2)", _CLOUD, cloud_above),
-    Derived("cloud_below", "log10(kg/m2)", _CLOUD, cloud_below),
-    Derived("vapour_above", "kg/m2", (_Q, _PS), vapour_above),
-    Derived("column_vapour", "kg/m2", (_Q, _PS), column_vapour, scalar=True),
-    Derived("column_liquid", "log10(kg/m2)", (_LIQUID, _PS), column_cloud(_LIQUID), scalar=True),
-    Derived("column_ice", "log10(kg/m2)", (_ICE, _PS), column_cloud(_ICE), scalar=True),
-    Derived("saturation_fraction", "1", _AIR, saturation_fraction, scalar=True),
+    _of("log_saturation_ratio", "log10(1/Pa)", (_T, _Q), log_saturation_ratio, linear=True),
+    _of("relative_humidity", "1", _AIR, lambda c: c.relative_humidity),
+    _of("moist_static_energy", "J/kg", _AIR, lambda c: c.moist_static_energy),
+    _of("virtual_theta", "K", _AIR, lambda c: c.virtual_potential_temperature),
+    _of("difference_t", "K", (_T,), lambda c: to_level_below(c[_T])),
+    _of("difference_q", "kg/kg", (_Q,), lambda c: to_level_below(c[_Q])),
+    _of("difference_u", "m/s", (_U,), lambda c: to_level_below(c[_U])),
+    _of("difference_v", "m/s", (_V,), lambda c: to_level_below(c[_V])),
+    _of("difference_rh", "1", _AIR, lambda c: to_level_below(c.relative_humidity)),
+    _of("difference_mse", "J/kg", _AIR, lambda c: to_level_below(c.moist_static_energy)),
+    _of("stability", "K", _AIR, lambda c: to_level_below(c.virtual_potential_temperature)),
+    _of("curvature_t", "K", (_T,), lambda c: curvature(c[_T])),
+    _of("curvature_q", "kg/kg", (_Q,), lambda c: curvature(c[_Q])),
+    _of("curvature_u", "m/s", (_U,), lambda c: curvature(c[_U])),
+    _of("curvature_v", "m/s", (_V,), lambda c: curvature(c[_V])),
+    _of("wind_speed", "m/s", (_U, _V), wind_speed),
+    _of("cloud_water", "log10(kg/kg)", (_LIQUID, _ICE), cloud_water),
+    _of("cloud_above", "log10(kg/m2)", _CLOUD, cloud_above),
+    _of("cloud_below", "log10(kg/m2)", _CLOUD, cloud_below),
+    _of("vapour_above", "kg/m2", (_Q, _PS), vapour_above),
+    _of("column_vapour", "kg/m2", (_Q, _PS), column_vapour, scalar=True),
+    _of("column_liquid", "log10(kg/m2)", (_LIQUID, _PS), column_cloud(_LIQUID), scalar=True),
+    _of("column_ice", "log10(kg/m2)", (_ICE, _PS), column_cloud(_ICE), scalar=True),
+    _of("saturation_fraction", "1", _AIR, saturation_fraction, scalar=True),
     *(
-        Derived(
-            f"absorbed_{albedo.removeprefix('cam_in_')}", "W/m2", ("pbuf_SOLIN", albedo),
-            absorbed_sunlight(albedo), scalar=True,
-        )
+        _of(name, "W/m2", ("pbuf_SOLIN", albedo), absorbed_sunlight(albedo), scalar=True)
         for albedo in _ALBEDOS
+        for name in [f"absorbed_{albedo.removeprefix('cam_in_')}"]
     ),
-)  # fmt: skip
+)
 
 
 def available(variables: set[str], linear: bool) -> list[Derived]:

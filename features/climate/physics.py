@@ -53,7 +53,7 @@ _PERIHELION = np.deg2rad(283.0)  # solar longitude at perihelion
 _EQUINOX_DAY = 80.5  # day of the year of the March equinox
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HybridLevels:
     """Coefficients of p = hya * 100000 Pa + hyb * ps.
 
@@ -90,7 +90,7 @@ def hybrid_levels() -> HybridLevels:
     hyam, hybm = (0.5 * (x[1:] + x[:-1]) for x in (hyai, hybi))
     for coefficient in (hyam, hybm, hyai, hybi):
         coefficient.flags.writeable = False
-    return HybridLevels(hyam, hybm, hyai, hybi)
+    return HybridLevels(hyam=hyam, hybm=hybm, hyai=hyai, hybi=hybi)
 
 
 def pressure(ps: Array, levels: HybridLevels | None = None) -> Array:
@@ -141,8 +141,7 @@ def vapour_pressure_over_ice(t: Array) -> Array:
 def liquid_fraction(t: Array) -> Array:
     """Share of new condensate that is liquid: 0 below 235 K, 1 above 273.15 K, smooth between."""
     x: Array = np.clip((t - FREEZING_POINT) / (MELTING_POINT - FREEZING_POINT), 0.0, 1.0)
-    share: Array = x * x * (3.0 - 2.0 * x)
-    return share
+    return x * x * (3.0 - 2.0 * x)
 
 
 def saturation_humidity(t: Array, p: Array) -> Array:
@@ -156,11 +155,6 @@ def saturation_humidity(t: Array, p: Array) -> Array:
     e = liquid * vapour_pressure_over_liquid(t) + (1.0 - liquid) * vapour_pressure_over_ice(t)
     # Aloft e can exceed p: vapour alone would then fill the air, and the formula has no root.
     return VAPOUR_RATIO * e / np.maximum(p - (1.0 - VAPOUR_RATIO) * e, e)
-
-
-def relative_humidity(q: Array, t: Array, p: Array) -> Array:
-    """Specific humidity q, kg/kg, over its value in saturated air at t, K, and p, Pa; unit 1."""
-    return q / saturation_humidity(t, p)
 
 
 def potential_temperature(t: Array, p: Array) -> Array:
@@ -215,10 +209,7 @@ def moist_lapse(t: Array, p: Array) -> Array:
     """
     q = saturation_humidity(t, p)
     above = GAS_CONSTANT * t + LATENT_HEAT_VAPOUR * q
-    lapse: Array = above / (
-        HEAT_CAPACITY + LATENT_HEAT_VAPOUR**2 * q / (GAS_CONSTANT_VAPOUR * t * t)
-    )
-    return lapse
+    return above / (HEAT_CAPACITY + LATENT_HEAT_VAPOUR**2 * q / (GAS_CONSTANT_VAPOUR * t * t))
 
 
 def solar_position(seconds: float) -> tuple[float, float]:

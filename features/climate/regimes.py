@@ -12,12 +12,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.climate import physics
 from features.core.errors import ClimstackError
 from features.core.types import Array, Mask
 from features.schemas.schema import Schema
-from features.store.store import Store
 
 # kg/m2. Drops of radius r = 10 um and optical depth 3.6 hold W = 2/3 x 1000 kg/m3 x r x 3.6
 # (Stephens 1978, J. Atmos. Sci. 35, 2123-2132); 3.6 parts ISCCP's thin clouds from its medium ones
@@ -56,8 +56,7 @@ def regime_masks(
     """
 
     def of(name: str) -> Array:
-        values: Array = inputs[:, schema.slice_of(name)]
-        return values
+        return inputs[:, schema.slice_of(name)]
 
     n_levels = {variable.name: variable.n_levels for variable in schema.inputs}
     found = {"all": np.ones(len(inputs), dtype=bool)}
@@ -86,20 +85,21 @@ def cloud_water_path(
     return physics.column_integral(liquid + ice, physics.layer_mass(surface_pressure, levels))
 
 
-def latitude_of_rows(store: Store, latitude: Array) -> Array:
-    """Latitude of each row of a store, (n_samples,), from that of its grid columns.
+def latitude_of_rows(column: NDArray[np.int64], latitude: Array, n_columns: int) -> Array:
+    """Latitude of each row, (n_samples,), from that of the grid columns.
 
     Args:
-        store: rows with known columns: training data.
-        latitude: degrees north, (n_grid_columns,).
+        column: grid column of each row, (n_samples,).
+        latitude: degrees north, (n_columns,).
+        n_columns: of the grid.
 
     Raises:
         ClimstackError: another number of columns, no latitude, or the rows' columns are unknown.
     """
-    if latitude.shape != (store.n_grid_columns,):
+    if latitude.shape != (n_columns,):
         raise ClimstackError(
-            f"{store.path} has {store.n_grid_columns} grid columns, but latitudes of shape"
-            f" {latitude.shape} are given: give one per column"
+            f"the data have {n_columns} grid columns, but latitudes of shape {latitude.shape} are"
+            " given: give one per column"
         )
     wrong = np.flatnonzero(~(np.abs(latitude) <= 90))
     if len(wrong):
@@ -107,7 +107,6 @@ def latitude_of_rows(store: Store, latitude: Array) -> Array:
             f"the latitude of grid column {wrong[0]} is {latitude[wrong[0]]}: give degrees"
             " from -90 to 90"
         )
-    column = store.column
     if len(column) and column.min() < 0:
-        raise ClimstackError(f"{store.path} doesn't know the grid columns of its rows (test data?)")
+        raise ClimstackError("the grid columns of these rows aren't known (test data?)")
     return latitude[column]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import mmap
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
@@ -132,13 +132,12 @@ def exclusive_lock(path: Path, busy: str) -> Iterator[None]:
         ClimstackError: with the sentence ``busy``, when another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ClimstackError(busy) from None
-        with _naming_a_full_disk(path.parent):
-            yield
+    try:
+        held = FileLock(path, fallback_to_soft=False).acquire(blocking=False)
+    except Timeout:
+        raise ClimstackError(busy) from None
+    with held, _naming_a_full_disk(path.parent):
+        yield
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 
-def attach(package: str, file: str) -> Callable[[str], Any]:
-    """A package's ``__getattr__``: it imports what stands under its ``if TYPE_CHECKING:``.
+def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__``, which imports what stands under its ``if TYPE_CHECKING:``.
+
+    And its ``__dir__``, which lists those names: what a notebook completes.
 
     Args:
         package: its ``__name__``.
@@ -37,4 +39,4 @@ def attach(package: str, file: str) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, value)
         return value
 
-    return get
+    return get, lambda: sorted(home_of)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+import psutil
 
 CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
@@ -14,15 +15,14 @@ def free_memory() -> int:
     What is free, or what the limit of a control group leaves if that is less: of a container, or of
     ``systemd-run -p MemoryMax=2G``. Caches of files count as taken.
     """
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free: int = psutil.virtual_memory().free
     lines = OWN.read_text(encoding="ascii").splitlines() if OWN.is_file() else []
     for number, controllers, path in (line.split(":", 2) for line in lines):
         if number == "0":  # version 2
             root, limit, taken = CGROUPS, "memory.max", "memory.current"
         elif controllers == "memory":
-            root, limit, taken = (
-                CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
-            )  # fmt: skip
+            root, limit = CGROUPS / "memory", "memory.limit_in_bytes"
+            taken = "memory.usage_in_bytes"
         else:
             continue
         own = root / path.lstrip("/")

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt
 
 from features.core.errors import ClimstackError, closest
 
 T = TypeVar("T")
+
+Natural = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Rate = Annotated[float, Interval(ge=0, lt=1)]
+InnerShare = Annotated[float, Interval(gt=0, lt=0.5)]
 
 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
@@ -18,7 +29,7 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
 
     Args:
         cls: a dataclass whose fields are bool, int, float, str, Literal, tuples of one type, or
-            any of these or None.
+            any of these or None; numbers perhaps with bounds: see :class:`Bounded`.
         table: keys are field names.
         where: how to name the table in an error, as ``[folds]``.
 
@@ -39,9 +50,11 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
             raise ClimstackError(f"{where} needs the setting '{name}': add it")
     values = {key: _as(hints[key], value, f"{where} {key}") for key, value in table.items()}
     try:
-        return cls(**values)
+        made = cls(**values)
+        check_bounds(made)
     except ClimstackError as error:
         raise ClimstackError(f"{where} {error}") from None
+    return made
 
 
 def check(holds: bool, sentence: str) -> None:
@@ -54,22 +67,52 @@ def check(holds: bool, sentence: str) -> None:
         raise ClimstackError(sentence)
 
 
-def require(settings: object, **intervals: str) -> None:
-    """Check numbers of a settings object against intervals.
-
-    Args:
-        settings: the object, its attributes named as the keys.
-        **intervals: as ``"(0, 1]"`` or ``"[1, inf)"``.
+class Bounded:
+    """Settings whose fields may have bounds: a dataclass with ``epochs: Annotated[int, Ge(1)]``.
 
     Raises:
-        ClimstackError: a value lies outside its interval.
+        ClimstackError: when one is made with a value outside its bounds.
     """
-    for name, interval in intervals.items():
-        value = getattr(settings, name)
-        low, high = (float(end) for end in interval[1:-1].split(","))
-        above = value >= low if interval[0] == "[" else value > low
-        below = value <= high if interval[-1] == "]" else value < high
-        check(above and below, f"{name} must lie in {interval}, but got {value}")
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+def check_bounds(settings: Any) -> None:
+    """See that each value is within the bounds of its field's annotation.
+
+    Raises:
+        ClimstackError: one is not; names it and the interval.
+    """
+    for name, limits in _bounds(settings.__class__).items():
+        if (value := getattr(settings, name)) is not None:
+            holds = all(getattr(operator, kind)(value, limit) for kind, limit in limits.items())
+            low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+            start = f"{'[' if 'ge' in limits else '('}{-math.inf if low is None else low:.12g}"
+            end = f"{math.inf if high is None else high:.12g}{']' if 'le' in limits else ')'}"
+            check(holds, f"{name} must lie in {start}, {end}, but got {value}")
+
+
+def without_none(value: Any) -> Any:
+    """The same table, however deep, without what is None: TOML has no word for it."""
+    if isinstance(value, Mapping):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_none(item) for item in value]
+    return value
+
+
+@cache
+def _bounds(cls: type) -> dict[str, dict[str, Any]]:
+    """By field its limits, called as in :mod:`operator`: ge, gt, le, lt."""
+    bounds: dict[str, dict[str, Any]] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        for part in (hint, *get_args(hint)):  # itself, or in a union with None
+            for each in get_args(part)[1:] if get_origin(part) is Annotated else ():
+                for one in each if isinstance(each, GroupedMetadata) else (each,):
+                    if isinstance(one, Gt | Ge | Lt | Le):
+                        bounds.setdefault(name, {}).update(dataclasses.asdict(one))
+    return bounds
 
 
 def _as(hint: Any, value: Any, where: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -16,20 +18,7 @@ QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 TAIL_EDGES = np.sinh(np.linspace(-np.arcsinh(400.0), np.arcsinh(400.0), 82))
 FAR = 10.0  # standard deviations from which a value counts as an outlier
 N_BINS = 60
-_COUNTS = ("distinct", "nonzero", "lost", "subnormal", "far")
-_FACTS = (
-    *_COUNTS, "smallest", "mean", "std", "reach", "min", *(f"q{q}" for q in QUANTILES), "max"
-)  # fmt: skip
-
-
-def _variables(schema: Schema, sample: Sample) -> list[tuple[Variable, int]]:
-    """Variable and level (-1 for a scalar) of each column of a sample."""
-    found = [
-        (v, level if v.n_levels > 1 else -1)
-        for v in schema.variables
-        for level in range(v.n_levels)
-    ]
-    return found[: len(sample.names)]
+COUNTS = ("distinct", "nonzero", "lost", "subnormal", "far")
 
 
 def describe(sample: Sample, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -41,20 +30,21 @@ def describe(sample: Sample, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame
         standard deviations), smallest (size other than 0), mean, std, reach (largest distance
         from the mean in standard deviations), min, quantiles ``q0.001`` to ``q0.999``, max; NaN
         where no value is finite. Tails: group, role, low, high, share, by distance from the mean
-        of the column in standard deviations, over all levels. Histograms: group, low, high, share,
-        of each scalar.
+        of the column in standard deviations, over all levels. Histograms: the same of each scalar,
+        by value.
     """
     rows, bins = [], []
     tails: dict[Variable, NDArray[np.int64]] = {}
-    for (variable, level), values in zip(_variables(schema, sample), sample.values.T, strict=True):
+    of = [(v, level) for v in schema.variables for level in range(v.n_levels)][: len(sample.names)]
+    for (variable, level), values in zip(of, sample.values.T, strict=True):
         ordered = np.sort(values[np.isfinite(values)])
         fact = _column(ordered)
         rows.append(
             {
-                "name": variable.columns[max(level, 0)],
+                "name": variable.columns[level],
                 "group": variable.name,
                 "role": variable.role,
-                "level": level,
+                "level": level if variable.n_levels > 1 else -1,
                 "bad": len(values) - len(ordered),
                 **fact,
             }
@@ -64,34 +54,26 @@ def describe(sample: Sample, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame
             apart = (ordered - fact["mean"]) / fact["std"]
             counts = np.diff(np.searchsorted(apart, TAIL_EDGES))
             tails[variable] = tails.get(variable, np.zeros(len(counts), dtype=np.int64)) + counts
-            if level < 0:
+            if variable.n_levels == 1:
                 counts, edges = np.histogram(apart, N_BINS)
-                edges = edges * fact["std"] + fact["mean"]
-                shares = counts / len(ordered)
-                triples = zip(edges[:-1], edges[1:], shares, strict=True)
-                bins += [(variable.name, *triple) for triple in triples]
-    spread = [
-        pl.DataFrame(
-            {
-                "group": variable.name,
-                "role": variable.role,
-                "low": TAIL_EDGES[:-1],
-                "high": TAIL_EDGES[1:],
-                "share": counts / counts.sum(),
-            }
-        )
-        for variable, counts in tails.items()
-    ]
-    numbers = dict.fromkeys(("low", "high", "share"), pl.Float64)
-    empty = pl.DataFrame(schema={"group": pl.String, "role": pl.String, **numbers})
-    histograms = pl.DataFrame(bins, schema={"group": pl.String, **numbers}, orient="row")
-    return pl.DataFrame(rows), pl.concat([empty, *spread]), histograms
+                bins += _shares(variable, edges * fact["std"] + fact["mean"], counts)
+    spread = [row for v, counts in tails.items() for row in _shares(v, TAIL_EDGES, counts)]
+    kinds = {"group": pl.String, "role": pl.String, "low": pl.Float64, "high": pl.Float64}
+    kinds["share"] = pl.Float64
+    tail, histogram = (pl.DataFrame(each, kinds, orient="row") for each in (spread, bins))
+    return pl.DataFrame(rows), tail, histogram
+
+
+def _shares(variable: Variable, edges: Array, counts: NDArray[np.int64]) -> list[tuple[Any, ...]]:
+    shares = (counts / counts.sum()).tolist()
+    ends = zip(edges[:-1].tolist(), edges[1:].tolist(), shares, strict=True)
+    return [(variable.name, variable.role, *each) for each in ends]
 
 
 def _column(ordered: Array) -> dict[str, float]:
     """Facts on the finite values of one column, sorted; NaN where there are none."""
     if not len(ordered):
-        return dict.fromkeys(_FACTS, float("nan")) | dict.fromkeys(_COUNTS, 0)
+        return dict.fromkeys(_column(np.zeros(1)), float("nan")) | dict.fromkeys(COUNTS, 0)
     size = np.abs(ordered)
     largest = float(size.max())
     scaled = ordered / (largest or 1.0)  # squares of 1e-200 would vanish

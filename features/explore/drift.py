@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -12,7 +10,6 @@ from features.core.types import Array
 from features.explore.sample import Sample
 
 N_BLOCKS = 5  # as many as the default folds
-SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 POINTS = 256  # quantiles at which distributions are compared
 
 
@@ -43,7 +40,7 @@ def auc(a: Array, b: Array) -> float:
     >>> auc(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
     0.875
     """
-    beaten = sum(np.searchsorted(a, b, side=side).mean() for side in SIDES)
+    beaten = np.searchsorted(a, b, "left").mean() + np.searchsorted(a, b, "right").mean()
     return float(beaten / (2 * len(a)))
 
 
@@ -77,11 +74,8 @@ def block_drift(sample: Sample, block: NDArray[np.int64]) -> pl.DataFrame:
         for number in range(n_blocks if n_blocks > 1 else 0):
             inside = block[finite] == number
             rows.append((name, number, *_compare(whole[~inside], whole[inside], whole)))
-    return pl.DataFrame(
-        rows,
-        schema={"name": pl.String, "block": pl.Int64, "ks": pl.Float64, "shift": pl.Float64},
-        orient="row",
-    )
+    kinds = {"name": pl.String, "block": pl.Int64, "ks": pl.Float64, "shift": pl.Float64}
+    return pl.DataFrame(rows, kinds, orient="row")
 
 
 def sample_drift(train: Sample, test: Sample) -> pl.DataFrame:
@@ -109,9 +103,8 @@ def sample_drift(train: Sample, test: Sample) -> pl.DataFrame:
             means = (float(a.mean()), float(b.mean()))
         rows.append((name, ks, alone, shift, outside, *means))
     numbers = ("ks", "auc", "shift", "outside", "train_mean", "test_mean")
-    return pl.DataFrame(
-        rows, schema={"name": pl.String} | dict.fromkeys(numbers, pl.Float64), orient="row"
-    )
+    kinds = {"name": pl.String} | dict.fromkeys(numbers, pl.Float64)
+    return pl.DataFrame(rows, kinds, orient="row")
 
 
 def _compare(a: Array, b: Array, whole: Array) -> tuple[float, float]:

@@ -6,17 +6,17 @@ A sample of at most 49,152 rows is read, whole timesteps spread over the store's
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-from features.core.types import Array
+from features.core.types import Progress
 from features.explore.column_facts import FAR, describe
 from features.explore.drift import block_drift, cut_time, sample_drift
 from features.explore.relations import copies, group_correlations, normal_ranks
@@ -32,7 +32,7 @@ N_OUTLYING_ROWS = 20
 UPPER_LEVEL = 0.6  # a profile is mapped at the ground and at this share of its levels: 530 hPa
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exploration:
     """What was found in a store.
 
@@ -45,7 +45,7 @@ class Exploration:
         columns: one row per column: name, group, role, level, counts, moments, quantiles.
         tails: group, role, low, high, share: values by distance from the mean of their column, in
             standard deviations, over all levels of a variable.
-        histograms: group, low, high, share: values of each scalar.
+        histograms: group, role, low, high, share: values of each scalar.
         by_column: ``column``, with ``lat`` and ``lon`` where a grid is known, and the mean over
             time of each mapped name; None where columns are unknown.
         by_time: ``time`` and the mean over the grid of each mapped name; None where time is.
@@ -87,7 +87,7 @@ def explore_store(
     *,
     n_rows: int = SAMPLE_ROWS,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Exploration:
     """Look at a sample of a store.
 
@@ -115,23 +115,25 @@ def explore_store(
             f"the grid has {len(grid)} columns, but {store.path} has {store.n_grid_columns} rows"
             " per timestep: give the grid of these data"
         )
-    step = _Steps(progress, 6 if test is None else 7)
+    numbers, total = count(), 6 if test is None else 7
+
+    def step() -> None:
+        progress("explore", next(numbers), total)
+
+    step()
     sample = draw(store, n_rows, seed)
     step()
     columns, tails, histograms = describe(sample, schema)
     step()
-    n_inputs = len(schema.input_columns)
-    ranks = normal_ranks(sample.values)
-    inputs, targets = ranks[:, :n_inputs], ranks[:, n_inputs:]
+    inputs, targets = np.split(normal_ranks(sample.values), [len(schema.input_columns)], axis=1)
     correlations = group_correlations(schema, inputs, targets) if targets.size else None
     equal, almost = copies(sample, inputs)
-    del ranks, inputs, targets
-    imputed = store.repaired.get("imputed", {})
-    findings = check_sample(store.path, sample, schema, columns, equal, almost, imputed)
+    del inputs, targets
+    findings = check_sample(store, sample, columns, (equal, almost))
     step()
     time_known, column_known = sample.time.min() >= 0, sample.column.min() >= 0
-    by_column = _by_column(sample, schema, grid) if column_known else None
-    by_time = _by_time(sample, schema, grid) if time_known else None
+    by_column = _means(sample, schema, "column", grid) if column_known else None
+    by_time = _means(sample, schema, "time", grid) if time_known else None
     step()
     outliers, outlying_rows = _outliers(sample, columns, store.sample_ids)
     step()
@@ -178,37 +180,17 @@ def mapped_columns(schema: Schema) -> dict[str, str]:
     return shown
 
 
-class _Steps:
-    """Counts finished steps."""
-
-    def __init__(self, progress: Callable[[str, int, int], None], total: int) -> None:
-        self._progress, self._done, self._total = progress, 0, total
-        progress("explore", 0, total)
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._progress("explore", self._done, self._total)
-
-
-def _by_column(sample: Sample, schema: Schema, grid: Grid | None) -> pl.DataFrame:
-    there, position = np.unique(sample.column, return_inverse=True)
-    place: dict[str, NDArray[Any]] = {"column": there}
-    if grid is not None:
-        place |= {"lat": grid.lat[there], "lon": grid.lon[there]}
-    return pl.DataFrame(place | _means(sample, schema, position, np.ones(len(sample))))
-
-
-def _by_time(sample: Sample, schema: Schema, grid: Grid | None) -> pl.DataFrame:
-    there, position = np.unique(sample.time, return_inverse=True)
-    weights = np.ones(len(sample)) if grid is None else grid.area[sample.column]
-    return pl.DataFrame({"time": there} | _means(sample, schema, position, weights))
-
-
 def _means(
-    sample: Sample, schema: Schema, position: NDArray[np.intp], weights: Array
-) -> dict[str, Array]:
-    """Weighted mean of each mapped column over the rows of each position; NaN where none is."""
-    means = {}
+    sample: Sample, schema: Schema, by: Literal["column", "time"], grid: Grid | None
+) -> pl.DataFrame:
+    """Mean of each mapped column at each place or timestep, by area in time; NaN where none is."""
+    there, position = np.unique(getattr(sample, by), return_inverse=True)
+    weights = np.ones(len(sample))
+    means: dict[str, NDArray[Any]] = {by: there}
+    if grid is not None and by == "column":
+        means |= {"lat": grid.lat[there], "lon": grid.lon[there]}
+    elif grid is not None:
+        weights = grid.area[sample.column]
     places = {name: place for place, name in enumerate(sample.names)}
     for name, title in mapped_columns(schema).items():
         if name in places:
@@ -218,7 +200,7 @@ def _means(
             total = np.bincount(position, weight * np.where(known, values, 0.0))
             with np.errstate(invalid="ignore"):
                 means[title] = total / np.bincount(position, weight)
-    return means
+    return pl.DataFrame(means)
 
 
 def _outliers(
@@ -226,7 +208,7 @@ def _outliers(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The furthest values of each variable, and the rows with the most far ones."""
     far_per_row = np.zeros(len(sample), dtype=np.int64)
-    found: dict[str, list[tuple[float, int, int]]] = {}
+    found = []
     facts = zip(columns["group"], columns["mean"], columns["std"], strict=True)
     for place, (group, mean, std) in enumerate(facts):
         if not std > 0:
@@ -235,25 +217,19 @@ def _outliers(
         apart[~np.isfinite(apart)] = 0.0
         far_per_row += apart > FAR
         top = np.argpartition(apart, -min(N_OUTLIERS, len(apart)))[-N_OUTLIERS:]
-        found.setdefault(group, []).extend(
-            (float(apart[row]), int(row), place) for row in top if apart[row] > FAR
-        )
-    best = []
-    for candidates in found.values():
-        seen: set[int] = set()  # a row stands once for each variable
-        for apart_by, row, place in sorted(candidates, reverse=True):
-            if row not in seen and len(seen) < N_OUTLIERS:
-                seen.add(row)
-                best.append((row, place, apart_by))
-    best.sort(key=lambda each: -each[2])
-    rows = np.array([row for row, _, _ in best], dtype=np.intp)
-    places = np.array([place for _, place, _ in best], dtype=np.intp)
+        found += [(group, float(apart[row]), int(row), place) for row in top if apart[row] > FAR]
+    kinds = {"group": pl.String, "apart": pl.Float64, "row": pl.Int64, "place": pl.Int64}
+    best = (
+        pl.DataFrame(found, schema=kinds, orient="row")
+        .sort("apart", "row", "place", descending=True)
+        .unique(["group", "row"], keep="first", maintain_order=True)  # a row once per variable
+        .filter(pl.int_range(pl.len()).over("group") < N_OUTLIERS)
+    )
+    rows, places = best["row"].to_numpy(), best["place"].to_numpy()
     outliers = _where(sample, rows, ids).with_columns(
-        name=pl.Series([sample.names[place] for place in places], dtype=pl.String),
-        value=pl.Series(sample.values[rows, places]),
-        mean=columns["mean"].gather(places),
-        std=columns["std"].gather(places),
-        apart=pl.Series([apart for _, _, apart in best], dtype=pl.Float64),
+        columns["name", "mean", "std"][places]
+        .with_columns(value=pl.Series(sample.values[rows, places]), apart=best["apart"])
+        .select("name", "value", "mean", "std", "apart")
     )
     worst = np.argsort(-far_per_row, kind="stable")[:N_OUTLYING_ROWS]
     worst = worst[far_per_row[worst] > 0]
@@ -261,14 +237,9 @@ def _outliers(
 
 
 def _where(sample: Sample, rows: NDArray[np.intp], ids: pl.Series) -> pl.DataFrame:
-    there = sample.rows[rows]
+    there, time, column = sample.rows[rows], sample.time[rows], sample.column[rows]
     return pl.DataFrame(
-        {
-            "row": there,
-            "sample_id": ids.gather(there),
-            "time": sample.time[rows],
-            "column": sample.column[rows],
-        }
+        {"row": there, "sample_id": ids.gather(there), "time": time, "column": column}
     )
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from features.explore import figures
 from features.explore.column_facts import FAR
 from features.explore.exploration import Exploration
-from features.pages.page import Figure, Section, Table, write_page
+from features.pages.page import Part, Parts, Section, Table, write_page
 from features.sources.check import compress
 
 N_DRIFTING = 40  # columns listed
 DRIFT_TOP = 0.5  # distances beyond are as bright
-
-Part = str | Table | Figure
 
 
 def write_exploration(exploration: Exploration, out: str | Path) -> Path:
@@ -47,14 +44,14 @@ def write_exploration(exploration: Exploration, out: str | Path) -> Path:
     return write_page(Path(out), f"What {e.path.name} holds", lead, sections)
 
 
-def _check(e: Exploration) -> list[Part]:
+def _check(e: Exploration) -> Parts:
     prefix = f"{e.path}: "
     found = [(f.level, f.sentence.removeprefix(prefix)) for f in e.findings]
-    parts: list[Part] = [Table(("level", "finding"), found)] if found else ["Nothing to say."]
-    return [*parts, Table(("fact", "value"), e.facts)]
+    first: Part = Table(("level", "finding"), found) if found else "Nothing to say."
+    return [first, Table(("fact", "value"), e.facts)]
 
 
-def _profiles(e: Exploration) -> list[Part]:
+def _profiles(e: Exploration) -> Parts:
     return [
         figures.profile(variable, of)
         for variable in e.schema.variables
@@ -62,7 +59,7 @@ def _profiles(e: Exploration) -> list[Part]:
     ] or ["This schema has no profiles."]
 
 
-def _distributions(e: Exploration) -> list[Part]:
+def _distributions(e: Exploration) -> Parts:
     parts: list[Part] = []
     is_profile = pl.col("group").is_in([v.name for v in e.schema.variables if v.n_levels > 1])
     for role in ("input", "target"):
@@ -85,53 +82,41 @@ def _distributions(e: Exploration) -> list[Part]:
     return parts or ["No column varies."]
 
 
-def _places(e: Exploration) -> list[Part]:
+def _places(e: Exploration) -> Parts:
     if e.by_column is None:
         return ["The grid column of these rows is not known (a test file?): there is no map."]
-    names = [n for n in e.by_column.columns if n not in ("column", "lat", "lon")]
-    return [figures.map_by_column(e.by_column, names)]
+    return [figures.map_by_column(e.by_column)]
 
 
-def _time(e: Exploration) -> list[Part]:
+def _time(e: Exploration) -> Parts:
     if e.by_time is None:
         return ["The time of these rows is not known (a test file?): there are no time series."]
-    names = [name for name in e.by_time.columns if name != "time"]
     weighted = e.by_column is not None and "lat" in e.by_column.columns
-    return [figures.series(e.by_time, names, weighted)]
+    return [figures.series(e.by_time, weighted)]
 
 
-def _correlations(e: Exploration) -> list[Part]:
+def _correlations(e: Exploration) -> Parts:
     if e.correlations is None:
         return ["This store holds no targets."]
-    x, y = (
-        e.correlations[name].unique(maintain_order=True).to_list()
-        for name in ("target_group", "input_group")
+    figure = figures.heat_map(
+        e.correlations.select("target_group", "input_group", "strength"),
+        top=1.0,
+        title="Rank correlation of target groups with input groups",
+        reading="For each target its largest absolute rank correlation (Spearman) with an input of"
+        " the group, averaged over the targets of the group. Rank correlation sees rising and"
+        " falling together, not sums or products of inputs: a dark cell may still matter.",
+        table=Table.of(e.correlations.sort("strength", descending=True)),
     )
-    strength = e.correlations["strength"].to_numpy().reshape(len(x), len(y)).T
-    return [
-        figures.heat_map(
-            "Rank correlation of target groups with input groups",
-            "For each target its largest absolute rank correlation (Spearman) with an input of the"
-            " group, averaged over the targets of the group. Rank correlation sees rising and"
-            " falling together, not sums or products of inputs: a dark cell may still matter.",
-            x,
-            y,
-            strength,
-            "",
-            1.0,
-            Table.of(e.correlations.sort("strength", descending=True)),
-        )
-    ]
+    return [figure]
 
 
-def _repeats(e: Exploration) -> list[Part]:
+def _repeats(e: Exploration) -> Parts:
     constant = e.columns.filter((pl.col("role") == "input") & (pl.col("distinct") == 1))
     parts: list[Part] = []
     if len(constant):
         still = [
-            (v.name, len(of), compress(of["name"]), *np.quantile(of["mean"].to_numpy(), (0, 1)))
-            for v in e.schema.inputs
-            if len(of := constant.filter(pl.col("group") == v.name))
+            (group, len(of), compress(of["name"]), of["mean"].min(), of["mean"].max())
+            for (group,), of in constant.group_by("group", maintain_order=True)
         ]
         head = ("variable", "inputs", "names", "smallest value", "largest value")
         parts.append(Table(head, still, "Inputs with one value in all rows read"))
@@ -145,128 +130,89 @@ def _repeats(e: Exploration) -> list[Part]:
     return parts or ["No input is constant or repeats another one."]
 
 
-def _float32(e: Exploration) -> list[Part]:
+def _float32(e: Exploration) -> Parts:
     lost = e.columns.filter(pl.col("lost") + pl.col("subnormal") > 0)
     if not len(lost):
         return ["float32 would keep every value read to about 7 digits."]
     of_nonzero = (pl.col("lost") / pl.col("nonzero")).alias("share lost")
-    table = lost.select(
-        "name", "nonzero", "lost", "subnormal", of_nonzero, "smallest", "std"
-    )  # fmt: skip
+    shown = ["name", "nonzero", "lost", "subnormal", of_nonzero, "smallest", "std"]
     return [
         "Values smaller than 1.2e-38 have fewer digits in float32 (subnormal), those below 7e-46"
         " become 0 (lost). The store keeps float64.",
-        Table.of(table, "Columns with such values"),
+        Table.of(lost.select(shown), "Columns with such values"),
     ]
 
 
-def _outliers(e: Exploration) -> list[Part]:
+def _outliers(e: Exploration) -> Parts:
     if not len(e.outliers):
         return [f"No value lies more than {FAR:.0f} standard deviations from its column's mean."]
-    variables = [v for v in e.schema.variables if v.n_levels > 1]
-    of = {v.name: e.columns.filter(pl.col("group") == v.name) for v in variables}
-    variables = [v for v in variables if len(of[v.name])]
-    n_levels = max((v.n_levels for v in variables), default=0)
-    reach = np.full((len(variables), n_levels), np.nan)
-    for place, variable in enumerate(variables):
-        reach[place, : variable.n_levels] = of[variable.name]["reach"].to_numpy()
-    names = {"far": "far values", "apart": "sd from the mean"}
+    far = e.outliers.rename({"apart": "sd from the mean", "column": "grid column"})
+    rows = e.outlying_rows.rename({"far": "far values", "column": "grid column"})
     parts: list[Part] = [
-        Table.of(
-            e.outliers.rename({"apart": names["apart"], "column": "grid column"}),
-            "The furthest values of each variable, with their rows in the store",
-        ),
-        Table.of(
-            e.outlying_rows.rename({"far": names["far"], "column": "grid column"}),
-            f"Rows with the most values beyond {FAR:.0f} standard deviations",
-        ),
+        Table.of(far, "The furthest values of each variable, with their rows in the store"),
+        Table.of(rows, f"Rows with the most values beyond {FAR:.0f} standard deviations"),
     ]
-    if variables:
-        rows = [(v.name, *reach[place].tolist()) for place, v in enumerate(variables)]
-        parts.insert(
-            0,
-            figures.heat_map(
-                "Furthest value by level",
-                "Largest distance from the column's mean in standard deviations, on each level of"
-                " each profile; colours end at 100.",
-                list(range(n_levels)),
-                [v.name for v in variables],
-                reach,
-                "level",
-                100.0,
-                Table(("variable", *map(str, range(n_levels))), rows),
-            ),
-        )
-    return parts
+    profiles = e.columns.filter(pl.col("level") >= 0)
+    if not len(profiles):
+        return parts
+    by_level = figures.heat_map(
+        profiles.select("level", "group", "reach"),
+        top=100.0,
+        title="Furthest value by level",
+        reading="Largest distance from the column's mean in standard deviations, on each level of"
+        " each profile; colours end at 100.",
+    )
+    return [by_level, *parts]
 
 
-def _blocks(e: Exploration) -> list[Part]:
+def _blocks(e: Exploration) -> Parts:
     if e.blocks is None or not len(e.blocks):
         return ["Time is unknown, or there is a single timestep: no blocks to compare."]
-    groups = e.columns.select("name", "group")
     by_group = (
-        e.blocks.join(groups, on="name", maintain_order="left")
+        e.blocks.join(e.columns.select("name", "group"), on="name", maintain_order="left")
         .group_by("group", "block", maintain_order=True)
         .agg(pl.col("ks").mean())
     )
-    y = by_group["group"].unique(maintain_order=True).to_list()
-    x = sorted(by_group["block"].unique().to_list())
-    z = by_group["ks"].to_numpy().reshape(len(y), len(x))
+    distances = figures.heat_map(
+        by_group.select(pl.format("block {}", "block"), "group", "ks"),
+        top=DRIFT_TOP,
+        title="Distance of each block of time from the others",
+        reading="Kolmogorov-Smirnov distance (0 the same distribution, 1 no overlap) of the rows of"
+        " a block against all others, averaged over levels; colours end at 0.5. Blocks are"
+        " contiguous, as the default folds: a bright cell is a variable that a validation block"
+        " does not share with its training rows.",
+        table=Table.of(by_group),
+    )
     worst = e.blocks.sort("ks", descending=True, nulls_last=True)
     worst = worst.unique("name", keep="first", maintain_order=True).head(N_DRIFTING)
-    return [
-        figures.heat_map(
-            "Distance of each block of time from the others",
-            "Kolmogorov-Smirnov distance (0 the same distribution, 1 no overlap) of the rows of a"
-            " block against all others, averaged over levels; colours end at"
-            " 0.5. Blocks are contiguous, as the default folds: a bright cell is a variable that a"
-            " validation block does not share with its training rows.",
-            [f"block {block}" for block in x],
-            y,
-            z,
-            "",
-            DRIFT_TOP,
-            Table.of(by_group),
-        ),
-        Table.of(
-            worst,
-            "Columns that drift most, with the block where they do; shift: of the mean, in sd",
-        ),
-    ]
+    caption = "Columns that drift most, with the block where they do; shift: of the mean, in sd"
+    return [distances, Table.of(worst, caption)]
 
 
-def _test(e: Exploration) -> list[Part]:
+def _test(e: Exploration) -> Parts:
     if e.test is None:
         return ["No test store was given: --test STORE compares one with this store."]
-    test = e.test.join(e.columns.select("name", "group", "level"), on="name", maintain_order="left")
+    test = e.test.join(
+        e.columns.select("name", "role", "group", "level"), on="name", maintain_order="left"
+    )
     if e.blocks is not None and len(e.blocks):
         usual = e.blocks.group_by("name").agg(pl.col("ks").max().alias("ks between blocks"))
         test = test.join(usual, on="name", how="left", maintain_order="left")
-    profiles = [v for v in e.schema.inputs if v.n_levels > 1]
-    parts: list[Part] = [
+    lead = (
         f"Compared with {e.test_path}, input by input. 'ks between blocks' is the largest distance"
         " of a block of this store's own time from the others: what exceeds it is more than the"
         " weather's usual change. 'outside' is the share of test values beyond the range read here."
-    ]
-    if profiles:
-        n_levels = max(v.n_levels for v in profiles)
-        z = np.full((len(profiles), n_levels), np.nan)
-        for place, v in enumerate(profiles):
-            z[place, : v.n_levels] = test.filter(pl.col("group") == v.name)["ks"].to_numpy()
-        rows = [(v.name, *z[place].tolist()) for place, v in enumerate(profiles)]
-        parts.append(
-            figures.heat_map(
-                "Distance of the test set by level",
-                "Kolmogorov-Smirnov distance of the test set's values from the training values:"
-                " 0 the same distribution, 1 no overlap; colours end at 0.5.",
-                list(range(n_levels)),
-                [v.name for v in profiles],
-                z,
-                "level",
-                DRIFT_TOP,
-                Table(("variable", *map(str, range(n_levels))), rows),
-            )
-        )
-    test = test.drop("group", "level").sort("ks", descending=True, nulls_last=True)
-    parts.append(Table.of(test.head(N_DRIFTING), f"The {N_DRIFTING} inputs furthest apart"))
-    return parts
+    )
+    furthest = test.drop("role", "group", "level").sort("ks", descending=True, nulls_last=True)
+    table = Table.of(furthest.head(N_DRIFTING), f"The {N_DRIFTING} inputs furthest apart")
+    profiles = test.filter((pl.col("role") == "input") & (pl.col("level") >= 0))
+    if not len(profiles):
+        return [lead, table]
+    by_level = figures.heat_map(
+        profiles.select("level", "group", "ks"),
+        top=DRIFT_TOP,
+        title="Distance of the test set by level",
+        reading="Kolmogorov-Smirnov distance of the test set's values from the training values: 0"
+        " the same distribution, 1 no overlap; colours end at 0.5.",
+    )
+    return [lead, by_level, table]

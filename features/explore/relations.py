@@ -67,18 +67,9 @@ def group_correlations(schema: Schema, inputs: Float32, targets: Float32) -> pl.
             i, j = np.unravel_index(size.argmax(), size.shape)
             pair = (schema.target_columns[there[j]], source.columns[i], float(block[i, j]))
             rows.append((group.name, source.name, float(size.max(0).mean()), *pair))
-    return pl.DataFrame(
-        rows,
-        schema={
-            "target_group": pl.String,
-            "input_group": pl.String,
-            "strength": pl.Float64,
-            "target": pl.String,
-            "input": pl.String,
-            "correlation": pl.Float64,
-        },
-        orient="row",
-    )
+    kinds = {"target_group": pl.String, "input_group": pl.String, "strength": pl.Float64}
+    kinds |= {"target": pl.String, "input": pl.String, "correlation": pl.Float64}
+    return pl.DataFrame(rows, kinds, orient="row")
 
 
 def copies(sample: Sample, inputs: Float32) -> tuple[list[list[str]], list[list[str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ SAMPLE_ROWS = 49_152  # 128 timesteps of LEAP's grid: 364 MB with its targets
 MIN_TIMESTEPS = 64  # or a quarter of them: of a finer grid fewer columns are drawn instead
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Rows read from a store.
 
@@ -41,12 +41,12 @@ class Sample:
 
     def take(self, places: Rows) -> Sample:
         """Some of its rows, by their place in it."""
-        return Sample(
-            self.rows[places],
-            self.time[places],
-            self.column[places],
-            np.asfortranarray(self.values[places]),
-            self.names,
+        return replace(
+            self,
+            rows=self.rows[places],
+            time=self.time[places],
+            column=self.column[places],
+            values=np.asfortranarray(self.values[places]),
             everything=False,
         )
 
@@ -114,5 +114,11 @@ def read(store: Store, rows: Rows, *, targets: bool = True) -> Sample:
         values[block, :n_inputs] = store.inputs[rows[block]]
         if targets:
             values[block, n_inputs:] = store.require_targets()[rows[block]]
-    everything = len(rows) == len(store)
-    return Sample(rows, store.time[rows], store.column[rows], values, names, everything)
+    return Sample(
+        rows=rows,
+        time=store.time[rows],
+        column=store.column[rows],
+        values=values,
+        names=names,
+        everything=len(rows) == len(store),
+    )

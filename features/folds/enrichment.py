@@ -1,6 +1,6 @@
-"""Extra sources: rows that train beside the training data, weighted, and are never held out.
+"""Auxiliary sources: rows that train beside the training data, weighted, and are never held out.
 
-An extra row must not lie near a held-out one in time, or the score would be flattered. So each
+An auxiliary row must not lie near a held-out one in time, or the score would be flattered. So each
 source gets a place on the training data's clock: from the store's own numbers where both tell the
 model's time, else from rows that both hold. LEAP's ``train.csv`` has every seventh timestep of a
 simulation, for one: its full archive holds copies of those rows, and the six between lie somewhere
@@ -10,15 +10,16 @@ from one copy to the next. Whatever the settings say, no copy of a held-out row 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError, closest
-from features.core.settings import check, require
+from features.core.settings import Bounded, Natural, check
 from features.core.types import Mask, Rows
 from features.folds.plan import FoldPlan
 from features.folds.schemes import make_plan
@@ -33,9 +34,9 @@ LOOKED_AT = 2**20  # rows at once
 CONFIRMED = 1024  # rows whose values are compared when their parities are equal
 
 
-@dataclass(frozen=True)
-class Extra:
-    """``[[data.extra]]``: a source that trains, and never validates.
+@dataclass(frozen=True, kw_only=True)
+class Auxiliary(Bounded):
+    """``[[data.auxiliary]]``: a source that trains, and never validates.
 
     Attributes:
         source: name of one of the store's sources; in an experiment whose training data is a table,
@@ -50,121 +51,128 @@ class Extra:
     """
 
     source: str
-    weight: float = 1.0
-    embargo: int | None = None
+    weight: Annotated[float, Interval(ge=1e-6, le=1e6)] = 1.0
+    embargo: Natural | None = None
     time: Time | None = None
 
     def __post_init__(self) -> None:
-        require(self, weight="[1e-6, 1e6]")
+        super().__post_init__()
         check(
             self.time in (None, *get_args(Time)),
             f"time must be one of {', '.join(get_args(Time))}, but got {self.time!r}",
-        )
-        check(
-            self.embargo is None or self.embargo >= 0,
-            f"embargo must be at least 0, but got {self.embargo}",
         )
 
 
 def plan_store(
     store: Store,
     scheme: str,
+    *,
     n_folds: int,
     embargo: int,
-    seed: int,
-    extras: Sequence[Extra] = (),
+    seed: int = 0,
+    auxiliaries: Sequence[Auxiliary] = (),
 ) -> FoldPlan:
-    """The fold plan of a store: its training data by a scheme's name, then the extra sources.
+    """The fold plan of a store: its training data by a scheme's name, then the auxiliary sources.
 
     Raises:
         ClimstackError: see :func:`features.folds.schemes.make_plan` and :func:`enrich`.
     """
-    main = main_rows(store, extras)
+    main = main_rows(store, auxiliaries)
     time, column = store.time[main], store.column[main]
-    plan = make_plan(scheme, time, column, n_folds, embargo, seed, store.grid)
-    return enrich(plan, store, extras)
+    cut = {"n_folds": n_folds, "embargo": embargo, "seed": seed}
+    plan = make_plan(scheme, time, column, **cut, grid=store.grid)
+    return enrich(plan, store, auxiliaries)
 
 
-def main_rows(store: Store, extras: Sequence[Extra]) -> Rows:
-    """Rows that are no extra source's, ascending.
+def main_rows(store: Store, auxiliaries: Sequence[Auxiliary]) -> Rows:
+    """Rows that are no auxiliary source's, ascending.
 
     Raises:
         ClimstackError: no such source, two of that name, one named twice, or nothing is left.
     """
-    if not extras:
+    if not auxiliaries:
         return np.arange(len(store))
-    numbers = [_number(store, each) for each in extras]
-    for extra, number in zip(extras, numbers, strict=True):
+    numbers = [_number(store, each) for each in auxiliaries]
+    for auxiliary, number in zip(auxiliaries, numbers, strict=True):
         check(
-            numbers.count(number) == 1, f"extra source '{extra.source}' is named twice: remove one"
+            numbers.count(number) == 1,
+            f"auxiliary source '{auxiliary.source}' is named twice: remove one",
         )
     main = np.flatnonzero(~np.isin(store.source, numbers))
-    check(len(main) > 0, f"every source of {store.path} is an extra one: leave one to validate on")
+    check(
+        len(main) > 0, f"every source of {store.path} is an auxiliary one: leave one to validate on"
+    )
     ours = np.unique(store.source[main])
     if _counts_rows(store, int(ours[-1])):
-        for extra, number in zip(extras, numbers, strict=True):
+        for auxiliary, number in zip(auxiliaries, numbers, strict=True):
             check(
                 number > ours[-1] or not _counts_rows(store, number),
-                f"the training data's timesteps in {store.path} count on from those of extra source"
-                f" '{extra.source}': convert it after the training data",
+                f"the training data's timesteps in {store.path} count on from those of auxiliary"
+                f" source '{auxiliary.source}': convert it after the training data",
             )
     return main
 
 
-def enrich(plan: FoldPlan, store: Store, extras: Sequence[Extra]) -> FoldPlan:
-    """A plan over all rows of a store, from that of its training data and some extra sources.
+def enrich(plan: FoldPlan, store: Store, auxiliaries: Sequence[Auxiliary]) -> FoldPlan:
+    """A plan over all rows of a store, from that of its training data and some auxiliary sources.
 
     Args:
         plan: of the rows that :func:`main_rows` gives, in their order.
-        store: holds the extra sources too.
-        extras: which of its sources train only.
+        store: holds the auxiliary sources too.
+        auxiliaries: which of its sources train only.
 
     Returns:
-        A plan whose extra rows have fold -1, weights, and an embargo of their own; the same plan if
-        there are none.
+        A plan whose auxiliary rows have fold -1, weights, and an embargo of their own; the same
+        plan if there are none.
 
     Raises:
         ClimstackError: a source has no known place in time, its rows are copies of held-out ones,
             or the scheme keeps nothing free around a held-out row.
     """
-    if not extras:
+    if not auxiliaries:
         return plan
-    main = main_rows(store, extras)
+    main = main_rows(store, auxiliaries)
     check(
         len(plan) == len(main),
-        f"the fold plan has {len(plan)} rows, but {store.path} has {len(main)} outside its extra"
-        " sources: make the plan from those",
+        f"the fold plan has {len(plan)} rows, but {store.path} has {len(main)} outside its"
+        " auxiliary sources: make the plan from those",
     )
     check(
         plan.scheme in (*OF_TIME, *OF_PLACE),
         f"folds of scheme {plan.scheme} keep neither time nor place free around a held-out row, and"
-        " extra sources would leak into it: use time_blocks",
+        " auxiliary sources would leak into it: use time_blocks",
     )
     n = len(store)
     fold, weight = np.full(n, -1, np.int16), np.ones(n)
     unit, last = np.zeros((2, n), np.int64)
-    excluded, is_extra = np.zeros((plan.n_folds, n), np.bool_), np.ones(n, np.bool_)
-    fold[main], unit[main], last[main], is_extra[main] = plan.fold, plan.unit, plan.unit, False
+    excluded, is_auxiliary = np.zeros((plan.n_folds, n), np.bool_), np.ones(n, np.bool_)
+    fold[main], unit[main], last[main], is_auxiliary[main] = plan.fold, plan.unit, plan.unit, False
     excluded[:, main] = plan.excluded
-    for extra in extras:
-        own = np.flatnonzero(store.source == _number(store, extra))
-        weight[own] = extra.weight
+    for auxiliary in auxiliaries:
+        own = np.flatnonzero(store.source == _number(store, auxiliary))
+        weight[own] = auxiliary.weight
         if plan.scheme in OF_TIME:
-            unit[own], last[own] = _on_clock(store, main, own, extra)
-            excluded[:, own] = _near_in_time(plan, unit[own], last[own], extra)
+            unit[own], last[own] = _on_clock(store, main, own, auxiliary)
+            excluded[:, own] = _near_in_time(plan, unit[own], last[own], auxiliary)
         else:
-            unit[own], excluded[:, own] = _by_column(plan, store, main, own, extra)
+            unit[own], excluded[:, own] = _by_column(plan, store, main, own, auxiliary)
             last[own] = unit[own]
-    made = FoldPlan(
-        plan.scheme, plan.n_folds, plan.embargo, fold, excluded, unit, last, weight, is_extra
+    made = replace(
+        plan,
+        fold=fold,
+        excluded=excluded,
+        unit=unit,
+        last=last,
+        weight=weight,
+        auxiliary=is_auxiliary,
     )
     _refuse_copies(made, store)
     return made
 
 
-def _number(store: Store, extra: Extra) -> int:
+def _number(store: Store, auxiliary: Auxiliary) -> int:
     names = [source["file"] for source in store.sources]
-    name = Path(extra.source).name
+    name = Path(auxiliary.source).name
     check(
         name in names,
         f"{store.path} has no source '{name}': {closest(name, names)}",
@@ -177,37 +185,39 @@ def _counts_rows(store: Store, number: int) -> bool:
     return store.sources[number].get("clock") != "model"
 
 
-def _on_clock(store: Store, main: Rows, own: Rows, extra: Extra) -> tuple[Numbers, Numbers]:
+def _on_clock(store: Store, main: Rows, own: Rows, auxiliary: Auxiliary) -> tuple[Numbers, Numbers]:
     """First and last timestep of the training data at which each row of a source may lie."""
     time, copies = store.time[own], _copied_times(store, main, own)
-    if extra.time == "separate":
+    if auxiliary.time == "separate":
         check(
             not len(copies),
-            f"extra source '{extra.source}' is said to have no time in common with the training"
-            f" data, but holds copies of {len(copies)} of its timesteps: leave time out",
+            f"auxiliary source '{auxiliary.source}' is said to have no time in common with the"
+            f" training data, but holds copies of {len(copies)} of its timesteps: leave time out",
         )
         return FAR + time, FAR + time
     numbers = [*np.unique(store.source[main]), store.source[own[0]]]
     same_clock = not any(_counts_rows(store, int(number)) for number in numbers)
-    if extra.time == "stored" or (same_clock and extra.time is None):
+    if auxiliary.time == "stored" or (same_clock and auxiliary.time is None):
         wrong = np.flatnonzero(copies[:, 0] != copies[:, 1])
         if len(wrong):
             theirs, ours = copies[wrong[0]]
             raise ClimstackError(
-                f"timestep {theirs} of extra source '{extra.source}' is a copy of the training"
-                f" data's timestep {ours}, so the store's numbers don't place it: leave time out"
+                f"timestep {theirs} of auxiliary source '{auxiliary.source}' is a copy of the"
+                f" training data's timestep {ours}, so the store's numbers don't place it: leave"
+                " time out"
             )
         return time, time
     if not len(copies):
         raise ClimstackError(
-            f"extra source '{extra.source}' has no known place in the training data's time: say"
+            f"auxiliary source '{auxiliary.source}' has no known place in the training data's"
+            " time: say"
             ' time = "separate" if it is from another simulation or other years, or'
             ' time = "stored" if it follows the training data as the store numbers it'
         )
     if not (np.diff(copies, axis=0) > 0).all():
         raise ClimstackError(
-            f"extra source '{extra.source}' holds copies of the training data's timesteps in"
-            " another order: sort it by time"
+            f"auxiliary source '{auxiliary.source}' holds copies of the training data's timesteps"
+            " in another order: sort it by time"
         )
     # A row lies from the last copy before it to the first one after it; before the first copy and
     # after the last, anywhere.
@@ -255,8 +265,8 @@ def _equal(store: Store, some: Rows, others: Rows) -> Mask:
     return np.concatenate(found)
 
 
-def _near_in_time(plan: FoldPlan, first: Numbers, last: Numbers, extra: Extra) -> Mask:
-    embargo = plan.embargo if extra.embargo is None else extra.embargo
+def _near_in_time(plan: FoldPlan, first: Numbers, last: Numbers, auxiliary: Auxiliary) -> Mask:
+    embargo = plan.embargo if auxiliary.embargo is None else auxiliary.embargo
     near = np.zeros((plan.n_folds, len(first)), np.bool_)
     for k in range(plan.n_folds):
         held = plan.unit[plan.valid_rows(k)]
@@ -266,12 +276,12 @@ def _near_in_time(plan: FoldPlan, first: Numbers, last: Numbers, extra: Extra) -
 
 
 def _by_column(
-    plan: FoldPlan, store: Store, main: Rows, own: Rows, extra: Extra
+    plan: FoldPlan, store: Store, main: Rows, own: Rows, auxiliary: Auxiliary
 ) -> tuple[Numbers, Mask]:
     """Unit of each row, and in which folds its column is held out or kept free."""
     check(
-        extra.embargo is None,
-        f"extra source '{extra.source}' has an embargo, which counts timesteps, but scheme"
+        auxiliary.embargo is None,
+        f"auxiliary source '{auxiliary.source}' has an embargo, which counts timesteps, but scheme"
         f" {plan.scheme} holds out columns: leave it out",
     )
     columns, first = np.unique(store.column[main], return_index=True)
@@ -281,23 +291,24 @@ def _by_column(
     )
     if unknown.any():
         raise ClimstackError(
-            f"extra source '{extra.source}' has grid column {store.column[own][unknown][0]}, which"
-            " the training data lack: folds by column need the same grid"
+            f"auxiliary source '{auxiliary.source}' has grid column"
+            f" {store.column[own][unknown][0]}, which the training data lack: folds by column need"
+            " the same grid"
         )
     held = plan.fold[first] == np.arange(plan.n_folds)[:, None]
     return plan.unit[first][at], (held | plan.excluded[:, first])[:, at]
 
 
 def _refuse_copies(plan: FoldPlan, store: Store) -> None:
-    """No extra row that trains in a fold is a copy of one that it holds out.
+    """No auxiliary row that trains in a fold is a copy of one that it holds out.
 
     Raises:
         ClimstackError: names both rows.
     """
-    assert plan.extra is not None
+    assert plan.auxiliary is not None
     for k in range(plan.n_folds):
         train = plan.train_rows(k)
-        for pairs in _of_equal_parity(store, train[plan.extra[train]], plan.valid_rows(k)):
+        for pairs in _of_equal_parity(store, train[plan.auxiliary[train]], plan.valid_rows(k)):
             real = pairs[_equal(store, pairs[:, 0], pairs[:, 1])]
             if len(real):
                 row, original = real[0]

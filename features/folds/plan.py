@@ -9,7 +9,9 @@ another hash.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +22,15 @@ from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.core.types import Array, Mask, Rows
 
+OPTIONAL = ("last", "weight", "auxiliary")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class FoldPlan:
     """An assignment of rows to folds.
 
     Attributes:
         scheme: name of the scheme that made it.
-        n_folds: number of folds.
         embargo: units (timesteps, columns) kept free around a validation block; around a region
             mean spacings of the grid.
         fold: (n_samples,) int16, the fold that validates the row, -1 for none.
@@ -35,51 +38,62 @@ class FoldPlan:
         unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number;
             of regions the column's place in an order that goes from neighbour to neighbour.
         last: (n_samples,) int64, of a row whose place is known to be from ``unit`` to ``last``
-            only, as an extra source's may be; None where every unit is exact.
+            only, as an auxiliary source's may be; None where every unit is exact.
         weight: (n_samples,) float64, of each row in training; None where all weigh 1.
-        extra: (n_samples,) bool, rows of extra sources, which train and are never held out; None
-            where there are none. See :mod:`features.folds.enrichment`.
+        auxiliary: (n_samples,) bool, rows of auxiliary sources, which train and are never held
+            out; None where there are none. See :mod:`features.folds.enrichment`.
         hash: SHA-256 of all of it.
     """
 
     scheme: str
-    n_folds: int
     embargo: int
     fold: NDArray[np.int16]
     excluded: Mask
     unit: NDArray[np.int64]
     last: NDArray[np.int64] | None = None
     weight: Array | None = None
-    extra: Mask | None = None
+    auxiliary: Mask | None = None
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(f"{self.scheme} {self.n_folds} {self.embargo}".encode())
-        for array in (
-            self.fold,
-            self.excluded,
-            self.unit,
-            self.last,
-            self.weight,
-            self.extra,
-        ):
-            if array is not None:
+        for name in ("fold", "excluded", "unit", *OPTIONAL):
+            if (array := getattr(self, name)) is not None:
                 digest.update(np.ascontiguousarray(array).data)
         object.__setattr__(self, "hash", digest.hexdigest())
-        for k in range(self.n_folds):
-            if not len(self.valid_rows(k)) or not len(self.train_rows(k)):
+        for k, held in enumerate(self._held):
+            n_train = len(self) - np.count_nonzero((self.fold == k) | self.excluded[k])
+            if not len(held) or not n_train:
                 raise ClimstackError(
-                    f"fold {k} of {self.n_folds} has {len(self.train_rows(k))} training rows and"
-                    f" {len(self.valid_rows(k))} validation rows ({self.scheme}, embargo"
-                    f" {self.embargo}): use fewer folds or a smaller embargo"
+                    f"fold {k} of {self.n_folds} has {n_train} training rows and {len(held)}"
+                    f" validation rows ({self.scheme}, embargo {self.embargo}): use fewer folds or"
+                    " a smaller embargo"
                 )
 
     def __len__(self) -> int:
         return len(self.fold)
 
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.excluded)
+
+    @property
+    def main(self) -> Mask:
+        """Rows of the training data itself, no auxiliary source's, (n_samples,) bool."""
+        return np.ones(len(self), np.bool_) if self.auxiliary is None else ~self.auxiliary
+
+    @cached_property
+    def _held(self) -> list[Rows]:
+        """The rows that each fold holds out, found in one pass over all rows."""
+        order = np.argsort(self.fold, kind="stable")
+        order.flags.writeable = False  # what everybody asks for is handed out again and again
+        edges = np.searchsorted(self.fold[order], np.arange(self.n_folds + 1))
+        return [order[start:stop] for start, stop in pairwise(edges)]
+
     def valid_rows(self, k: int) -> Rows:
-        """Rows that fold ``k`` holds out, ascending."""
-        return np.flatnonzero(self.fold == k)
+        """Rows that fold ``k`` holds out, ascending; read-only."""
+        return self._held[k]
 
     def train_rows(self, k: int) -> Rows:
         """Rows that fold ``k`` may learn from, ascending."""
@@ -103,7 +117,7 @@ class FoldPlan:
             ClimstackError: too few units are left to fit on.
         """
         train = self.train_rows(k)
-        ours = np.ones(len(train), dtype=bool) if self.extra is None else ~self.extra[train]
+        ours = self.main[train]
         units = np.unique(self.unit[train[ours]])
         n_held = max(1, round(fraction * len(units)))
         n_blocks = min(n_blocks, n_held)
@@ -131,37 +145,23 @@ class FoldPlan:
         For the fit that predicts new rows. What it holds out, as few units as have 2 rows, only
         shows that the fit went well.
         """
-        ours = np.ones(len(self), dtype=bool) if self.extra is None else ~self.extra
+        ours = self.main
         units, counts = np.unique(self.unit[ours], return_counts=True)
         n_held = 1 + int(np.argmax(np.cumsum(counts[::-1]) >= 2))
         held = np.isin(self.unit, units[-n_held:]) & ours
         fold = np.where(held, 0, -1).astype(np.int16)
         exact = ~ours & (True if self.last is None else self.unit == self.last)
         copies = np.isin(self.unit, units[-n_held:]) & exact
-        return FoldPlan(
-            "refit", 1, self.embargo, fold, copies[None], self.unit, self.last, self.weight,
-            self.extra,
-        )  # fmt: skip
+        return replace(self, scheme="refit", fold=fold, excluded=copies[None])
 
     def save(self, path: Path) -> None:
         """Write ``folds.parquet``: row, fold, unit, and one excluded flag per fold."""
         flags = {f"excluded_{k}": self.excluded[k] for k in range(self.n_folds)}
-        more = {
-            name: values
-            for name, values in (
-                ("last", self.last),
-                ("weight", self.weight),
-                ("extra", self.extra),
-            )
-            if values is not None
-        }
+        more = {name: getattr(self, name) for name in OPTIONAL if getattr(self, name) is not None}
         table = pl.DataFrame({"fold": self.fold, "unit": self.unit, **more, **flags})
-        table = table.with_row_index("row")
+        facts = {"scheme": self.scheme, "embargo": str(self.embargo), "hash": self.hash}
         with atomic_path(path) as made:
-            table.write_parquet(
-                made,
-                metadata={"scheme": self.scheme, "embargo": str(self.embargo), "hash": self.hash},
-            )
+            table.with_row_index("row").write_parquet(made, metadata=facts)
 
     @classmethod
     def load(cls, path: Path) -> FoldPlan:
@@ -177,19 +177,14 @@ class FoldPlan:
             table = pl.read_parquet(path)
         except Exception:
             raise ClimstackError(f"{path} is not readable as a fold plan: delete the run") from None
-        n_folds = sum(name.startswith("excluded_") for name in table.columns)
+        flags = [name for name in table.columns if name.startswith("excluded_")]
+        names = ("fold", "unit", *(name for name in OPTIONAL if name in table.columns))
         try:
             plan = cls(
-                facts.get("scheme", ""),
-                n_folds,
-                int(facts.get("embargo", -1)),
-                table["fold"].to_numpy().copy(),
-                np.stack([table[f"excluded_{k}"].to_numpy() for k in range(n_folds)]),
-                table["unit"].to_numpy().copy(),
-                *(
-                    table[name].to_numpy().copy() if name in table.columns else None
-                    for name in ("last", "weight", "extra")
-                ),
+                scheme=facts.get("scheme", ""),
+                embargo=int(facts.get("embargo", -1)),
+                excluded=np.stack([table[name].to_numpy() for name in flags]),
+                **{name: table[name].to_numpy().copy() for name in names},
             )
             whole = plan.hash == facts.get("hash")
         except (ValueError, pl.exceptions.PolarsError):  # a column is gone, or a fold is empty
@@ -204,7 +199,6 @@ def within(
 ) -> Mask:
     """Which stretches from ``first`` to ``last`` come within a distance of a held unit, (n,)."""
     held = np.sort(held)
-    near: Mask = np.searchsorted(held, last + distance, "right") > np.searchsorted(
+    return np.searchsorted(held, last + distance, "right") > np.searchsorted(
         held, first - distance, "left"
     )
-    return near

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError, LeakageWarning, closest
-from features.core.types import Array
+from features.core.types import Array, Mask
 from features.folds.plan import FoldPlan
 from features.folds.sphere import compact_parts, mean_spacing, unit_vectors, within
 from features.sources.grid import Grid
@@ -79,7 +79,7 @@ def regions(
         )
     _at_least("grid columns", len(found), n_folds)
     places = unit_vectors(lat[found], lon[found])
-    fold, near = np.empty(len(found), dtype=np.int16), np.empty((n_folds, len(found)), dtype=bool)
+    fold, near = np.empty(len(found), dtype=np.int64), np.empty((n_folds, len(found)), dtype=bool)
     order = []
     for k, region in enumerate(compact_parts(places, n_folds)):
         fold[region] = k
@@ -87,9 +87,7 @@ def regions(
         order += [region[at] for at in compact_parts(places[region], len(region))]
     unit = np.argsort(np.concatenate(order))
     excluded = near & (fold != np.arange(n_folds)[:, None])
-    return FoldPlan(
-        "regions", n_folds, embargo, fold[position], excluded[:, position], _int64(unit[position])
-    )
+    return _plan("regions", embargo, fold[position], unit[position], excluded[:, position])
 
 
 def forward_chaining(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1) -> FoldPlan:
@@ -104,11 +102,10 @@ def forward_chaining(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1
         ClimstackError: fewer timesteps than blocks, or a negative embargo.
     """
     block, first, _ = _cut("timesteps", time, n_folds + 1, embargo)
-    fold = (block - 1).astype(np.int16)
     excluded = np.stack(
         [(block - 1 != k) & (time >= first[k + 1] - embargo) for k in range(n_folds)]
     )
-    return FoldPlan("forward_chaining", n_folds, embargo, fold, excluded, _int64(time))
+    return _plan("forward_chaining", embargo, block - 1, time, excluded)
 
 
 def groups(labels: NDArray[np.int64], n_folds: int = 5) -> FoldPlan:
@@ -123,12 +120,12 @@ def groups(labels: NDArray[np.int64], n_folds: int = 5) -> FoldPlan:
     """
     found, position, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     _at_least("groups", len(found), n_folds)
-    fold_of_group, load = np.zeros(len(found), dtype=np.int16), np.zeros(n_folds, dtype=np.int64)
+    fold_of_group, load = np.zeros(len(found), np.int64), np.zeros(n_folds, np.int64)
     for group in np.argsort(-sizes, kind="stable"):
         fold_of_group[group] = load.argmin()
         load[fold_of_group[group]] += sizes[group]
     excluded = np.zeros((n_folds, len(labels)), dtype=bool)
-    return FoldPlan("groups", n_folds, 0, fold_of_group[position], excluded, _int64(labels))
+    return _plan("groups", 0, fold_of_group[position], labels, excluded)
 
 
 def random_rows(n_samples: int, n_folds: int = 5, seed: int = 0) -> FoldPlan:
@@ -149,10 +146,10 @@ def random_rows(n_samples: int, n_folds: int = 5, seed: int = 0) -> FoldPlan:
         stacklevel=2,
     )
     _at_least("rows", n_samples, n_folds)
-    fold = (np.arange(n_samples) % n_folds).astype(np.int16)
+    fold = np.arange(n_samples) % n_folds
     np.random.default_rng(seed).shuffle(fold)
     excluded = np.zeros((n_folds, n_samples), dtype=bool)
-    return FoldPlan("random_rows", n_folds, 0, fold, excluded, np.arange(n_samples))
+    return _plan("random_rows", 0, fold, np.arange(n_samples), excluded)
 
 
 SCHEMES = ("time_blocks", "forward_chaining", "column_blocks", "regions", "random_rows")
@@ -162,9 +159,10 @@ def make_plan(
     scheme: str,
     time: NDArray[np.int64],
     column: NDArray[np.int64],
+    *,
     n_folds: int,
     embargo: int,
-    seed: int,
+    seed: int = 0,
     grid: Grid | None = None,
 ) -> FoldPlan:
     """Make a plan by the scheme's name, from the index of a store and its grid.
@@ -196,7 +194,7 @@ def _blocks(
     block, first, last = _cut(what, unit, n_folds, embargo)
     near = [(unit >= first[k] - embargo) & (unit <= last[k] + embargo) for k in range(n_folds)]
     excluded = np.stack([near[k] & (block != k) for k in range(n_folds)])
-    return FoldPlan(scheme, n_folds, embargo, block.astype(np.int16), excluded, _int64(unit))
+    return _plan(scheme, embargo, block, unit, excluded)
 
 
 def _cut(
@@ -223,5 +221,13 @@ def _at_least(what: str, found: int, n_folds: int) -> None:
         raise ClimstackError(f"{found} {what} can't be cut into {n_folds} folds: use fewer folds")
 
 
-def _int64(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.ascontiguousarray(values, dtype=np.int64)
+def _plan(
+    scheme: str, embargo: int, fold: NDArray[np.integer], unit: NDArray[np.int64], excluded: Mask
+) -> FoldPlan:
+    return FoldPlan(
+        scheme=scheme,
+        embargo=embargo,
+        fold=fold.astype(np.int16),
+        excluded=excluded,
+        unit=np.ascontiguousarray(unit, dtype=np.int64),
+    )

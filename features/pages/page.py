@@ -23,22 +23,10 @@ import numpy as np
 import polars as pl
 
 from features.core.files import write_text
+from features.pages.plot import PALETTE, SEQUENTIAL
 
-# Okabe and Ito (2008), "Color Universal Design": told apart by colour-blind eyes.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
-DASHES = ("solid", "dash", "dot", "dashdot")
-SEQUENTIAL = "Cividis"
-DIVERGING = [
-    [0.0, "#B2500A"],
-    [0.25, "#E9B48A"],
-    [0.5, "#F7F7F7"],
-    [0.75, "#8DBBDD"],
-    [1.0, "#0A5A94"],
-]
 DIGITS = 5  # significant digits of the numbers in figures
 DASH = "\N{EN DASH}"  # where there is no number
-
-Cell = str | float | int | bool | None
 
 
 @dataclass(frozen=True)
@@ -47,12 +35,13 @@ class Table:
 
     Attributes:
         columns: names, length n_columns.
-        rows: cells; numbers are shown with 4 significant digits, None and NaN as a dash.
+        rows: cells, length n_columns each; numbers are shown with 4 significant digits, None and
+            NaN as a dash, other things as text.
         caption: what it holds; none when empty.
     """
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[object]]
     caption: str = ""
 
     def __post_init__(self) -> None:
@@ -65,8 +54,19 @@ class Table:
         """The rows and columns of a data frame."""
         return cls(frame.columns, frame.rows(), caption)
 
+    @classmethod
+    def of_columns(cls, names: Sequence[str], columns: Sequence[Any]) -> Table:
+        """Columns of equal length: arrays or lists."""
+        plain = [each.tolist() if isinstance(each, np.ndarray) else each for each in columns]
+        return cls(names, list(zip(*plain, strict=True)))
 
-@dataclass(frozen=True)
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, object]], caption: str = "") -> Table:
+        """Rows of the same cells by column."""
+        return cls(list(rows[0]) if rows else [], [list(row.values()) for row in rows], caption)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """A picture with the sentence that says how to read it and the numbers it shows.
 
@@ -89,6 +89,10 @@ class Figure:
     wide: bool = True
 
 
+Part = str | Table | Figure
+Parts = Sequence[Part]
+
+
 @dataclass(frozen=True)
 class Section:
     """A heading that the contents list, and what stands under it.
@@ -101,13 +105,11 @@ class Section:
 
     id: str
     title: str
-    parts: Sequence[str | Table | Figure]
+    parts: Parts
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.id):
-            raise ValueError(
-                f"a section's id needs lower-case letters and hyphens, got '{self.id}'"
-            )
+            raise ValueError(f"an id needs lower-case letters and hyphens, got '{self.id}'")
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
@@ -122,21 +124,16 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
     Raises:
         ValueError: two sections share an id.
     """
-    write_text(path, render_page(title, lead, sections))
-    return path
-
-
-def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The page as one string: see :func:`write_page`."""
     ids = [section.id for section in sections]
     if len(set(ids)) != len(ids):
         raise ValueError(f"two sections share an id: {ids}")
     figures: list[dict[str, Any]] = []
     body = "\n".join(_section(section, figures) for section in sections)
     links = "".join(f'<li><a href="#{s.id}">{escape(s.title)}</a></li>' for s in sections)
-    style, script = (_asset(f"page.{kind}") for kind in ("css", "js"))
+    folder = resources.files("features.pages")
+    style, script = (folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
     look = {"palette": PALETTE, "scale": SEQUENTIAL, "figures": figures}
-    return f"""<!DOCTYPE html>
+    page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -160,6 +157,8 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
 </body>
 </html>
 """
+    write_text(path, page)
+    return path
 
 
 def safe_json(value: Any) -> str:
@@ -174,7 +173,7 @@ def safe_json(value: Any) -> str:
     return text
 
 
-def number(value: float, digits: int = 4) -> str:
+def number(value: float) -> str:
     """A number for people; a dash where there is none.
 
     >>> number(0.123456), number(1234567.0), number(-2.9e-58), number(float("nan")) == DASH
@@ -184,7 +183,7 @@ def number(value: float, digits: int = 4) -> str:
         return DASH
     if float(value).is_integer() and abs(value) < 1e15:
         return str(int(value))
-    return f"{value:.{digits}g}"
+    return f"{value:.4g}"
 
 
 def _plain(value: Any) -> Any:
@@ -209,7 +208,7 @@ def _section(section: Section, figures: list[dict[str, Any]]) -> str:
     )
 
 
-def _part(part: str | Table | Figure, figures: list[dict[str, Any]]) -> str:
+def _part(part: Part, figures: list[dict[str, Any]]) -> str:
     if isinstance(part, str):
         return f"<p>{escape(part)}</p>"
     if isinstance(part, Table):
@@ -248,7 +247,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(value: Cell) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return DASH
     if isinstance(value, bool | np.bool_):
@@ -258,22 +257,14 @@ def _cell(value: Cell) -> str:
     return escape(str(value))
 
 
-def _is_number(value: Cell) -> bool:
-    if isinstance(value, str):
-        return _cell(value) in ("", DASH) or _reads_as_number(value)
-    return value is None or not isinstance(value, bool | np.bool_)
-
-
-def _reads_as_number(text: str) -> bool:
+def _is_number(value: object) -> bool:
+    if not isinstance(value, str):
+        return not isinstance(value, bool | np.bool_)
     try:
-        float(text)
+        float(value or 0)
     except ValueError:
-        return False
+        return value == DASH
     return True
-
-
-def _asset(name: str) -> str:
-    return resources.files("features.pages").joinpath(name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:

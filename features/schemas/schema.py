@@ -38,7 +38,7 @@ class Proportion:
     levels: tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variable:
     """One physical quantity: a scalar, or a profile over the levels.
 
@@ -87,7 +87,7 @@ class Variable:
         return [f"{self.name}_{level}" for level in range(self.n_levels)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schema:
     """The columns of a data set, in file order.
 

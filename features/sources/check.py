@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,10 @@ UNIQUE_ROWS = 65_536  # distinct values are counted in so many first rows, to bo
 SMALLEST_FLOAT32 = float(np.finfo(np.float32).tiny)
 
 
+Level = Literal["error", "warning", "note"]
+Say = Callable[[Level, str], None]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing worth knowing about a data file.
@@ -30,7 +34,7 @@ class Finding:
         sentence: what, where, the value found, what to do.
     """
 
-    level: Literal["error", "warning", "note"]
+    level: Level
     sentence: str
 
 
@@ -81,6 +85,10 @@ def check_file(
         ClimstackError: fewer than one row per timestep.
     """
     findings: list[Finding] = []
+
+    def say(level: Level, sentence: str) -> None:
+        findings.append(Finding(level, sentence))
+
     n_grid_columns = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
     if n_grid_columns < 1:
         raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
@@ -89,44 +97,41 @@ def check_file(
     except ClimstackError as error:
         return [Finding("error", str(error))]
     has_targets = bool(set(file.columns) & set(schema.target_columns))
-    findings += [Finding("error", fault) for fault in header_faults(file, schema, has_targets)]
+    for fault in header_faults(file, schema, has_targets):
+        say("error", fault)
     wanted = [*schema.input_columns, *(schema.target_columns if has_targets else [])]
     present = [column for column in wanted if column in set(file.columns)]
-    if [c for c in file.columns if c in set(present)] != present:
-        odd = next(
-            c
-            for c, e in zip((c for c in file.columns if c in set(present)), present, strict=True)
-            if c != e
+    in_file = [column for column in file.columns if column in set(present)]
+    if in_file != present:
+        odd = next(c for c, expected in zip(in_file, present, strict=True) if c != expected)
+        say(
+            "warning",
+            f"{file.path}: column '{odd}' is out of the schema's order: columns are taken by name,"
+            " so this does no harm here",
         )
-        findings.append(
-            Finding(
-                "warning",
-                f"{file.path}: column '{odd}' is out of the schema's"
-                " order: columns are taken by name, so this does no harm here",
-            )
-        )
-    if file.path.suffix == ".parquet":
+    if not file.is_csv:
         types = pl.read_parquet_schema(file.path)
         narrow = [c for c in present if types[c].is_numeric() and types[c] != pl.Float64()]
         if narrow:
             found = ", ".join(sorted({str(types[c]) for c in narrow}))
-            findings.append(
-                Finding(
-                    "warning",
-                    f"{file.path}: {len(narrow)} columns have type {found}, not Float64, so small"
-                    f" values may be lost already: {compress(narrow)}",
-                )
+            say(
+                "warning",
+                f"{file.path}: {len(narrow)} columns have type {found}, not Float64, so small"
+                f" values may be lost already: {compress(narrow)}",
             )
     if schema.id_column in file.columns and present:
-        findings += _check_values(file, schema, present, n_grid_columns if has_targets else 1)
-    order = {"error": 0, "warning": 1, "note": 2}
-    return sorted(findings, key=lambda finding: order[finding.level])
+        _check_values(say, file, schema, present, n_grid_columns if has_targets else 1)
+    return worst_first(findings)
+
+
+def worst_first(findings: list[Finding]) -> list[Finding]:
+    """Errors, then warnings, then notes."""
+    return sorted(findings, key=lambda finding: get_args(Level).index(finding.level))
 
 
 def _check_values(
-    file: TableFile, schema: Schema, columns: list[str], n_grid_columns: int
-) -> list[Finding]:
-    findings: list[Finding] = []
+    say: Say, file: TableFile, schema: Schema, columns: list[str], n_grid_columns: int
+) -> None:
     facts = _Columns(columns)
     ids: IdCheck | None = IdCheck(file.path)
     sample: list[pl.DataFrame] = []
@@ -137,11 +142,11 @@ def _check_values(
                 try:
                     ids.add(frame[schema.id_column], first_row)
                 except ClimstackError as error:
-                    findings.append(Finding("error", str(error)))
+                    say("error", str(error))
                     ids = None
             sentence = first_bad_value(frame, file.path, first_row)
             if sentence is not None and not found_bad:
-                findings.append(Finding("error", sentence))
+                say("error", sentence)
                 found_bad = True
             facts.add(frame.drop(schema.id_column).to_numpy())
             if n_rows < UNIQUE_ROWS:
@@ -151,66 +156,54 @@ def _check_values(
             ids.close()
     except ClimstackError as error:
         # What was read so far says too little about the rest: the last finding is where it broke.
-        return [*findings, Finding("error", str(error))]
+        say("error", str(error))
+        return
     if n_rows == 0:
-        return [*findings, Finding("error", f"{file.path} has a header but no rows")]
+        say("error", f"{file.path} has a header but no rows")
+        return
     if n_rows % n_grid_columns:
-        findings.append(
-            Finding(
-                "error",
-                f"{file.path} has {n_rows} rows, not a multiple of {n_grid_columns} grid columns:"
-                " the last timestep is cut, or give the grid's size",
-            )
+        say(
+            "error",
+            f"{file.path} has {n_rows} rows, not a multiple of {n_grid_columns} grid columns:"
+            " the last timestep is cut, or give the grid's size",
         )
-    return findings + _odd_columns(file.path, schema, facts, pl.concat(sample), n_rows)
+    _odd_columns(
+        lambda level, what: say(level, f"{file.path}: {what}"), schema, facts, pl.concat(sample)
+    )
 
 
-def _odd_columns(
-    path: Path, schema: Schema, facts: _Columns, sample: pl.DataFrame, n_rows: int
-) -> list[Finding]:
-    findings = []
+def _odd_columns(say: Say, schema: Schema, facts: _Columns, sample: pl.DataFrame) -> None:
     inputs = set(schema.input_columns)
-    names = np.array(facts.names)
+    names, n_sample = np.array(facts.names), len(sample)
     is_input = np.array([name in inputs for name in facts.names])
     if facts.bad.sum() > 1:
-        findings.append(
-            Finding(
-                "error",
-                f"{path}: {facts.bad.sum()} values in all are empty, NaN or infinite, in"
-                f" {compress(names[facts.bad > 0])}: fill them or drop their rows",
-            )
+        say(
+            "error",
+            f"{facts.bad.sum()} values in all are empty, NaN or infinite, in"
+            f" {compress(names[facts.bad > 0])}: fill them or drop their rows",
         )
     constant = names[(facts.low == facts.high) & is_input]
-    if len(constant) and n_rows > 1:
-        findings.append(
-            Finding(
-                "warning",
-                f"{path}: {len(constant)} inputs are constant and teach nothing:"
-                f" {compress(constant)}",
-            )
+    if len(constant) and n_sample > 1:
+        say(
+            "warning",
+            f"{len(constant)} inputs are constant and teach nothing: {compress(constant)}",
         )
     lost = facts.lost > 0
     if lost.any():
-        findings.append(
-            Finding(
-                "warning",
-                f"{path}: float32 would lose {facts.lost.sum()} values (smallest"
-                f" {facts.smallest.min():.2g}) in {compress(names[lost])}: keep float64",
-            )
+        say(
+            "warning",
+            f"float32 would lose {facts.lost.sum()} values (smallest {facts.smallest.min():.2g}) in"
+            f" {compress(names[lost])}: keep float64",
         )
-    n_sample = len(sample)
     distinct = sample.select(pl.col(names[is_input].tolist()).n_unique()).row(0) if n_sample else ()
     unique = names[is_input][np.array(distinct, dtype=np.int64) == n_sample]
     if len(unique) and n_sample > 1:
-        findings.append(
-            Finding(
-                "note",
-                f"{path}: {len(unique)} inputs differ in every one of the first"
-                f" {n_sample} rows, so each is a unique key of time and column: a model may"
-                f" read them, a split must not group by them: {compress(unique)}",
-            )
+        say(
+            "note",
+            f"{len(unique)} inputs differ in every one of the first {n_sample} rows, so each is a"
+            " unique key of time and column: a model may read them, a split must not group by"
+            f" them: {compress(unique)}",
         )
-    return findings
 
 
 def compress(names: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ OF_COLUMNS = ("lat", "lon", "area")
 OF_LEVELS = ("hyam", "hybm", "hyai", "hybi")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """The horizontal grid and the hybrid levels of a data set.
 
@@ -84,7 +84,7 @@ class Grid:
             name: np.asarray(table[name], dtype=np.float64) for name in (*OF_COLUMNS, *OF_LEVELS)
         }
         levels = HybridLevels(**{name: held[name] for name in OF_LEVELS})
-        return cls(held["lat"], held["lon"], held["area"], levels)
+        return cls(lat=held["lat"], lon=held["lon"], area=held["area"], levels=levels)
 
     def to_table(self) -> dict[str, list[float]]:
         """Seven lists of numbers, exact in JSON."""

@@ -36,7 +36,7 @@ DERIVED: Mapping[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
 MERGED = {"ptend_qn": ("state_q0002", "state_q0003")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Moment:
     """A time of the model's calendar, as in a file's name."""
 
@@ -66,7 +66,7 @@ class Moment:
         return [f"mmf_{stamp}{column:05d}" for column in range(n_columns)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """The two files of one step.
 
@@ -105,10 +105,12 @@ def find_pairs(folder: Path) -> list[Pair]:
             f"{folder} is a folder without NetCDF pairs (E3SM-MMF.mli.YYYY-MM-DD-SSSSS.nc and"
             " .mlo.): give a .csv or .parquet file, or a folder that holds them"
         )
-    return [_pair(files, Moment(*map(int, stamp))) for stamp, files in sorted(found.items())]
+    return [_pair(files, stamp) for stamp, files in sorted(found.items())]
 
 
-def _pair(files: dict[str, Path], moment: Moment) -> Pair:
+def _pair(files: dict[str, Path], stamp: tuple[str, ...]) -> Pair:
+    year, month, day, second = map(int, stamp)
+    moment = Moment(year=year, month=month, day=day, second=second)
     held = next(iter(files.values()))
     before = files.get("mli", held.with_name(held.name.replace(".mlo.", ".mli.")))
     after = files.get("mlo", held.with_name(held.name.replace(".mli.", ".mlo.")))
@@ -116,7 +118,7 @@ def _pair(files: dict[str, Path], moment: Moment) -> Pair:
     if len(files) == 1:
         missing = after if held == before else before
         fault = f"{held} has no partner {missing.name}: add it, or leave this file out"
-    return Pair(before, after, moment, fault)
+    return Pair(before=before, after=after, moment=moment, fault=fault)
 
 
 def read_pair(pair: Pair, schema: Schema) -> tuple[Array, Array]:

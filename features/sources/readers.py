@@ -29,7 +29,7 @@ SUFFIXES = (".csv", ".gz", ".zip", ".parquet")
 CUT = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """Some rows of a file.
 
@@ -153,7 +153,8 @@ class TableFile:
                     if not is_blank or b"\n" in text:
                         frame = self._parse(text, types, first_row).select(columns)
                         del text  # freed before the next is read, it leaves no gap in memory
-                        yield Block(frame, first_row, raw.tell(), start, ends)
+                        where = {"first_row": first_row, "bytes_read": raw.tell(), "offset": start}
+                        yield Block(frame=frame, ends=ends, **where)
                         first_row += len(frame)
             except CUT as error:
                 raise ClimstackError(
@@ -180,7 +181,8 @@ class TableFile:
             n_rows = lazy.select(pl.len()).collect().item()
             for start in range(first_row, n_rows, size):
                 frame = lazy.slice(start, size).collect().rechunk()
-                yield Block(frame, start, n_bytes * (start + len(frame)) // n_rows)
+                done = n_bytes * (start + len(frame)) // n_rows
+                yield Block(frame=frame, first_row=start, bytes_read=done)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise ClimstackError(f"{self.path} is not readable: {_first(error)}") from None
 

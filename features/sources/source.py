@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast, get_args
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,7 @@ Place = dict[str, int]
 Broken = Literal["refuse", "skip"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Some rows of a source.
 
@@ -72,16 +72,14 @@ class Source(Protocol):
         has_targets: whether it is training data.
         n_bytes: its size on disk.
         clock: what its timesteps count: ``"model"`` time, or its own ``"rows"``.
+        facts: what changes when the source changes: names, sizes, times of modification.
     """
 
     path: Path
     has_targets: bool
     n_bytes: int
-    clock: ClassVar[str]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What changes when the source changes: names, sizes, times of modification."""
+    clock: str
+    facts: dict[str, Any]
 
     def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on ({} is the start).
@@ -126,35 +124,23 @@ def open_source(
     """
     path = Path(path)
     if path.is_dir():
-        return PairSource.open(path, schema, n_grid_columns, broken)
-    return TableSource.open(path, schema, n_grid_columns)
+        return PairSource(path, schema, n_grid_columns, broken)
+    return TableSource(path, schema, n_grid_columns)
 
 
-@dataclass
 class TableSource:
     """A CSV or Parquet file; with targets it is time-major, so row numbers tell time and column."""
 
-    path: Path
-    has_targets: bool
-    n_bytes: int
-    _file: TableFile
-    _schema: Schema
-    _n_grid_columns: int
-    clock: ClassVar[str] = "rows"
+    clock = "rows"
 
-    @classmethod
-    def open(cls, path: Path, schema: Schema, n_grid_columns: int | None) -> TableSource:
+    def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None) -> None:
         """Read the header and see that it fits the schema."""
-        file = TableFile.open(path)
-        has_targets = find_columns(file, schema)
-        file.check_types(schema.input_columns + (schema.target_columns if has_targets else []))
-        width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
-        return cls(path, has_targets, path.stat().st_size, file, schema, width)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Name, size and time of modification."""
-        return _facts(self.path)
+        self.path, self._schema, self._file = path, schema, TableFile.open(path)
+        self._n_grid_columns = n_grid_columns or schema.n_grid_columns
+        self.has_targets = find_columns(self._file, schema)
+        targets = schema.target_columns if self.has_targets else []
+        self._file.check_types(schema.input_columns + targets)
+        self.facts, self.n_bytes = _facts(path), path.stat().st_size
 
     def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on; see :class:`Source`."""
@@ -196,36 +182,27 @@ class TableSource:
         )
 
 
-@dataclass
 class PairSource:
     """A folder of NetCDF pairs, in the order of their time."""
 
-    path: Path
-    n_bytes: int
-    _pairs: list[Pair]
-    _schema: Schema
-    _n_grid_columns: int
-    _broken: Broken
-    has_targets: bool = True
-    facts: dict[str, Any] = field(default_factory=dict)
-    clock: ClassVar[str] = "model"
+    clock, has_targets = "model", True
 
-    @classmethod
-    def open(
-        cls, path: Path, schema: Schema, n_grid_columns: int | None, broken: Broken
-    ) -> PairSource:
+    def __init__(
+        self, path: Path, schema: Schema, n_grid_columns: int | None, broken: Broken
+    ) -> None:
         """Find the pairs; the first broken name or missing partner stops, unless skipped."""
-        pairs = find_pairs(path)
-        faults = [pair.fault for pair in pairs if pair.fault]
+        self.path, self._schema, self._broken, self._pairs = path, schema, broken, find_pairs(path)
+        self._n_grid_columns = n_grid_columns or schema.n_grid_columns
+        faults = [pair.fault for pair in self._pairs if pair.fault]
         if faults and broken == "refuse":
             more = f" ({len(faults)} such)" if len(faults) > 1 else ""
             raise ClimstackError(f"{faults[0]}{more}, or skip what is broken")
-        width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
-        files = [file for pair in pairs for file in (pair.before, pair.after) if file.is_file()]
-        sizes = [_facts(file) for file in files]
-        n_bytes = sum(size["bytes"] for size in sizes)
-        facts = {"folder": str(path.resolve()), "files": len(files), "hash": content_hash(sizes)}
-        return cls(path, n_bytes, pairs, schema, width, broken, facts=facts)
+        files = [file for pair in self._pairs for file in (pair.before, pair.after)]
+        sizes = [_facts(file) for file in files if file.is_file()]
+        self.n_bytes = sum(size["bytes"] for size in sizes)
+        self.facts = {
+            "folder": str(path.resolve()), "files": len(sizes), "hash": content_hash(sizes),
+        }  # fmt: skip
 
     def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on, one step a batch; see :class:`Source`."""
@@ -239,13 +216,13 @@ class PairSource:
                     raise
                 skipped.append(str(error))
                 continue
-            yield self._batch(position, inputs, targets, first_row, taken, tuple(skipped))
+            yield self._batch(position, (inputs, targets), first_row, taken, skipped)
             first_row, taken, skipped = first_row + len(inputs), 0, []
         if first_row == 0:
             raise ClimstackError(f"{self.path} holds no pair that can be read: {skipped[0]}")
         if skipped:
             empty = inputs[:0], targets[:0]
-            yield self._batch(len(self._pairs) - 1, *empty, first_row, 0, tuple(skipped))
+            yield self._batch(len(self._pairs) - 1, empty, first_row, 0, skipped)
 
     def _read(self, pair: Pair) -> tuple[Array, Array]:
         inputs, targets = read_pair(pair, self._schema)
@@ -257,30 +234,29 @@ class PairSource:
         return inputs, targets
 
     def _batch(
-        self, position: int, inputs: Array, targets: Array, first_row: int, taken: int,
-        skipped: tuple[str, ...],
-    ) -> Batch:  # fmt: skip
+        self, at: int, values: tuple[Array, Array], first_row: int, taken: int, skipped: list[str]
+    ) -> Batch:
         """One step, without the rows that are taken already."""
-        moment, n = self._pairs[position].moment, len(inputs)
+        moment, n = self._pairs[at].moment, len(values[0])
 
         def place_after(n_rows: int) -> Place:
             if taken + n_rows == n:
-                return {"pair": position + 1, "row": first_row + n}
-            return {"pair": position, "row": first_row, "taken": taken + n_rows}
+                return {"pair": at + 1, "row": first_row + n}
+            return {"pair": at, "row": first_row, "taken": taken + n_rows}
 
         return Batch(
             ids=pl.Series(moment.ids(n)[taken:], dtype=pl.String),
-            inputs=inputs[taken:],
-            targets=targets[taken:],
+            inputs=values[0][taken:],
+            targets=values[1][taken:],
             time=np.full(n - taken, moment.step),
             column=np.arange(taken, n),
             first_row=first_row + taken,
-            bytes_read=self.n_bytes * (position + 1) // len(self._pairs),
-            path=self._pairs[position].before,
+            bytes_read=self.n_bytes * (at + 1) // len(self._pairs),
+            path=self._pairs[at].before,
             place_after=place_after,
             row_of=lambda row: taken + row,
             is_empty=lambda _row, _column: False,
-            skipped=skipped,
+            skipped=tuple(skipped),
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from features.core.errors import ClimstackError
@@ -83,7 +84,15 @@ def convert(
         raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")
     busy = f"{partial} is being filled by another process: wait for it, or choose another place"
     with exclusive_lock(partial / LOCK, busy):
-        work = _Conversion(opened, partial, schema, width, broken, block_bytes, progress)
+        work = _Conversion(
+            sources=opened,
+            folder=partial,
+            schema=schema,
+            width=width,
+            broken=broken,
+            block_bytes=block_bytes,
+            progress=progress,
+        )
         try:
             work.run(known_grid)
         except ClimstackError:
@@ -118,7 +127,7 @@ def _block_bytes(memory_limit_mb: int) -> int:
     return min(per_block, CSV_BLOCK_BYTES)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Conversion:
     """One store in the making.
 
@@ -182,13 +191,13 @@ class _Conversion:
 
     def keep_whole_sources(self) -> None:
         """After bad input: keep the parts that hold nothing of the source that is bad."""
-        kept = 0
+        n_whole = 0
         for record in finished_parts(self.folder):
             if record["note"] and record["note"]["source"] < self.state["source"]:
-                kept += 1
+                n_whole += 1
             else:
                 shutil.rmtree(self.folder / record["name"])
-        if not kept:
+        if not n_whole:
             shutil.rmtree(self.folder)
 
     def _same_sources(self, plan: dict[str, Any]) -> int:
@@ -232,7 +241,8 @@ class _Conversion:
             ids = batch.ids[rows]
             self.ids[number].add(ids, batch.first_row + start)
             time, column = batch.time[rows], batch.column[rows]
-            writer.append(ids.to_list(), inputs, targets, time, column, number)
+            places = {"time": time, "column": column, "source": np.full(len(ids), number)}
+            writer.append(pl.DataFrame({"sample_id": ids} | places), inputs, targets)
             known = self.state["times"][number] or [int(time[0]), int(time[0])]
             self.state["times"][number] = [
                 min(known[0], int(time.min())), max(known[1], int(time.max())),
@@ -296,8 +306,7 @@ class _Conversion:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return found
+    return read_json(path) if path.is_file() else {}
 
 
 def _is_empty(folder: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +20,6 @@ from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.store.store import FORMAT, is_sealed, parities, seal
 
-Numbers = NDArray[np.int64]
 PART_ROWS = 65_536  # part of what the data hash means: another number gives other hashes
 RECORD = "part.json"
 BUILDING = "building"
@@ -59,26 +57,15 @@ class StoreWriter:
 
     def take_over(self, record: dict[str, Any], index: pl.DataFrame) -> None:
         """Count a part that is finished already."""
-        self._count(record, index["sample_id"].to_list())
+        self._count(record, index)
 
-    def append(
-        self,
-        sample_ids: Sequence[str],
-        inputs: Array,
-        targets: Array | None,
-        time: Numbers,
-        column: Numbers,
-        source: int,
-    ) -> None:
-        """Add at most ``room`` rows of one source.
+    def append(self, index: pl.DataFrame, inputs: Array, targets: Array | None) -> None:
+        """Add at most ``room`` rows.
 
         Args:
-            sample_ids: (n,).
+            index: sample_id, time (timestep), column (of the grid) and source (its number).
             inputs: (n, n_inputs).
             targets: (n, n_targets), or None for test data.
-            time: timestep of each row, (n,).
-            column: grid column of each row, (n,).
-            source: number of the source.
         """
         if self._part is None:
             matrices = {"inputs": len(self._schema.input_columns)}
@@ -88,7 +75,7 @@ class StoreWriter:
         self._part.put("inputs", inputs)
         if targets is not None:
             self._part.put("targets", targets)
-        self._part.index(sample_ids, time, column, source)
+        self._part.index.append(index)
 
     def close_part(self, note: dict[str, Any]) -> None:
         """Finish the current part: it is synced to disk while the next one fills."""
@@ -97,7 +84,7 @@ class StoreWriter:
         part, self._part = self._part, None
         name = f"part-{len(self._parts):05d}"
         record = seal({"name": name, "rows": part.n_rows, "sha256": part.close(), "note": note})
-        self._count(record, part.sample_ids)
+        self._count(record, pl.concat(part.index))
         self._wait()
         self._syncing = self._pool.submit(_publish, part.folder, self._path / name, record)
 
@@ -133,11 +120,11 @@ class StoreWriter:
         }
         write_json(self._path / "manifest.json", seal(manifest))
 
-    def _count(self, record: dict[str, Any], sample_ids: list[str]) -> None:
+    def _count(self, record: dict[str, Any], index: pl.DataFrame) -> None:
         # The hash knows the rows' values and ids, not where they came from.
         values = {k: v for k, v in record["sha256"].items() if k.endswith(".f64")}
         self._data_hash.update(f"{self._n_grid_columns} {sorted(values.items())}".encode())
-        self._data_hash.update("\n".join(sample_ids).encode())
+        self._data_hash.update("\n".join(index["sample_id"]).encode())
         self._parts.append(record)
 
     def _wait(self) -> None:
@@ -173,8 +160,7 @@ class _Part:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         self.folder = folder
-        self.sample_ids: list[str] = []
-        self._index: list[pl.DataFrame] = []
+        self.index: list[pl.DataFrame] = []
         self._files = {name: (folder / f"{name}.f64").open("wb") for name in matrices}
         self._hashes = {name: hashlib.sha256() for name in matrices}
         self._rows: dict[str, list[NDArray[np.uint64]]] = {name: [] for name in matrices}
@@ -182,7 +168,7 @@ class _Part:
 
     @property
     def n_rows(self) -> int:
-        return len(self.sample_ids)
+        return sum(map(len, self.index))
 
     def put(self, name: str, values: Array) -> None:
         values = np.ascontiguousarray(values, dtype="<f8")
@@ -191,12 +177,6 @@ class _Part:
         of_rows, of_columns = parities(values)
         self._rows[name].append(of_rows)
         self._columns[name] ^= of_columns
-
-    def index(self, ids: Sequence[str], time: Numbers, column: Numbers, source: int) -> None:
-        self.sample_ids.extend(ids)
-        rows = {"sample_id": list(ids), "time": time, "column": column}
-        sources = pl.Series("source", np.full(len(ids), source, dtype=np.int64))
-        self._index.append(pl.DataFrame(rows).with_columns(sources))
 
     def close(self) -> dict[str, str]:
         """Write what is left; SHA-256 of each file by its name."""
@@ -207,7 +187,7 @@ class _Part:
             np.concatenate([*self._rows[name], self._columns[name]]).tofile(parity)
             hashes[parity.name] = file_hash(parity)
         index = self.folder / "index.parquet"
-        pl.concat(self._index).rechunk().write_parquet(index)  # the same bytes for any blocks
+        pl.concat(self.index).rechunk().write_parquet(index)  # the same bytes for any blocks
         return hashes | {index.name: file_hash(index)}
 
     def abandon(self) -> None:

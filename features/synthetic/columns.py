@@ -25,7 +25,7 @@ PROFILES = {
 SPREAD = {"convection": 0.4, "mixing": 0.3, "growth": 0.3}  # of the logarithm of random factors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticColumns:
     """Simulated rows, time-major: all columns of a timestep, then the next timestep.
 
@@ -84,8 +84,8 @@ def simulate(
         for name, values in _step(targets[rows], columns, schema, chance).items():
             diagnostics.setdefault(name, np.empty(n))[rows] = values
     return SyntheticColumns(
-        inputs,
-        targets,
+        inputs=inputs,
+        targets=targets,
         time=np.repeat(np.arange(first_timestep, first_timestep + n_timesteps), n_columns),
         column=np.tile(np.arange(n_columns), n_timesteps),
         latitude=weather.latitude,
@@ -102,7 +102,7 @@ def synthetic_grid(n_columns: int) -> Grid:
     """
     latitude, longitude = (np.rad2deg(angle) for angle in lattice(n_columns))
     area = np.full(n_columns, 4.0 * np.pi / n_columns)
-    return Grid(latitude, longitude, area, physics.hybrid_levels())
+    return Grid(lat=latitude, lon=longitude, area=area, levels=physics.hybrid_levels())
 
 
 def _write_inputs(out: Array, columns: Columns, schema: Schema) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from features.climate import physics
 from features.climate.physics import N_LEVELS
 from features.core.types import Array
-from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.waves import Waves, lattice
 
 FIRST_ACTIVE = 12  # levels above have no clouds, no mixing and no drag
@@ -18,7 +17,7 @@ WELL_MIXED = 27  # methane and nitrous oxide are constant from this level down
 LONGEST_WIND = 25.0  # m/s: stronger surface winds do not raise the bulk fluxes
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Air:
     """What the physics changes; each (n, 60).
 
@@ -43,7 +42,7 @@ class Air:
         return replace(self, **{name: x.copy() for name, x in vars(self).items()})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """The columns at one time, before the step.
 
@@ -78,15 +77,16 @@ class Weather:
 
     def at(self, seconds: float) -> Columns:
         """All columns at one time, in seconds since the start of the first year."""
-        at_surface, profile = self._waves.at(seconds)
-        s, ts = self._surface(seconds, at_surface)
+        wave = self._waves.at(seconds)
+        s, ts = self._surface(seconds, wave)
         p = physics.pressure(s["state_ps"])
-        air, rh = self._air(seconds, p, ts, s, at_surface, profile)
-        _clouds(air, rh, profile["cloud"])
+        air, rh = self._air(seconds, p, ts, s, wave)
+        _clouds(air, rh, wave["cloud"])
         z = physics.height(air.t, air.qv, s["state_ps"])
         _surface_fluxes(s, ts, air, p)
         mass = physics.layer_mass(s["state_ps"])
-        return Columns(air, s, _gases(p, self.latitude, profile), p, mass, z)
+        gases = _gases(p, self.latitude, wave)
+        return Columns(air=air, scalars=s, gases=gases, p=p, mass=mass, z=z)
 
     def _surface(self, seconds: float, wave: dict[str, Array]) -> tuple[dict[str, Array], Array]:
         """Scalar inputs but for the fluxes, and the surface temperature, K, (n,)."""
@@ -132,13 +132,7 @@ class Weather:
         return scalars, ts
 
     def _air(
-        self,
-        seconds: float,
-        p: Array,
-        ts: Array,
-        s: dict[str, Array],
-        wave: dict[str, Array],
-        profile: dict[str, Array],
+        self, seconds: float, p: Array, ts: Array, s: dict[str, Array], wave: dict[str, Array]
     ) -> tuple[Air, Array]:
         """Air without clouds, and how moist it is on a scale of 0 to 1.05, (n, 60)."""
         declination, _ = physics.solar_position(seconds)
@@ -152,22 +146,22 @@ class Weather:
         lower = near_ground[:, None] * sigma ** exponent[:, None]
         upper = 198.0 + 16.0 * offset**2 + 60.0 * np.exp(-((np.log(p / 120.0) / 1.7) ** 2))
         t = upper + 6.0 * np.logaddexp(0.0, (lower - upper) / 6.0)
-        t += (0.5 + 2.2 * aloft) * profile["t"]
+        t += (0.5 + 2.2 * aloft) * wave["t"]
         jet = np.exp(-((np.log(p / 22_000.0) / 0.95) ** 2))
         u = 32.0 * np.sin(2.0 * self.latitude[:, None]) ** 2 * jet + 4.0 * np.abs(sin_latitude)
-        u += -6.0 * np.exp(-((offset / 0.3) ** 2)) + (3.0 + 8.0 * aloft) * profile["u"]
-        v = (3.0 + 7.0 * aloft) * profile["v"]
+        u += -6.0 * np.exp(-((offset / 0.3) ** 2)) + (3.0 + 8.0 * aloft) * wave["u"]
+        v = (3.0 + 7.0 * aloft) * wave["v"]
         rains = 1.4 * np.exp(-((offset / 0.15) ** 2))
         deserts = 0.9 * np.exp(-(((np.abs(offset) - 0.42) / 0.15) ** 2))
         score = 1.2 - 2.0 * np.sin(np.pi * sigma) ** 2 - 0.6 * aloft + rains - deserts
-        rh = 1.05 / (1.0 + np.exp(-score - (0.7 + 0.9 * aloft) * profile["rh"]))
+        rh = 1.05 / (1.0 + np.exp(-score - (0.7 + 0.9 * aloft) * wave["rh"]))
         moist = np.log(rh * physics.saturation_humidity(t, p))
-        dry = np.log(3.5e-6) - 0.08 * np.log(p / 1e4) + 0.08 * profile["rh"]
+        dry = np.log(3.5e-6) - 0.08 * np.log(p / 1e4) + 0.08 * wave["rh"]
         tropopause = 11_000.0 + 13_000.0 * sin_latitude**2
         below = 1.0 / (1.0 + (tropopause / p) ** 6)
         q = np.exp(below * moist + (1.0 - below) * dry)
         zero = np.zeros_like(t)
-        return Air(t, q, zero, zero, u, v), below * rh
+        return Air(t=t, qv=q, ql=zero, qi=zero, u=u, v=v), below * rh
 
 
 def _clouds(air: Air, rh: Array, anomaly: Array) -> None:
@@ -183,13 +177,13 @@ def _clouds(air: Air, rh: Array, anomaly: Array) -> None:
     air.qi = np.exp(log_total - np.logaddexp(0.0, warmth) - 1.5 * above_ice)
 
 
-def _gases(p: Array, latitude: Array, profile: dict[str, Array]) -> dict[str, Array]:
+def _gases(p: Array, latitude: Array, wave: dict[str, Array]) -> dict[str, Array]:
     layer = np.exp(-((np.log(p / 1000.0) / 1.5) ** 2))
     ozone = 8e-6 * layer * (1.0 - 0.25 * np.sin(latitude[:, None]) ** 2) + 4e-8
-    age = (1.0 + 0.1 * profile["gas"]) * (1.0 - 0.2 * np.cos(latitude[:, None]))
+    age = (1.0 + 0.1 * wave["gas"]) * (1.0 - 0.2 * np.cos(latitude[:, None]))
     decay = np.where(np.arange(N_LEVELS) < WELL_MIXED, np.log(p / 29_000.0) * age, 0.0)
     return {
-        "pbuf_ozone": ozone * np.exp(0.12 * profile["ozone"]),
+        "pbuf_ozone": ozone * np.exp(0.12 * wave["ozone"]),
         "pbuf_CH4": 1.8e-6 * np.exp(0.25 * np.minimum(decay, 0.0)),
         "pbuf_N2O": 3.2e-7 * np.exp(0.6 * np.minimum(decay, 0.0)),
     }
@@ -214,8 +208,3 @@ def _surface_fluxes(s: dict[str, Array], ts: Array, air: Air, p: Array) -> None:
     s["pbuf_SHFLX"] = physics.HEAT_CAPACITY * exchange * contrast
     stress = -density * wind * stability * (1.3e-3 + 2.0e-3 * land)
     s["pbuf_TAUX"], s["pbuf_TAUY"] = stress * u, stress * v
-
-
-def seconds_at(timestep: int, stride: int) -> float:
-    """Time of a stored timestep in seconds: the physics steps are 1200 s, stored every stride."""
-    return timestep * stride * TIMESTEP

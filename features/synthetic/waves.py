@@ -61,19 +61,14 @@ class Waves:
         stops = np.cumsum([0, *names.values()])
         self._rows = dict(zip(names, map(slice, stops[:-1], stops[1:]), strict=True))
 
-    def at(self, seconds: float) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Anomalies of unit variance at one time.
-
-        Returns:
-            Fields at the surface by name, each (n,), and profiles by name, each (n, 60).
-        """
+    def at(self, seconds: float) -> dict[str, Array]:
+        """Anomalies of unit variance at one time: at the surface (n,), profiles (n, 60)."""
         turn = self._frequency * seconds
         waves = np.einsum("fk,fkn->fn", np.cos(turn), self._cos)
         waves -= np.einsum("fk,fkn->fn", np.sin(turn), self._sin)
         waves *= np.sqrt(2.0 / N_WAVES)
         fields = {name: waves[rows] for name, rows in self._rows.items()}
-        surface = {name: field[0] for name, field in fields.items() if len(field) == 1}
-        return surface, {n: _over_levels(field) for n, field in fields.items() if len(field) > 1}
+        return {n: _over_levels(f) if len(f) > 1 else f[0] for n, f in fields.items()}
 
 
 def _over_levels(waves: Array) -> Array:

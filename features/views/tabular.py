@@ -59,7 +59,7 @@ class Fill:
         return filled
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TabularView:
     """Encodes inputs as standardised float32 features; constant inputs are left out.
 
@@ -105,16 +105,16 @@ class TabularView:
         fill = fill or Fill.fit(schema, ())
         parts = (part for block in blocks for part in _split(fill.apply(block)))
         scaler = Scaler.fit(_encode(schema, part, kind, hybrid) for part in parts)
-        return cls(schema, scaler, kind, fill, hybrid=hybrid)
+        return cls(schema=schema, scaler=scaler, kind=kind, fill=fill, hybrid=hybrid)
 
     @cached_property
     def feature_names(self) -> list[str]:
         """Names of the features, length n_features."""
-        return [column.name for column in self._kept]
+        return [column.name for column in self._visible]
 
     @property
-    def kept_scaler(self) -> Scaler:
-        """The scaler of the features that are there."""
+    def visible_scaler(self) -> Scaler:
+        """The scaler of the features that vary, which :meth:`transform` shows."""
         return self.scaler.take(np.flatnonzero(~self.scaler.constant))
 
     @cached_property
@@ -125,10 +125,10 @@ class TabularView:
     @property
     def axes(self) -> list[Axis | None]:
         """Axis of which each feature is a component, length n_features."""
-        return [column.axis for column in self._kept]
+        return [column.axis for column in self._visible]
 
     @property
-    def _kept(self) -> list[_ViewColumn]:
+    def _visible(self) -> list[_ViewColumn]:
         columns = _columns(self.schema, self.kind)
         return [columns[i] for i in np.flatnonzero(~self.scaler.constant)]
 
@@ -146,8 +146,8 @@ class TabularView:
             encoded = self.scaler.transform(
                 _encode(self.schema, part, self.kind, self.hybrid, start)
             )
-            kept = encoded[:, ~self.scaler.constant]
-            features[start : start + len(part)] = np.clip(kept, -self.clip, self.clip)
+            visible = encoded[:, ~self.scaler.constant]
+            features[start : start + len(part)] = np.clip(visible, -self.clip, self.clip)
             start += len(part)
         return features
 
@@ -177,8 +177,15 @@ class TabularView:
             mean = held["fill"] if "fill" in held else np.empty(0)  # views saved before had none
             fill = Fill(schema.imputed_inputs, mean)
             names = [part.name for part in fields(HybridLevels)]
-            hybrid = HybridLevels(*(held[name] for name in names)) if names[0] in held else None
-            return cls(schema, scaler, kind, fill, float(held["clip"]), hybrid)
+            hybrid = HybridLevels(**{n: held[n] for n in names}) if names[0] in held else None
+            return cls(
+                schema=schema,
+                scaler=scaler,
+                kind=kind,
+                fill=fill,
+                clip=float(held["clip"]),
+                hybrid=hybrid,
+            )
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:

@@ -57,13 +57,11 @@ class Scaler:
 
     def transform(self, values: Array) -> Array:
         """Standardise (n_samples, n_columns)."""
-        scaled: Array = (values - self.mean) / self.std
-        return scaled
+        return (values - self.mean) / self.std
 
     def inverse(self, scaled: Array) -> Array:
         """Undo :meth:`transform`, exact to 1e-12 of the column's own scale."""
-        values: Array = np.asarray(scaled, dtype=np.float64) * self.std + self.mean
-        return values
+        return np.asarray(scaled, dtype=np.float64) * self.std + self.mean
 
     def take(self, columns: NDArray[np.intp]) -> Scaler:
         """The scaler of some columns only."""

@@ -1,6 +1,6 @@
 """How far another set of rows lies from the training rows: can a small classifier tell them apart?
 
-Adversarial validation: an extra source or a test set that a classifier can't tell from the
+Adversarial validation: an auxiliary source or a test set that a classifier can't tell from the
 training data (AUC near .5) may be trained on, or scored on, without a thought; one that it tells
 at once has inputs that give it away. Neighbours in time are nearly equal, so the classifier is
 scored on blocks of time that it has not seen, of both sets. Where the other set's time is unknown
@@ -25,7 +25,7 @@ from features.core.types import Array, Progress
 from features.explore.drift import sample_drift
 from features.explore.relations import normal_ranks
 from features.explore.sample import Sample, draw_rows, read
-from features.folds.enrichment import Extra, main_rows
+from features.folds.enrichment import Auxiliary, main_rows
 from features.folds.plan import FoldPlan
 from features.folds.schemes import time_blocks
 from features.store.store import Store
@@ -143,7 +143,7 @@ def compare_stores(
     """
     schema, rng = train.schema, np.random.default_rng(seed)
     if isinstance(other, str):
-        main = main_rows(train, [Extra(other)])
+        main = main_rows(train, [Auxiliary(source=other)])
         there = np.setdiff1d(np.arange(len(train)), main)
         place, held = Path(other), train
     else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 from joblib import cpu_count
 
 from features.folds.folded import FoldedStore
@@ -67,7 +68,7 @@ def probe(spec: ModelSpec, data: FoldedStore, folder: Path) -> Cost:
         data: a small store and its folds.
         folder: empty; the cells stay in it.
     """
-    file = folder / "folds.parquet"
+    file = folder / "plan.parquet"
     data.plan.save(file)
     return run_apart(_measure, spec, data.store.path, file, folder / "cells")
 
@@ -148,20 +149,11 @@ class _Watch:
 
 def tree_memory_mb(root: int) -> float:
     """Resident memory of a process and all below it, MB; pages they share count for each."""
-    parent, pages = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError, IndexError):  # it has ended meanwhile
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                parent[int(folder.name)] = int(fields[1])
-                pages[int(folder.name)] = int((folder / "statm").read_text().split()[1])
-    total = 0
-    for process, held in pages.items():
-        above = process
-        while above not in (root, 0):
-            above = parent.get(above, 0)
-        total += held if above == root else 0
-    return total * os.sysconf("SC_PAGE_SIZE") / 2**20
+    total, top = 0, psutil.Process(root)
+    for process in (top, *top.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            total += process.memory_info().rss
+    return total / 2**20
 
 
 def _sample(sets: list[list[int]]) -> list[list[int]]:
@@ -174,4 +166,4 @@ def _sample(sets: list[list[int]]) -> list[list[int]]:
 
 
 def _bases_of(spec: ModelSpec) -> list[ModelSpec]:
-    return [each for base in spec.bases for each in (*_bases_of(base), base)]
+    return [each for base in spec.inputs_from for each in (*_bases_of(base), base)]

@@ -18,20 +18,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 
-from features.core.settings import require
+from features.core.settings import Bounded, Count, InnerShare, Natural, NotNegative, Positive
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
-from models.trees.boosting import INTERVALS, OWN, PARTS_BY, Parts, spread_gain
+from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
 
 
 @dataclass(frozen=True, kw_only=True)
-class LightGBMParams:
+class LightGBMParams(Bounded):
     """Parameters of the trees, named as in LightGBM.
 
     Attributes:
@@ -52,30 +53,19 @@ class LightGBMParams:
         inner_fraction: share of the training time in the inner blocks.
     """
 
-    n_rounds: int = 100
-    learning_rate: float = 0.1
-    num_leaves: int = 31
-    max_bin: int = 63
-    feature_fraction: float = 0.3
-    min_data_in_leaf: int = 20
-    lambda_l2: float = 1.0
+    n_rounds: Count = 100
+    learning_rate: Positive = 0.1
+    num_leaves: Annotated[int, Interval(ge=2, le=131072)] = 31
+    max_bin: Annotated[int, Interval(ge=2, le=65535)] = 63
+    feature_fraction: Annotated[float, Interval(gt=0, le=1)] = 0.3
+    min_data_in_leaf: Count = 20
+    lambda_l2: NotNegative = 1.0
     linear_tree: bool = True
-    linear_lambda: float = 1.0
-    window: int = 3
-    label_clip: float = 10.0
-    early_stopping_rounds: int = 0
-    inner_fraction: float = 0.1
-
-    def __post_init__(self) -> None:
-        require(
-            self,
-            **INTERVALS,
-            num_leaves="[2, 131072]",
-            feature_fraction="(0, 1]",
-            min_data_in_leaf="[1, inf)",
-            lambda_l2="[0, inf)",
-            linear_lambda="[0, inf)",
-        )
+    linear_lambda: NotNegative = 1.0
+    window: Annotated[int, Ge(-1)] = 3
+    label_clip: Positive = 10.0
+    early_stopping_rounds: Natural = 0
+    inner_fraction: InnerShare = 0.1
 
     def engine(self, seed: int) -> dict[str, Any]:
         """The settings as LightGBM takes them."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from features.core.settings import check, require
+from features.core.settings import Bounded, InnerShare, Positive, check
 from features.core.types import Array, Float32, Rows
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
 
@@ -30,7 +30,7 @@ def one_blas_thread() -> AbstractContextManager[object]:
 
 
 @dataclass(frozen=True)
-class RidgeParams:
+class RidgeParams(Bounded):
     """Parameters of ridge regression.
 
     Attributes:
@@ -42,15 +42,15 @@ class RidgeParams:
     """
 
     alphas: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5, 1e6)
-    clip: float = 8.0
-    inner_fraction: float = 0.15
+    clip: Positive = 8.0
+    inner_fraction: InnerShare = 0.15
 
     def __post_init__(self) -> None:
         check(
             len(self.alphas) > 0 and min(self.alphas) > 0,
             f"alphas must be one or more numbers above 0, but got {list(self.alphas)}",
         )
-        require(self, clip="(0, inf)", inner_fraction="(0, 0.5)")
+        super().__post_init__()
 
 
 @dataclass

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from features.core.settings import check, require
+from annotated_types import Interval
+
+from features.core.settings import (
+    Bounded,
+    Count,
+    InnerShare,
+    Natural,
+    NotNegative,
+    Positive,
+    Rate,
+    check,
+)
 from models.seq2seq.losses import LossName
 
 REPRESENTATIONS = ("level", "variable", "column")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(Bounded):
     """Settings of inputs, loss, optimiser and device.
 
     Attributes:
@@ -48,60 +59,37 @@ class TrainSettings:
         compile: compile the network first: pays on long fits.
     """
 
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    ema_decay: float = 0.99
+    epochs: Count = 20
+    batch_size: Count = 256
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 0.02
+    warmup: Rate = 0.1
+    clip_norm: Positive = 1.0
+    ema_decay: Rate = 0.99
     loss: LossName = "smooth_l1"
-    beta: float = 0.5
-    difference: float = 0.0
+    beta: Positive = 0.5
+    difference: NotNegative = 0.0
     final_loss: LossName | None = None
-    final_share: float = 0.25
-    confidence: float = 0.0
+    final_share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
+    confidence: NotNegative = 0.0
     mirror: bool = False
-    input_noise: float = 0.0
-    mixup: float = 0.0
-    level_mask: float = 0.0
+    input_noise: NotNegative = 0.0
+    mixup: NotNegative = 0.0
+    level_mask: Rate = 0.0
     representations: tuple[str, ...] = ("level",)
-    soft_clip: float = 6.0
-    patience: int = 0
-    inner_fraction: float = 0.1
-    fine_tune_epochs: int = 0
-    fine_tune_rate: float = 0.1
+    soft_clip: Positive = 6.0
+    patience: Natural = 0
+    inner_fraction: InnerShare = 0.1
+    fine_tune_epochs: Natural = 0
+    fine_tune_rate: Positive = 0.1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32", "bf16"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
+    devices: Count = 1
+    num_nodes: Count = 1
     compile: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            epochs="[1, inf)",
-            batch_size="[1, inf)",
-            learning_rate="(0, inf)",
-            weight_decay="[0, inf)",
-            warmup="[0, 1)",
-            clip_norm="(0, inf)",
-            ema_decay="[0, 1)",
-            beta="(0, inf)",
-            difference="[0, inf)",
-            final_share="(0, 1)",
-            confidence="[0, inf)",
-            input_noise="[0, inf)",
-            mixup="[0, inf)",
-            level_mask="[0, 1)",
-            soft_clip="(0, inf)",
-            patience="[0, inf)",
-            inner_fraction="(0, 0.5)",
-            fine_tune_epochs="[0, inf)",
-            fine_tune_rate="(0, inf)",
-            devices="[1, inf)",
-            num_nodes="[1, inf)",
-        )
+        super().__post_init__()
         unknown = [name for name in self.representations if name not in REPRESENTATIONS]
         check(
             bool(self.representations) and not unknown,

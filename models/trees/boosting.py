@@ -24,15 +24,6 @@ from models.base import FoldData
 SCALAR = -1  # the part of the scalars, and the "level" of a scalar target
 SCALAR_TARGET_STRIDE = 4  # a scalar target sees every fourth level, counted from the ground
 
-INTERVALS = {
-    "n_rounds": "[1, inf)",
-    "learning_rate": "(0, inf)",
-    "max_bin": "[2, 65535]",
-    "window": "[-1, inf)",
-    "label_clip": "(0, inf)",
-    "early_stopping_rounds": "[0, inf)",
-    "inner_fraction": "(0, 0.5)",
-}
 PARTS_BY = ("label_clip", "early_stopping_rounds", "inner_fraction")  # what Parts.write reads
 OWN = {"n_rounds", "window", "label_clip", "early_stopping_rounds", "inner_fraction"}
 
@@ -149,15 +140,11 @@ class Parts:
     def windows(
         self, sets: Sequence[list[int]], window: int
     ) -> Iterator[tuple[list[int], list[list[int]]]]:
-        """Levels seen, and the sets of targets that see them, window by window."""
+        """Levels seen, and the sets of one target each that see them, window by window."""
         seen_by: dict[tuple[int, ...], list[list[int]]] = {}
         for targets in sorted(sets, key=lambda targets: int(self.target_levels[targets[0]])):
-            levels = {
-                level
-                for target in targets
-                for level in seen_levels(int(self.target_levels[target]), window, self.levels)
-            }
-            seen_by.setdefault(tuple(sorted(levels)), []).append(targets)
+            level = int(self.target_levels[targets[0]])
+            seen_by.setdefault(tuple(seen_levels(level, window, self.levels)), []).append(targets)
         for seen, together in seen_by.items():
             yield list(seen), together
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ensemble import candidates, collect_moments, evaluate, fit_contenders
+from ensemble import HeldOut, candidates, collect_moments, evaluate, fit_contenders
 from models import CellStore, ModelSpec, cross_validate
 
 TREES = {"n_rounds": 8, "num_leaves": 7, "learning_rate": 0.3, "early_stopping_rounds": 0}
@@ -30,16 +30,22 @@ def members(folded, cells, some_targets):
 
 
 @pytest.fixture(scope="session")
-def moments(store, plan, members):
-    return collect_moments(store, plan, members)
+def rows(folded, members):
+    """The members' held-out rows, without a chosen blend."""
+    return HeldOut(data=folded, members=members)
 
 
 @pytest.fixture(scope="session")
-def contenders(store, plan, members, moments):
+def moments(rows):
+    return collect_moments(rows)
+
+
+@pytest.fixture(scope="session")
+def contenders(schema, members, moments):
     blends = candidates(["mean", "best", "nnls"], ["group", "target"])
-    return fit_contenders(store, plan, members, moments, blends)
+    return fit_contenders(schema, members, moments, blends)
 
 
 @pytest.fixture(scope="session")
-def errors(store, plan, members, contenders):
-    return evaluate(store, plan, members, contenders)
+def scores(rows, contenders):
+    return evaluate(rows, contenders)

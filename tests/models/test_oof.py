@@ -95,7 +95,9 @@ def with_levels(store, monkeypatch, change):
     """The same rows with a grid whose hybrid coefficients are ClimSim's, changed."""
     given, own = synthetic_grid(store.n_grid_columns), physics.hybrid_levels()
     changed = physics.HybridLevels(**{name: change(values) for name, values in vars(own).items()})
-    monkeypatch.setattr(Store, "grid", Grid(given.lat, given.lon, given.area, changed))
+    monkeypatch.setattr(
+        Store, "grid", Grid(lat=given.lat, lon=given.lon, area=given.area, levels=changed)
+    )
     return Store(store.path)
 
 

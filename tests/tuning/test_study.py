@@ -473,7 +473,7 @@ def test_a_model_that_can_not_be_tuned_says_why(folded, tmp_path):
     base = ModelSpec(name="ridge", family="ridge")
     with pytest.raises(ClimstackError, match="no search space"):
         tune(folded, base, tmp_path)
-    rest = ModelSpec(name="rest", family="lightgbm", residual_of=base)
+    rest = ModelSpec(name="rest", family="lightgbm", inputs_from=(base,))
     with pytest.raises(ClimstackError, match="builds on other models"):
         tune(folded, rest, tmp_path)
     with pytest.raises(ClimstackError, match="n_trials"):

@@ -11,7 +11,7 @@ class Best:
     """All weight on the member whose error ``gram_ii - 2 cross_i`` is smallest."""
 
     complexity = 1
-    has_levels = True
+    pools = True
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """1 for the best member, 0 for the others; the first one wins a tie."""

@@ -18,7 +18,7 @@ class HillClimb:
     """Weights that are counts of picks; the mean of the picks with the smallest error is kept."""
 
     complexity = 2
-    has_levels = True
+    pools = True
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """All problems climb side by side; the first member wins a tie."""

@@ -20,7 +20,7 @@ class SignedHillClimb:
     """Weights that sum to one and may be negative."""
 
     complexity = 5
-    has_levels = True
+    pools = True
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """All problems climb side by side, each with an exact line search per member."""

@@ -11,7 +11,7 @@ class Mean:
     """Equal weights; nothing to learn."""
 
     complexity = 0
-    has_levels = False
+    pools = False
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """``1 / n_members`` for each."""

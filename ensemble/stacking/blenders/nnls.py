@@ -18,7 +18,7 @@ class NonNegative:
     """Weights that minimise the squared error, none below 0."""
 
     complexity = 3
-    has_levels = True
+    pools = True
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """With gram = LL', the error is |L'w - L^-1 cross|^2 up to a constant."""

@@ -16,7 +16,7 @@ class Ridge:
     """Weights that minimise the squared error plus the penalty."""
 
     complexity = 4
-    has_levels = True
+    pools = True
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """``(gram + penalty) w = cross + penalty / n_members``."""

@@ -21,7 +21,7 @@ class Simplex:
     """Weights that minimise the squared error among weighted means."""
 
     complexity = 2
-    has_levels = True
+    pools = True
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """Equal weights where no member errs."""

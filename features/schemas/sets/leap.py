@@ -8,82 +8,75 @@ Tendencies are ``(after - before) / 1200 s``. Weights are the competition's 0/1 
 
 from __future__ import annotations
 
-from features.schemas.schema import Axis, Encoding, Proportion, Schema, Variable
+from typing import Any
+
+from features.schemas.schema import Axis, Proportion, Schema, Variable
 
 N_LEVELS = 60
 TIMESTEP = 1200.0  # seconds between the state before and the state after
 
 
-def _profile(
-    name: str, unit: str, encoding: Encoding = "linear", axis: Axis | None = None
-) -> Variable:
-    return Variable(name, unit, "input", N_LEVELS, encoding, axis)
+def _input(name: str, unit: str, n_levels: int = 1, **more: Any) -> Variable:
+    return Variable(name=name, unit=unit, role="input", n_levels=n_levels, **more)
 
 
-def _scalar(name: str, unit: str, axis: Axis | None = None) -> Variable:
-    return Variable(name, unit, "input", axis=axis)
+def _target(name: str, unit: str, n_levels: int = 1, **more: Any) -> Variable:
+    return Variable(name=name, unit=unit, role="target", n_levels=n_levels, **more)
 
 
 def _wind_tendency(name: str, axis: Axis) -> Variable:
-    return Variable(name, "m/s2", "target", N_LEVELS, axis=axis, unscored_levels=12)
+    return _target(name, "m/s2", N_LEVELS, axis=axis, unscored_levels=12)
 
 
 def _moisture_tendency(species: str, exact: Proportion | None = None) -> Variable:
-    source = f"state_{species}"
-    return Variable(
-        f"ptend_{species}",
-        "kg/kg/s",
-        "target",
-        N_LEVELS,
-        unscored_levels=12,
-        exact=exact,
-        lower_bound=Proportion(source, -TIMESTEP, (0, N_LEVELS)),  # nothing dries below zero
-    )
+    dry = Proportion(f"state_{species}", -TIMESTEP, (0, N_LEVELS))  # nothing dries below zero
+    unit, name = "kg/kg/s", f"ptend_{species}"
+    return _target(name, unit, N_LEVELS, unscored_levels=12, exact=exact, lower_bound=dry)
 
 
 SCHEMA = Schema(
     name="leap",
     n_grid_columns=384,
     variables=(
-        _profile("state_t", "K"),
-        _profile("state_q0001", "kg/kg", "log"),  # specific humidity
-        _profile("state_q0002", "kg/kg", "log"),  # cloud liquid
-        _profile("state_q0003", "kg/kg", "log"),  # cloud ice
-        _profile("state_u", "m/s", axis="eastward"),
-        _profile("state_v", "m/s", axis="northward"),
-        _scalar("state_ps", "Pa"),
-        _scalar("pbuf_SOLIN", "W/m2"),
-        _scalar("pbuf_LHFLX", "W/m2"),
-        _scalar("pbuf_SHFLX", "W/m2"),
-        _scalar("pbuf_TAUX", "N/m2", axis="eastward"),
-        _scalar("pbuf_TAUY", "N/m2", axis="northward"),
-        _scalar("pbuf_COSZRS", "1"),
-        _scalar("cam_in_ALDIF", "1"),
-        _scalar("cam_in_ALDIR", "1"),
-        _scalar("cam_in_ASDIF", "1"),
-        _scalar("cam_in_ASDIR", "1"),
-        _scalar("cam_in_LWUP", "W/m2"),
-        _scalar("cam_in_ICEFRAC", "1"),
-        _scalar("cam_in_LANDFRAC", "1"),
-        _scalar("cam_in_OCNFRAC", "1"),
-        _scalar("cam_in_SNOWHLAND", "m"),
-        _profile("pbuf_ozone", "mol/mol"),
-        _profile("pbuf_CH4", "mol/mol"),
-        _profile("pbuf_N2O", "mol/mol"),
-        Variable("ptend_t", "K/s", "target", N_LEVELS),
+        _input("state_t", "K", N_LEVELS),
+        _input("state_q0001", "kg/kg", N_LEVELS, encoding="log"),  # specific humidity
+        _input("state_q0002", "kg/kg", N_LEVELS, encoding="log"),  # cloud liquid
+        _input("state_q0003", "kg/kg", N_LEVELS, encoding="log"),  # cloud ice
+        _input("state_u", "m/s", N_LEVELS, axis="eastward"),
+        _input("state_v", "m/s", N_LEVELS, axis="northward"),
+        _input("state_ps", "Pa"),
+        _input("pbuf_SOLIN", "W/m2"),
+        _input("pbuf_LHFLX", "W/m2"),
+        _input("pbuf_SHFLX", "W/m2"),
+        _input("pbuf_TAUX", "N/m2", axis="eastward"),
+        _input("pbuf_TAUY", "N/m2", axis="northward"),
+        _input("pbuf_COSZRS", "1"),
+        _input("cam_in_ALDIF", "1"),
+        _input("cam_in_ALDIR", "1"),
+        _input("cam_in_ASDIF", "1"),
+        _input("cam_in_ASDIR", "1"),
+        _input("cam_in_LWUP", "W/m2"),
+        _input("cam_in_ICEFRAC", "1"),
+        _input("cam_in_LANDFRAC", "1"),
+        _input("cam_in_OCNFRAC", "1"),
+        _input("cam_in_SNOWHLAND", "m"),
+        _input("pbuf_ozone", "mol/mol", N_LEVELS),
+        _input("pbuf_CH4", "mol/mol", N_LEVELS),
+        _input("pbuf_N2O", "mol/mol", N_LEVELS),
+        _target("ptend_t", "K/s", N_LEVELS),
         _moisture_tendency("q0001"),
         # All liquid at levels 12-27 is gone after one step; exact in the real data.
         _moisture_tendency("q0002", exact=Proportion("state_q0002", -TIMESTEP, (12, 28))),
         _moisture_tendency("q0003"),
         _wind_tendency("ptend_u", "eastward"),
         _wind_tendency("ptend_v", "northward"),
-        Variable("cam_out_NETSW", "W/m2", "target"),
-        Variable("cam_out_FLWDS", "W/m2", "target"),
-        Variable("cam_out_PRECSC", "m/s", "target"),
-        Variable("cam_out_PRECC", "m/s", "target"),
-        Variable("cam_out_SOLS", "W/m2", "target"),
-        Variable("cam_out_SOLL", "W/m2", "target"),
-        Variable("cam_out_SOLSD", "W/m2", "target"),
-        Variable("cam_out_SOLLD", "W/m2", "target"),
+        _target("cam_out_NETSW", "W/m2"),
+        _target("cam_out_FLWDS", "W/m2"),
+        _target("cam_out_PRECSC", "m/s"),
+        _target("cam_out_PRECC", "m/s"),
+        _target("cam_out_SOLS", "W/m2"),
+        _target("cam_out_SOLL", "W/m2"),
+        _target("cam_out_SOLSD", "W/m2"),
+        _target("cam_out_SOLLD", "W/m2"),
     ),
 )

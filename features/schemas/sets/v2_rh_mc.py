@@ -29,21 +29,21 @@ SCHEMA = Schema(
     n_grid_columns=LEAP.n_grid_columns,
     variables=(
         LEAP.variable("state_t"),
-        Variable("state_rh", "1", "input", N_LEVELS),
-        Variable("state_qn", "kg/kg", "input", N_LEVELS, "log"),
-        Variable("liq_partition", "1", "input", N_LEVELS),
+        Variable(name="state_rh", unit="1", role="input", n_levels=N_LEVELS),
+        Variable(name="state_qn", unit="kg/kg", role="input", n_levels=N_LEVELS, encoding="log"),
+        Variable(name="liq_partition", unit="1", role="input", n_levels=N_LEVELS),
         *_leap("state_u", "cam_in_OCNFRAC"),
         # 1e30 wherever there is no sea ice: 88 of 100 columns.
-        Variable("cam_in_SNOWHICE", "m", "input", limits=(0.0, 1e10), policy="impute"),
+        Variable(
+            name="cam_in_SNOWHICE", unit="m", role="input", limits=(0.0, 1e10), policy="impute"
+        ),
         *_leap("cam_in_SNOWHLAND", "pbuf_N2O"),
         LEAP.variable("ptend_t"),
         replace(LEAP.variable("ptend_q0001"), lower_bound=None),  # its state is no input
-        Variable(
-            "ptend_qn",
-            "kg/kg/s",
-            "target",
-            N_LEVELS,
-            unscored_levels=12,
+        replace(
+            LEAP.variable("ptend_q0002"),
+            name="ptend_qn",
+            exact=None,
             lower_bound=Proportion("state_qn", -TIMESTEP, (0, N_LEVELS)),
         ),
         *_leap("ptend_u", "cam_out_SOLLD"),

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from features.core.settings import check, require
+from features.core.settings import Bounded, Count, Rate, check
 from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import DepthwiseConv, DropPath, drop_rates, feed_forward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Bounded):
     """Size of the network.
 
     Attributes:
@@ -30,23 +30,15 @@ class Config:
         drop_path: rate of stochastic depth in the last block.
     """
 
-    dim: int = 128
-    depth: int = 7
-    kernel: int = 7
-    expansion: int = 4
-    dropout: float = 0.0
-    drop_path: float = 0.0
+    dim: Count = 128
+    depth: Count = 7
+    kernel: Count = 7
+    expansion: Count = 4
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.0
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            dim="[1, inf)",
-            depth="[1, inf)",
-            kernel="[1, inf)",
-            expansion="[1, inf)",
-            dropout="[0, 1)",
-            drop_path="[0, 1)",
-        )
+        super().__post_init__()
         check(self.kernel % 2 == 1, f"kernel must be odd, but got {self.kernel}")
 
 

@@ -7,18 +7,19 @@ is Luong et al. (2015), arXiv 1508.04025.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from features.core.settings import check, require
+from features.core.settings import Bounded, Count, Rate, check
 from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import Attention, feed_forward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Bounded):
     """Size of the network.
 
     Attributes:
@@ -31,22 +32,15 @@ class Config:
             before has attended to; much slower.
     """
 
-    dim: int = 128
-    depth: int = 1
-    n_heads: int = 4
-    expansion: int = 2
-    dropout: float = 0.0
+    dim: Annotated[int, Ge(2)] = 128
+    depth: Count = 1
+    n_heads: Count = 4
+    expansion: Count = 2
+    dropout: Rate = 0.0
     autoregressive: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            dim="[2, inf)",
-            depth="[1, inf)",
-            n_heads="[1, inf)",
-            expansion="[1, inf)",
-            dropout="[0, 1)",
-        )
+        super().__post_init__()
         check(self.dim % 2 == 0, f"dim must be even, but got {self.dim}")
         check(self.dim % self.n_heads == 0, f"n_heads {self.n_heads} must divide dim {self.dim}")
 

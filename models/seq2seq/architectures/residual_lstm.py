@@ -7,17 +7,18 @@ Schmidhuber (1997).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from features.core.settings import check, require
+from features.core.settings import Bounded, Count, Rate, check
 from models.seq2seq.architectures import LAPTOP
 from models.seq2seq.layers import DropPath, drop_rates, feed_forward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Bounded):
     """Size of the network.
 
     Attributes:
@@ -28,21 +29,14 @@ class Config:
         drop_path: rate of stochastic depth in the last block.
     """
 
-    dim: int = 128
-    depth: int = 3
-    expansion: int = 2
-    dropout: float = 0.0
-    drop_path: float = 0.0
+    dim: Annotated[int, Ge(2)] = 128
+    depth: Count = 3
+    expansion: Count = 2
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.0
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            dim="[2, inf)",
-            depth="[1, inf)",
-            expansion="[1, inf)",
-            dropout="[0, 1)",
-            drop_path="[0, 1)",
-        )
+        super().__post_init__()
         check(self.dim % 2 == 0, f"dim must be even, but got {self.dim}")
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.core.settings import check, require
+from features.core.settings import Bounded, Count, Rate, check
 from models.seq2seq.architectures import LAPTOP
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Bounded):
     """Size of the network.
 
     Attributes:
@@ -30,21 +31,14 @@ class Config:
         dropout: share of a block's output that is dropped.
     """
 
-    dim: int = 128
-    depth: int = 1
-    n_halvings: int = 2
-    kernel: int = 3
-    dropout: float = 0.0
+    dim: Annotated[int, Ge(2)] = 128
+    depth: Count = 1
+    n_halvings: Annotated[int, Interval(ge=1, le=5)] = 2
+    kernel: Count = 3
+    dropout: Rate = 0.0
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            dim="[2, inf)",
-            depth="[1, inf)",
-            n_halvings="[1, 5]",
-            kernel="[1, inf)",
-            dropout="[0, 1)",
-        )
+        super().__post_init__()
         check(self.kernel % 2 == 1, f"kernel must be odd, but got {self.kernel}")
 
     @property

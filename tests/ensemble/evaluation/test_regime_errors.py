@@ -1,18 +1,26 @@
+from copy import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from ensemble.evaluation.held_out import HeldOut
 from ensemble.evaluation.regime_errors import RegimeSums, write_errors
 from features import ClimstackError, bias, mae, r2_score, regime_masks, rmse
 
 
 @pytest.fixture(scope="module")
-def held_out(store, plan, members, contenders):
+def held_out(rows, contenders, latitude):
     contender = next(c for c in contenders if c.name == "nnls/group")
-    return HeldOut.of_graphs(store, plan, members, contender.honest)
+    return at_latitudes(replace(rows, honest=contender.honest), latitude)
+
+
+def at_latitudes(held_out, latitude):
+    """The same rows, with a grid whose columns lie there."""
+    store = copy(held_out.data.store)
+    store.grid = SimpleNamespace(lat=latitude)
+    return replace(held_out, data=replace(held_out.data, store=store))
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +29,15 @@ def latitude():
 
 
 @pytest.fixture(scope="module")
-def table(held_out, latitude, tmp_path_factory):
+def table(held_out, tmp_path_factory):
     path = tmp_path_factory.mktemp("errors") / "errors.parquet"
-    written = write_errors(held_out, path, latitude)
+    written = write_errors(held_out, path)
     assert pl.read_parquet(path).equals(written)
     return written
 
 
 def test_every_figure_equals_that_of_its_rows(held_out, table, latitude):
-    schema, targets = held_out.store.schema, held_out.targets
+    schema, targets = held_out.data.store.schema, held_out.targets
     blocks = list(held_out.blocks())
     inputs = np.concatenate([block.inputs for block in blocks])
     rows = np.concatenate([block.rows for block in blocks])
@@ -38,7 +46,7 @@ def test_every_figure_equals_that_of_its_rows(held_out, table, latitude):
         "blend": np.concatenate([block.outputs for block in blocks])[:, targets],
         "trees": np.concatenate([block.predictions["trees"] for block in blocks]),
     }
-    masks = regime_masks(schema, inputs, latitude[held_out.store.column[rows]])
+    masks = regime_masks(schema, inputs, latitude[held_out.data.store.column[rows]])
     assert table["regime"].unique(maintain_order=True).to_list() == [
         name for name, mask in masks.items() if mask.any()
     ]
@@ -52,9 +60,9 @@ def test_every_figure_equals_that_of_its_rows(held_out, table, latitude):
                 np.testing.assert_allclose(own[name], expected, rtol=1e-7, atol=1e-25)
 
 
-def test_blocks_of_any_size_give_the_same(held_out, table, latitude, monkeypatch, tmp_path):
+def test_blocks_of_any_size_give_the_same(held_out, table, monkeypatch, tmp_path):
     monkeypatch.setattr("ensemble.evaluation.held_out.BLOCK_ROWS", 37)
-    again = write_errors(held_out, tmp_path / "errors.parquet", latitude)
+    again = write_errors(held_out, tmp_path / "errors.parquet")
     for name in ("r2", "rmse", "mae", "bias"):
         np.testing.assert_allclose(again[name], table[name], rtol=1e-9, atol=1e-20)
 
@@ -76,7 +84,7 @@ def test_a_row_alone_has_no_r2():
 
 
 def test_empty_regimes_are_left_out_and_names_must_differ(held_out, tmp_path):
-    table = write_errors(held_out, tmp_path / "errors.parquet", np.full(16, 60.0))
+    table = write_errors(at_latitudes(held_out, np.full(16, 60.0)), tmp_path / "errors.parquet")
     assert set(table.filter(pl.col("kind") == "latitude")["regime"]) == {"extratropics"}
     first = held_out.members[0]
     named = replace(first, spec=replace(first.spec, name="blend"))

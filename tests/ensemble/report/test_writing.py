@@ -3,25 +3,34 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import plotly.graph_objects as plotly
 import polars as pl
 import pytest
 
-from ensemble import open_run, run_experiment
+from ensemble import Blend, open_run, run_experiment
 from ensemble.cli.app import main
-from ensemble.evaluation.held_out import HeldOut
 from ensemble.evaluation.regime_errors import write_errors
 from ensemble.experiment.experiment import experiment_from_table
 from ensemble.report import write_report
-from ensemble.report.budget import TERMS, WATER, terms
+from ensemble.report.budget import TERMS, terms
 from ensemble.report.distributions import LINE, PLANE, Distributions, Standard
 from ensemble.report.extremes import Extremes
 from ensemble.report.finished import Finished
 from ensemble.report.latitudes import Latitudes
-from features import ClimstackError, FoldedStore, Store, load_schema, r2_score, schemas
+from features import (
+    ClimstackError,
+    Store,
+    explore_store,
+    load_schema,
+    r2_score,
+    write_exploration,
+)
 from features.climate.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
 from features.core.files import write_json
+from features.schemas import sets
 from features.sources.grid import Grid
 from features.store.writer import StoreWriter
 from models import CellStore, cross_validate
@@ -46,14 +55,14 @@ TOY = """
 from features.schemas.schema import Schema, Variable
 
 SCHEMA = Schema(
-    "toy",
-    (
-        Variable("state", "K", "input", 3),
-        Variable("sun", "W/m2", "input"),
-        Variable("warmth", "K/s", "target", 3, unscored_levels=1),
-        Variable("flux", "W/m2", "target"),
+    name="toy",
+    variables=(
+        Variable(name="state", unit="K", role="input", n_levels=3),
+        Variable(name="sun", unit="W/m2", role="input"),
+        Variable(name="warmth", unit="K/s", role="target", n_levels=3, unscored_levels=1),
+        Variable(name="flux", unit="W/m2", role="target"),
     ),
-    4,
+    n_grid_columns=4,
 )
 """
 
@@ -75,16 +84,13 @@ def folder(store, cells, members, some_targets, tmp_path_factory):
         ],
     }
     with open_run(experiment_from_table(table, path), path) as run:
-        plan = run.plan(store)
-        fitted = [
-            cross_validate(
-                FoldedStore(store, plan), spec, run.cells, targets=some_targets, n_jobs=1
-            )
+        run.members = fitted = [
+            cross_validate(run.data, spec, run.cells, targets=some_targets, n_jobs=1)
             for spec in run.experiment.models
         ]
         (path / "importance").mkdir()
         importance(fitted[1], store.schema).write_parquet(path / "importance" / "trees.parquet")
-        run.stack(store, plan, fitted)
+        run.stack()
     assert [member.computed for member in fitted[:2]] == [0, 0]
     write_json(path / "tuning" / "trees" / "study.json", STUDY)
     return path
@@ -101,17 +107,16 @@ def full_page(folder, some_targets, store, tmp_path_factory):
     path = copied(folder, tmp_path_factory.mktemp("full"))
     (path / "cells").symlink_to(folder / "cells")
     run = Finished(path)
-    fitted = [
-        read_member(FoldedStore(store, run.plan), spec, CellStore(path / "cells"), some_targets)
-        for spec in run.experiment.models
-    ]
-    held_out = HeldOut.read(store, run.plan, fitted, path / "stack")
-    write_errors(held_out, path / "stack" / "errors.parquet", grid_of(store).lat)
+    cells = CellStore(path / "cells")
+    fitted = [read_member(run.data, spec, cells, some_targets) for spec in run.experiment.models]
+    honest = [Blend.load(file) for file in run.folder.honest(3)]
+    held_out = replace(run.held_out, members=fitted, honest=honest)
     board = json.loads((path / "leaderboard.json").read_text())
     other = board[0] | {"model": "other: best", "chosen": False, "run": "runs/other"}
     write_json(path / "leaderboard.json", [*board, other | {"score_per_fold": [0.5]}])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "grid", grid_of(store))
+        write_errors(held_out, run.folder.errors)
         return write_report(path)
 
 
@@ -127,14 +132,19 @@ def copied(folder, to):
 
 def grid_of(store) -> Grid:
     n = store.n_grid_columns
-    return Grid(np.linspace(-88, 88, n), np.linspace(0, 350, n), np.ones(n), hybrid_levels())
+    return Grid(
+        lat=np.linspace(-88, 88, n),
+        lon=np.linspace(0, 350, n),
+        area=np.ones(n),
+        levels=hybrid_levels(),
+    )
 
 
 def honest(folder) -> tuple[np.ndarray, np.ndarray]:
     """Truth and stored honest outputs of all held-out rows."""
     run = Finished(folder)
-    blocks = list(run.blocks())
-    return np.concatenate([b.truth for b in blocks]), np.concatenate([b.predicted for b in blocks])
+    blocks = list(run.held_out.blocks())
+    return np.concatenate([b.truth for b in blocks]), np.concatenate([b.outputs for b in blocks])
 
 
 def words(page) -> str:
@@ -154,6 +164,25 @@ def test_a_browser_draws_it(full_page, open_page, width):
     assert visit.overflow <= 0
     assert 0 < visit.load_seconds < 3
     assert full_page.stat().st_size < 8e6
+
+
+def test_plotly_knows_every_key_of_both_pages(page, full_page, store, tmp_path):
+    pages = [page, full_page]
+    for name, seen in {
+        "with": explore_store(store, store, grid_of(store)),
+        "without": explore_store(store),
+    }.items():
+        pages.append(write_exploration(seen, tmp_path / f"{name}.html"))
+    n_choices = 0
+    for each in pages:
+        found = re.search(r'id="page-data">(.*?)</script>', each.read_text(), re.DOTALL)
+        for figure in json.loads(found[1])["figures"]:
+            drawn = plotly.Figure(figure["data"], figure["layout"])  # refuses misspelt keys
+            for menu in figure["layout"].get("updatemenus", []):
+                for button in menu["buttons"]:
+                    drawn.plotly_restyle(*button["args"])
+                    n_choices += 1
+    assert n_choices > 100
 
 
 def test_only_what_a_run_lacks_is_left_out(page):
@@ -187,8 +216,7 @@ def test_counts_are_those_of_all_values(folder):
     run = Finished(folder)
     standard = Standard.of(run)
     counted = Distributions(standard)
-    for block in run.blocks():
-        counted.add(block)
+    run.held_out.walk(counted, what="counts")
     truth, predicted = honest(folder)
     y, p = standard(truth), standard(predicted)
     np.testing.assert_allclose(y.std(0), 1.0, rtol=0.05)
@@ -208,8 +236,7 @@ def test_the_worst_rows_are_the_worst(folder):
     run = Finished(folder)
     standard = Standard.of(run)
     extremes = Extremes(run, standard)
-    for block in run.blocks():
-        extremes.add(block)
+    run.held_out.walk(extremes, what="extremes")
     truth, predicted = honest(folder)
     error = ((standard(predicted) - standard(truth)) ** 2).mean(1)
     expected = np.sort(error)[::-1][: len(extremes.rows)]
@@ -222,16 +249,15 @@ def test_r2_inside_a_band_of_latitude(folder, store, monkeypatch):
     run = Finished(folder)
     latitude = run.latitude
     places = Latitudes(run, latitude)
-    for block in run.blocks():
-        places.add(block)
-    rows = np.concatenate([block.rows for block in run.blocks()])
+    run.held_out.walk(places, what="places")
+    rows = np.concatenate([block.rows for block in run.held_out.blocks()])
     band = np.floor((latitude[store.column[rows]] + 90) / 10).astype(int)
     truth, predicted = honest(folder)
-    target = run.graph.targets
+    target = run.blend.targets
     here = band == 8
     expected = r2_score(truth[here], predicted[here])[target]
     np.testing.assert_allclose(places.r2[8, target], expected, rtol=1e-6, atol=1e-6)
-    assert len(places.section().parts) == 1 + 6 + 1
+    assert len(places.parts()["latitude"]) == 1 + 6 + 1
 
 
 def test_budget_terms_by_hand(store):
@@ -242,7 +268,9 @@ def test_budget_terms_by_hand(store):
     water = sum(truth[:, schema.slice_of(f"ptend_q000{k}")] for k in (1, 2, 3))
     rain = 1000.0 * truth[:, schema.column_index("cam_out_PRECC")]
     expected = LATENT_HEAT_VAPOUR * ((water * mass).sum(1) + rain)
-    np.testing.assert_allclose(found[WATER], expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        found["water gained and precipitation"], expected, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_a_run_without_scores_and_outputs_says_so(copy):
@@ -273,13 +301,15 @@ def test_nothing_is_left_out_where_a_run_has_everything(full_page):
 
 def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
     (tmp_path / "toy.py").write_text(TOY)
-    monkeypatch.setattr(schemas, "__path__", [*schemas.__path__, str(tmp_path)])
+    monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path)])
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 4))
     y = np.stack([0 * x[:, 0], 2 * x[:, 1] + 0.1, x[:, 2] - x[:, 3], x[:, 3]], axis=1)
     with StoreWriter(tmp_path / "rows", load_schema("toy"), True, 4) as writer:
         row = np.arange(len(x))
-        writer.append([f"row_{i}" for i in row], x, y, row // 4, row % 4, source=0)
+        ids = [f"row_{i}" for i in row]
+        index = {"sample_id": ids, "time": row // 4, "column": row % 4, "source": 0 * row}
+        writer.append(pl.DataFrame(index), x, y)
         writer.close([])
     table = {
         "name": "toy",

@@ -24,9 +24,9 @@ from ensemble import (
     submit_run,
 )
 from ensemble.cli.app import main
-from ensemble.stacking.graph import Graph
 from ensemble.evaluation.held_out import HeldOut
 from ensemble.runs.planner import parse_memory
+from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.conformal import fit_uncertainty
 from features import ClimstackError, FoldPlan, Grid, Store
 
@@ -50,7 +50,7 @@ family = "lightgbm"
 [models.params]
 {trees}
 """
-FINAL = ("submission.parquet", "stack/graph.json", "stack/weights.parquet", "folds.parquet")
+FINAL = ("submission.parquet", "stack/blend.json", "stack/weights.parquet", "folds.parquet")
 
 
 def write_experiment(folder: Path, generated: dict[str, Path], trees: str = TREES) -> Path:
@@ -257,13 +257,13 @@ def test_changed_data_is_refused(generated, tmp_path):
     copy.write_bytes(generated["train"].read_bytes())
     file = write_experiment(tmp_path, generated | {"train": copy})
     with open_run(load_experiment(file), tmp_path / "run") as run:
-        run.plan(run.train_store())
+        assert run.data
     pl.read_parquet(copy).head(16 * 20).write_parquet(copy)
     with (
         open_run(load_experiment(file), tmp_path / "run") as run,
         pytest.raises(ClimstackError, match="holds other rows than"),
     ):
-        run.train_store()
+        assert run.train_store
 
 
 def test_changed_folds_are_refused(finished):
@@ -422,7 +422,7 @@ def test_a_touched_file_is_only_converted_again(generated, tmp_path):
     hashes = []
     for _ in range(2):
         with open_run(load_experiment(file), tmp_path / "run") as run:
-            hashes.append(run.train_store().data_hash)
+            hashes.append(run.train_store.data_hash)
         copy.touch()
     assert hashes[0] == hashes[1]
 
@@ -457,7 +457,7 @@ def test_a_moved_run_submits_from_its_own_cells(copied, finished, generated, tmp
     assert sorted(p.name for p in tmp_path.iterdir()) == ["moved", "s.parquet"]
     other = pl.read_parquet(generated["test"]).head(7)
     other.write_parquet(tmp_path / "seven.parquet")
-    submit_run(copied, tmp_path / "seven.csv", tmp_path / "seven.parquet")
+    submit_run(copied, tmp_path / "seven.csv", test=tmp_path / "seven.parquet")
     assert pl.read_csv(tmp_path / "seven.csv")["sample_id"].to_list() == [
         f"test_{i}" for i in range(7)
     ]
@@ -470,8 +470,7 @@ def test_submit_refuses_models_that_the_blend_was_not_made_with(copied, tmp_path
     with pytest.raises(ClimstackError, match="'linear' lacks 1 of 1 cells"):
         submit_run(copied, tmp_path / "s.parquet")
     with open_run(load_experiment(experiment), copied) as run:
-        store = run.train_store()
-        run.members(store, run.plan(store))
+        assert run.members
     with pytest.raises(
         ClimstackError, match="'linear' is not the one that the blend was made with"
     ):
@@ -481,12 +480,10 @@ def test_submit_refuses_models_that_the_blend_was_not_made_with(copied, tmp_path
 
 def test_a_new_blend_deletes_the_old_submission(copied):
     experiment = copied / "experiment.toml"
-    text = re.sub("blenders = .*", 'blenders = ["mean"]', experiment.read_text())
+    text = re.sub(r"(?s)blenders = \[.*?\]", 'blenders = ["mean"]', experiment.read_text())
     experiment.write_text(text)
     with open_run(load_experiment(experiment), copied) as run:
-        store = run.train_store()
-        plan = run.plan(store)
-        run.stack(store, plan, run.members(store, plan))
+        run.stack()
     assert not (copied / "submission.parquet").exists()
 
 
@@ -515,12 +512,13 @@ def test_the_leaderboard_names_models_on_a_narrow_terminal(finished, monkeypatch
 
     from rich.console import Console
 
-    from ensemble import console, load_leaderboard
+    from ensemble import load_leaderboard
+    from ensemble.cli import console, tables
 
     text = StringIO()
     terminal = Console(file=text, width=columns, force_terminal=True, no_color=True)
     monkeypatch.setattr(console, "out", terminal)
-    console.show_leaderboard(load_leaderboard(finished[1]))
+    tables.show_leaderboard(load_leaderboard(finished[1]))
     for row in load_leaderboard(finished[1]):
         assert row["model"] in text.getvalue()
         assert f"{row['score']:.4f}" in text.getvalue()
@@ -545,11 +543,9 @@ def test_submit_writes_intervals_beside_the_submission(
     copied, generated, tmp_path, monkeypatch, capsys
 ):
     with open_run(load_experiment(copied / "experiment.toml"), copied) as run:
-        store = run.train_store()
-        plan = run.plan(store)
-        members = run.members(store, plan)
-    graph = Graph.load(copied / "stack" / "graph.json")
-    fit_uncertainty(HeldOut.of_graphs(store, plan, members, [graph] * 3), graph, copied / "stack")
+        final, store = Blend.load(run.folder.blend), run.train_store
+        held_out = HeldOut(data=run.data, members=run.members, honest=[final] * 3)
+    fit_uncertainty(held_out, final).intervals.save(run.folder.intervals)
     out, ends = tmp_path / "s.parquet", tmp_path / "ends.parquet"
     code, said, err = call(monkeypatch, capsys, "submit", copied, "--out", out, "--intervals", ends)
     assert code == 0, err
@@ -571,7 +567,7 @@ def test_submit_writes_intervals_beside_the_submission(
     covered = (low[order] <= truth) & (truth <= high[order])
     assert covered[:, modelled].mean() > 0.8  # five days later, from 24 timesteps
 
-    (copied / "stack" / "uncertainty.npz").unlink()
+    (copied / "stack" / "intervals.npz").unlink()
     code, _, err = call(monkeypatch, capsys, "submit", copied, "--out", out, "--intervals", ends)
     assert code == 1
     assert "run the stack again" in err

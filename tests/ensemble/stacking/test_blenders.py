@@ -5,13 +5,18 @@ import pytest
 from scipy.optimize import minimize, nnls
 
 from ensemble import Candidate, available_blenders, candidates
-from ensemble.stacking.blending import LEVELS, load_blender
-from ensemble.stacking.graph import fit_graph
+from ensemble.stacking.blend import fit_blend
+from ensemble.stacking.candidate import POOLINGS, load_blender
 from ensemble.stacking.moments import Moments
 from features import ClimstackError
 
+
+def moments_of(predictions, truth, fold=0):
+    return Moments.of_blocks([(fold, 0, predictions, truth)])
+
+
 GROUPS = ["a", "a", "b"]
-LINEAR = [name for name in available_blenders() if Candidate(name, "all").linear]
+LINEAR = available_blenders()
 UNITS = np.array([1.0, 1e-9, 100.0])
 
 
@@ -40,26 +45,26 @@ def squared(weights, predictions, truth, target):
 
 
 @pytest.mark.parametrize("name", LINEAR)
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", POOLINGS)
 def test_contract(name, level):
     predictions, truth = problem()
-    moments = Moments.of_block(predictions, truth)
+    moments = moments_of(predictions, truth)
     weights, intercept = Candidate(name, level).weights(moments, GROUPS)
     assert weights.shape == (3, 3)
     assert intercept.shape == (3,)
     assert np.isfinite(weights).all()
     # scale-free: other units give the same weights
-    scaled = Moments.of_block([p * 1e-12 for p in predictions], truth * 1e-12)
+    scaled = moments_of([p * 1e-12 for p in predictions], truth * 1e-12)
     again = Candidate(name, level).weights(scaled, GROUPS)[0]
     np.testing.assert_allclose(again, weights, rtol=1e-6, atol=1e-9)
     # a constant truth and constant members do not break it
-    flat = Moments.of_block([p * 0 for p in predictions], truth * 0)
+    flat = moments_of([p * 0 for p in predictions], truth * 0)
     assert np.isfinite(Candidate(name, level).weights(flat, GROUPS)[0]).all()
     # equal members share or elect, but stay finite
-    same = Moments.of_block([predictions[0]] * 3, truth)
+    same = moments_of([predictions[0]] * 3, truth)
     assert np.isfinite(Candidate(name, level).weights(same, GROUPS)[0]).all()
     # members that meet the truth exactly
-    exact = Moments.of_block([truth] * 3, truth)
+    exact = moments_of([truth] * 3, truth)
     weights, _ = Candidate(name, level).weights(exact, GROUPS)
     np.testing.assert_allclose(weights.sum(0), 1, atol=2e-3)
 
@@ -67,7 +72,7 @@ def test_contract(name, level):
 @pytest.mark.parametrize("name", ["nnls", "simplex", "hill_climb", "hill_climb_signed", "ridge"])
 def test_learned_weights_beat_the_mean_and_the_best_in_sample(name):
     predictions, truth = problem(7, n_members=5)
-    moments = Moments.of_block(predictions, truth)
+    moments = moments_of(predictions, truth)
     own, plain, best = (
         Candidate(which, "target").weights(moments, GROUPS)[0] for which in (name, "mean", "best")
     )
@@ -79,9 +84,7 @@ def test_learned_weights_beat_the_mean_and_the_best_in_sample(name):
 
 def test_nnls_per_target_equals_scipy_on_rows():
     predictions, truth = problem(3)
-    weights, intercept = Candidate("nnls", "target").weights(
-        Moments.of_block(predictions, truth), GROUPS
-    )
+    weights, intercept = Candidate("nnls", "target").weights(moments_of(predictions, truth), GROUPS)
     for target in range(3):
         rows = np.stack([p[:, target] for p in predictions], axis=1)
         expected, _ = nnls(rows - rows.mean(0), truth[:, target] - truth[:, target].mean())
@@ -92,9 +95,7 @@ def test_nnls_per_target_equals_scipy_on_rows():
 
 def test_simplex_equals_a_general_solver():
     predictions, truth = problem(4, n_members=4)
-    weights, _ = Candidate("simplex", "target").weights(
-        Moments.of_block(predictions, truth), GROUPS
-    )
+    weights, _ = Candidate("simplex", "target").weights(moments_of(predictions, truth), GROUPS)
     assert (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(0), 1)
     for target in range(3):
@@ -111,7 +112,7 @@ def test_simplex_equals_a_general_solver():
 
 def test_ridge_equals_least_squares_when_members_differ():
     predictions, truth = problem(5)
-    weights, _ = Candidate("ridge", "target").weights(Moments.of_block(predictions, truth), GROUPS)
+    weights, _ = Candidate("ridge", "target").weights(moments_of(predictions, truth), GROUPS)
     for target in range(3):
         rows = np.stack([p[:, target] for p in predictions], axis=1)
         y = truth[:, target] - truth[:, target].mean()
@@ -124,7 +125,7 @@ def test_hill_climbing_picks_counts_and_the_signed_one_may_subtract():
     truth, common = rng.normal(size=(2, 500, 3))
     good = truth + common  # its error is known to the other
     other = 0.2 * truth + 2 * common
-    moments = Moments.of_block([good, other], truth)
+    moments = moments_of([good, other], truth)
     plain, _ = Candidate("hill_climb", "target").weights(moments, GROUPS)
     np.testing.assert_allclose(plain.sum(0), 1)
     assert (plain >= 0).all()
@@ -139,7 +140,7 @@ def test_hill_climbing_picks_counts_and_the_signed_one_may_subtract():
 
 def test_group_level_shares_weights_inside_a_group_only():
     predictions, truth = problem(4)
-    weights, _ = Candidate("nnls", "group").weights(Moments.of_block(predictions, truth), GROUPS)
+    weights, _ = Candidate("nnls", "group").weights(moments_of(predictions, truth), GROUPS)
     np.testing.assert_array_equal(weights[:, 0], weights[:, 1])
     assert not np.allclose(weights[:, 0], weights[:, 2])
 
@@ -147,10 +148,10 @@ def test_group_level_shares_weights_inside_a_group_only():
 def test_a_hopeless_target_does_not_drown_its_group():
     predictions, truth = problem(6)
     alone, _ = Candidate("nnls", "group").weights(
-        Moments.of_block([p[:, :1] for p in predictions], truth[:, :1]), ["a"]
+        moments_of([p[:, :1] for p in predictions], truth[:, :1]), ["a"]
     )
     truth[:, 1] *= 1e-4  # what is predicted there is ten thousand times too large
-    weights, _ = Candidate("nnls", "group").weights(Moments.of_block(predictions, truth), GROUPS)
+    weights, _ = Candidate("nnls", "group").weights(moments_of(predictions, truth), GROUPS)
     np.testing.assert_allclose(weights[:, 0], alone[:, 0])
 
 
@@ -184,7 +185,7 @@ def test_pulls_are_strong_where_targets_are_alike_and_weak_where_they_differ():
 
 def test_best_takes_the_smallest_error_and_mean_is_the_mean():
     predictions, truth = problem(5)
-    moments = Moments.of_block(predictions, truth)
+    moments = moments_of(predictions, truth)
     weights, _ = Candidate("best", "target").weights(moments, GROUPS)
     error = np.array([[squared([1.0], [p], truth, t) for t in range(3)] for p in predictions])
     np.testing.assert_array_equal(weights.argmax(0), error.argmin(0))
@@ -224,7 +225,7 @@ def test_noise_gains_in_sample_but_not_honestly_and_the_guard_keeps_the_true_mem
     )
     drawn = rng.integers(0, len(honest), (400, len(honest)))
     assert np.quantile(honest[drawn].mean(1), 0.025) <= 0
-    graph = fit_graph(schema, names, targets, candidate, moments)
+    graph = fit_blend(schema, names, targets, candidate, moments)
     kept = np.array(graph.action) == "member"
     assert kept.mean() >= 0.95
     assert (graph.weights[:, kept] == alone[:, kept]).all()

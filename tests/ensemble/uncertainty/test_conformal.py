@@ -10,13 +10,12 @@ import pytest
 from ensemble.evaluation.held_out import HeldOut
 from ensemble.inference.interval_file import interval_file
 from ensemble.inference.predict import predict_blocks
-from ensemble.stacking.graph import Graph
-from ensemble.stacking.stack import save_stack
+from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.calibration import UPPER, ScoreCounts
-from ensemble.uncertainty.conformal import fit_uncertainty, load_uncertainty
+from ensemble.uncertainty.conformal import fit_uncertainty
 from ensemble.uncertainty.difficulty import DifficultySums
-from ensemble.uncertainty.intervals import FILE, Intervals
-from features import ClimstackError, convert, random_rows, time_blocks
+from ensemble.uncertainty.intervals import Intervals
+from features import ClimstackError, FoldedStore, convert, time_blocks
 from models import ModelSpec, cross_validate
 
 N_TIMES, N_COLUMNS = 240, 20
@@ -38,6 +37,20 @@ class MadeUp:
 
     def uncertainty(self, fold, rows):
         return self._expected[self._of[fold][rows]]
+
+
+class MadeUpStore:
+    """Rows whose times and truth are given, and whose inputs are all 1."""
+
+    def __init__(self, schema, time, truth):
+        self.schema, self.time, self._truth = schema, time, truth
+        self.inputs = np.ones((len(time), len(schema.input_columns)))
+
+    def __len__(self):
+        return len(self.time)
+
+    def require_targets(self):
+        return self._truth
 
 
 def made_up(schema, seed=0, spoil_from=None):
@@ -63,30 +76,33 @@ def made_up(schema, seed=0, spoil_from=None):
     low, high = np.full(7, -1e4), np.full(7, 1e4)
     low[SILENT] = 0.0
     low[UNSEEN], high[UNSEEN] = -0.5, 0.5  # most of the truth lies outside
-    graph = Graph(
-        schema.name, "mean", ["head", "other"], targets, np.full((2, 7), 0.5), np.zeros(7),
-        ["blend"] * 5 + ["zero", "blend"], np.zeros(7), low, high,
-    )  # fmt: skip
-    y, outputs = np.zeros((2, n, len(schema.target_columns)))
-    y[:, targets], outputs[:, targets] = truth, blend
-    store = SimpleNamespace(
-        schema=schema, inputs=np.ones((n, len(schema.input_columns))), time=time,
-        require_targets=lambda: y,
-    )  # fmt: skip
+    graph = Blend(
+        schema_name=schema.name,
+        blender="mean",
+        members=["head", "other"],
+        targets=targets,
+        weights=np.full((2, 7), 0.5),
+        intercept=np.zeros(7),
+        action=["blend"] * 5 + ["zero", "blend"],
+        mean=np.zeros(7),
+        low=low,
+        high=high,
+    )
+    y = np.zeros((n, len(schema.target_columns)))
+    y[:, targets] = truth
+    data = FoldedStore(MadeUpStore(schema, time, y), plan)
     members = [MadeUp("head", plan, blend, sd * 0.1), MadeUp("other", plan, blend)]
-    by_fold = [outputs[plan.valid_rows(fold)] for fold in range(plan.n_folds)]
-    return HeldOut(store, plan, members, [graph] * 4, by_fold), graph
+    return HeldOut(data=data, members=members, honest=[graph] * 4), graph
 
 
 @pytest.fixture(scope="module")
-def fitted(schema, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stack")
+def fitted(schema):
     held_out, graph = made_up(schema)
-    return held_out, graph, folder, fit_uncertainty(held_out, graph, folder)
+    return held_out, graph, fit_uncertainty(held_out, graph)
 
 
 def test_coverage_is_what_was_asked_for_on_later_blocks(fitted):
-    table = fitted[3]
+    table = fitted[2].table()
     later = table["coverage_later"].to_numpy()
     assert np.abs(later[[HARD, DRIFTING, SILENT]] - 0.9).max() < 0.03
     assert table["rows"].to_list() == [N_TIMES * N_COLUMNS] * 7
@@ -95,7 +111,7 @@ def test_coverage_is_what_was_asked_for_on_later_blocks(fitted):
 
 
 def test_constants_zeros_and_truths_never_seen(fitted):
-    table = fitted[3]
+    table = fitted[2].table()
     later, width = table["coverage_later"].to_numpy(), table["mean_width"].to_numpy()
     assert (later[MET], width[MET]) == (1.0, 0.0)
     assert later[MISSED] == 1.0
@@ -110,10 +126,10 @@ def test_constants_zeros_and_truths_never_seen(fitted):
 
 
 def test_wider_where_the_head_expects_more(fitted):
-    held_out, graph, folder, _ = fitted
-    intervals = Intervals.load(folder)
+    held_out, graph, conformal = fitted
+    intervals = conformal.intervals
     assert intervals.heads == ["head"]
-    block = next(held_out.blocks(heads=["head"]))
+    block = next(held_out.blocks())
     low, high = intervals.apply(graph, block.outputs, block.predictions, block.heads, block.inputs)
     width = (high - low)[:, graph.targets[HARD]]
     head = block.heads["head"][:, HARD]
@@ -124,38 +140,37 @@ def test_wider_where_the_head_expects_more(fitted):
     assert (low[:, graph.targets[SILENT]] == 0).all()
 
 
-def test_the_factor_follows_a_drift_that_a_fixed_one_misses(fitted, tmp_path):
-    held_out, graph, _, _ = fitted
+def test_the_factor_follows_a_drift_that_a_fixed_one_misses(fitted):
+    held_out, graph, _ = fitted
     blend = np.zeros((N_TIMES * N_COLUMNS, 7))
     # Without the head nothing tells that errors grow.
-    blind = [MadeUp("head", held_out.plan, blend), held_out.members[1]]
-    table = fit_uncertainty(replace(held_out, members=blind), graph, tmp_path)
+    blind = [MadeUp("head", held_out.data.plan, blend), held_out.members[1]]
+    table = fit_uncertainty(replace(held_out, members=blind), graph).table()
     row = table.row(DRIFTING, named=True)
     assert row["coverage_fixed"] + 0.01 < row["coverage_later"] < 0.9
 
 
-def test_reported_rows_teach_nothing(schema, tmp_path):
+def test_reported_rows_teach_nothing(schema):
     """Spoiled truth in the later half changes neither the expected errors nor the fixed factor."""
     kept, spoiled = made_up(schema), made_up(schema, spoil_from=N_TIMES // 2)
-    tables = [
-        fit_uncertainty(*each, tmp_path / name)
-        for each, name in ((kept, "kept"), (spoiled, "spoiled"))
-    ]
-    a, b = (Intervals.load(tmp_path / name).difficulty for name in ("kept", "spoiled"))
+    both = [fit_uncertainty(*each) for each in (kept, spoiled)]
+    tables = [each.table() for each in both]
+    a, b = (each.difficulty for each in both)
     np.testing.assert_array_equal(a.weights, b.weights)
     np.testing.assert_array_equal(a.floor, b.floor)
     assert tables[1]["coverage_fixed"][HARD] == 0
     assert tables[1]["coverage_lowest"][HARD] == 0  # the first later block: not calibrated on it
     last = made_up(schema, spoil_from=N_TIMES - N_TIMES // 40)
-    table = fit_uncertainty(*last, tmp_path / "last")
+    table = fit_uncertainty(*last).table()
     lost = tables[0]["coverage_later"][HARD] - table["coverage_later"][HARD]
     assert lost == pytest.approx(0.9 / 20, abs=0.01)  # the last block alone, of 20
 
 
 def test_crps_and_mae_stand_side_by_side(fitted):
-    held_out, graph, _, table = fitted
-    truth = held_out.store.require_targets()[:, graph.targets]
-    outputs = np.concatenate(held_out.outputs)[:, graph.targets]
+    held_out, graph, conformal = fitted
+    table, blocks = conformal.table(), list(held_out.blocks())
+    truth = np.concatenate([block.truth for block in blocks])[:, graph.targets]
+    outputs = np.concatenate([block.outputs for block in blocks])[:, graph.targets]
     np.testing.assert_allclose(table["mae"], np.abs(truth - outputs).mean(0), rtol=1e-9)
     np.testing.assert_allclose(table["crps"], table["mae"], rtol=1e-9)  # all members are equal
 
@@ -198,15 +213,17 @@ def test_expected_errors_are_learned_at_any_scale():
     assert (found.expected(signs) >= found.floor).all()
 
 
-def test_intervals_of_a_stack(store, plan, members, contenders, schema, tmp_path):
+def test_intervals_of_a_stack(rows, contenders, schema, tmp_path):
     contender = next(c for c in contenders if c.name == "nnls/group")
-    held_out = HeldOut.of_graphs(store, plan, members, contender.honest)
-    table = fit_uncertainty(held_out, contender.final, tmp_path)
+    held_out = replace(rows, honest=contender.honest)
+    conformal = fit_uncertainty(held_out, contender.final)
+    table = conformal.table()
     later = table["coverage_later"].to_numpy()
     assert 0.86 < later.mean() < 0.94
     assert ((later > 0.8) & (later < 0.97)).mean() > 0.9  # 192 rows, 12 timesteps
-    assert load_uncertainty(tmp_path).equals(table)
-    intervals = Intervals.load(tmp_path)
+    conformal.save(tmp_path / "intervals.npz", tmp_path / "uncertainty.parquet")
+    assert pl.read_parquet(tmp_path / "uncertainty.parquet").equals(table)
+    intervals = Intervals.load(tmp_path / "intervals.npz")
     assert intervals.members == ["linear", "trees"]
     for block in held_out.blocks():
         graph = held_out.honest[block.fold]
@@ -219,21 +236,7 @@ def test_intervals_of_a_stack(store, plan, members, contenders, schema, tmp_path
         np.testing.assert_array_equal(low[:, others], high[:, others])
 
 
-def test_what_the_stack_left_is_read(store, plan, members, contenders, errors, tmp_path):
-    contender = next(c for c in contenders if c.name == "nnls/group")
-    save_stack(tmp_path, store, plan, contender, members, errors)
-    made = HeldOut.of_graphs(store, plan, members, contender.honest)
-    for read, own in zip(
-        HeldOut.read(store, plan, members, tmp_path).blocks(), made.blocks(), strict=True
-    ):
-        np.testing.assert_allclose(read.outputs, own.outputs, rtol=1e-12)
-        np.testing.assert_array_equal(read.rows, own.rows)
-    (tmp_path / "oof" / "fold-1.npy").unlink()
-    with pytest.raises(ClimstackError, match=r"no blend's outputs .*fold-1\.npy"):
-        HeldOut.read(store, plan, members, tmp_path)
-
-
-def test_test_rows_with_a_confidence_head(folded, store, plan, cells, generated, schema, tmp_path):
+def test_test_rows_with_a_confidence_head(folded, cells, generated, schema, tmp_path):
     """Heads reach the intervals of held-out rows and, as the mean over folds, of test rows."""
     names = ["ptend_t_45", "ptend_u_55", "cam_out_FLWDS"]
     targets = np.array([schema.target_columns.index(name) for name in names])
@@ -243,13 +246,20 @@ def test_test_rows_with_a_confidence_head(folded, store, plan, cells, generated,
         ModelSpec(name="net", family="convnext1d", params=tiny),
     ]
     both = [cross_validate(folded, s, cells, targets=targets, n_jobs=1) for s in specs]
-    graph = Graph(
-        "leap", "mean", ["linear", "net"], targets, np.full((2, 3), 0.5), np.zeros(3),
-        ["blend"] * 3, np.zeros(3), np.full(3, -1e3), np.full(3, 1e3),
-    )  # fmt: skip
-    held_out = HeldOut.of_graphs(store, plan, both, [graph] * 3)
-    fit_uncertainty(held_out, graph, tmp_path)
-    intervals = Intervals.load(tmp_path)
+    graph = Blend(
+        schema_name="leap",
+        blender="mean",
+        members=["linear", "net"],
+        targets=targets,
+        weights=np.full((2, 3), 0.5),
+        intercept=np.zeros(3),
+        action=["blend"] * 3,
+        mean=np.zeros(3),
+        low=np.full(3, -1e3),
+        high=np.full(3, 1e3),
+    )
+    held_out = HeldOut(data=folded, members=both, honest=[graph] * 3)
+    intervals = fit_uncertainty(held_out, graph).intervals
     assert intervals.heads == ["net"]
 
     test = convert(generated["test"], tmp_path / "test", schema, 16)
@@ -260,7 +270,8 @@ def test_test_rows_with_a_confidence_head(folded, store, plan, cells, generated,
     np.testing.assert_allclose(block.heads["net"], expected, rtol=1e-12)
 
     file, sample = tmp_path / "ends.parquet", generated["sample_submission"]
-    with interval_file(file, intervals, graph, test, [block], sample) as outputs:
+    rows = {"blend": graph, "test": test, "blocks": [block], "sample_submission": sample}
+    with interval_file(file, intervals, **rows) as outputs:
         np.testing.assert_array_equal(np.concatenate(list(outputs)), block.outputs)
     found = pl.read_parquet(file)
     assert found["sample_id"].to_list() == pl.read_parquet(sample)["sample_id"].to_list()
@@ -273,10 +284,10 @@ def test_test_rows_with_a_confidence_head(folded, store, plan, cells, generated,
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_does_not_fit_is_refused(fitted, schema, store, members, contenders, tmp_path):
-    held_out, graph, folder, _ = fitted
-    intervals = Intervals.load(folder)
-    block = next(held_out.blocks(heads=["head"]))
+def test_what_does_not_fit_is_refused(fitted, schema, store, contenders, tmp_path):
+    held_out, graph, conformal = fitted
+    intervals = conformal.intervals
+    block = next(held_out.blocks())
     rows = (block.outputs, block.predictions, block.heads, block.inputs)
     with pytest.raises(ClimstackError, match="belong to another blend"):
         intervals.apply(contenders[-1].final, *rows)
@@ -285,27 +296,21 @@ def test_what_does_not_fit_is_refused(fitted, schema, store, members, contenders
     intervals.require(graph)
     with pytest.raises(ClimstackError, match="predictions of member 'other'"):
         intervals.apply(graph, block.outputs, {"head": rows[1]["head"]}, block.heads, block.inputs)
+    file = tmp_path / "intervals.npz"
     with pytest.raises(ClimstackError, match="no intervals"):
-        Intervals.load(tmp_path)
-    (tmp_path / FILE).write_bytes((folder / FILE).read_bytes()[:-40])
+        Intervals.load(file)
+    intervals.save(file)
+    file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(ClimstackError, match="is damaged"):
-        Intervals.load(tmp_path)
+        Intervals.load(file)
     with pytest.raises(ClimstackError, match="must lie between 0 and 1, but got 90"):
-        fit_uncertainty(held_out, graph, tmp_path, level=90)
-    with pytest.raises(ClimstackError, match="the blend's outputs of fold 1"):
-        replace(held_out, outputs=held_out.outputs[:1])
+        fit_uncertainty(held_out, graph, confidence=90)
     with (
         pytest.raises(ClimstackError, match=r"intervals need a \.parquet file"),
-        interval_file(tmp_path / "ends.csv", intervals, graph, store, []),
+        interval_file(tmp_path / "ends.csv", intervals, blend=graph, test=store, blocks=[]),
     ):
         pass
-    with pytest.warns(UserWarning, match="random folds"):
-        plan = random_rows(len(store), 3)
-    short = SimpleNamespace(
-        schema=schema, time=np.minimum(store.time, 1), require_targets=store.require_targets
-    )
-    honest = [contenders[-1].final] * 3
-    outputs = [np.zeros((len(plan.valid_rows(fold)), 368)) for fold in range(3)]
-    few = HeldOut(short, plan, members, honest, outputs)
+    short = MadeUpStore(schema, np.minimum(store.time, 1), store.require_targets())
+    few = replace(held_out, data=FoldedStore(short, time_blocks(store.time, 4, 1)))
     with pytest.raises(ClimstackError, match="at least 3 held-out timesteps, but there are 2"):
-        fit_uncertainty(few, honest[0], tmp_path)
+        fit_uncertainty(few, graph)

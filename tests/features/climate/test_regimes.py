@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -44,15 +42,14 @@ def test_water_on_one_level_makes_a_cloud(schema):
 
 
 def test_latitudes_go_to_rows_and_nonsense_is_refused(store):
-    latitude = np.linspace(-80, 80, 16)
-    rows = latitude_of_rows(store, latitude)
+    column, latitude = store.column, np.linspace(-80, 80, 16)
+    rows = latitude_of_rows(column, latitude, 16)
     np.testing.assert_array_equal(rows[16:32], latitude)
-    with pytest.raises(ClimstackError, match="has 16 grid columns"):
-        latitude_of_rows(store, latitude[:5])
+    with pytest.raises(ClimstackError, match="have 16 grid columns"):
+        latitude_of_rows(column, latitude[:5], 16)
     with pytest.raises(ClimstackError, match=r"grid column 3 is 120\.0"):
-        latitude_of_rows(store, np.where(np.arange(16) == 3, 120.0, latitude))
+        latitude_of_rows(column, np.where(np.arange(16) == 3, 120.0, latitude), 16)
     with pytest.raises(ClimstackError, match="column 0 is nan"):
-        latitude_of_rows(store, latitude * np.nan)
-    test = SimpleNamespace(path="test", n_grid_columns=16, column=np.full(4, -1))
-    with pytest.raises(ClimstackError, match="doesn't know the grid columns"):
-        latitude_of_rows(test, latitude)
+        latitude_of_rows(column, latitude * np.nan, 16)
+    with pytest.raises(ClimstackError, match="aren't known"):
+        latitude_of_rows(np.full(4, -1), latitude, 16)

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -42,7 +43,12 @@ def test_store(generated, schema, tmp_path_factory) -> Store:
 @pytest.fixture(scope="module")
 def grid() -> Grid:
     lat = np.linspace(-75, 75, N_COLUMNS)
-    return Grid(lat, np.linspace(0, 345, N_COLUMNS), np.cos(np.deg2rad(lat)), hybrid_levels())
+    return Grid(
+        lat=lat,
+        lon=np.linspace(0, 345, N_COLUMNS),
+        area=np.cos(np.deg2rad(lat)),
+        levels=hybrid_levels(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +61,14 @@ def changed(sample: Sample, **columns: np.ndarray) -> Sample:
     values = sample.values.copy(order="F")
     for name, new in columns.items():
         values[:, sample.names.index(name)] = new
-    return Sample(sample.rows, sample.time, sample.column, values, sample.names, sample.everything)
+    return replace(sample, values=values)
 
 
 def sentences(sample: Sample, schema, imputed=()) -> list[tuple[str, str]]:
     columns, _, _ = describe(sample, schema)
     ranks = normal_ranks(sample.values[:, : len(schema.input_columns)])
-    equal, almost = copies(sample, ranks)
-    found = check_sample("here", sample, schema, columns, equal, almost, imputed)
+    store = SimpleNamespace(path="here", schema=schema, repaired={"imputed": imputed})
+    found = check_sample(store, sample, columns, copies(sample, ranks))
     return [(finding.level, finding.sentence) for finding in found]
 
 
@@ -238,7 +244,10 @@ def test_means_by_place_and_time(explored, store, grid):
 
 def test_another_schema_or_grid_is_refused(store, test_store, grid, monkeypatch):
     with pytest.raises(ClimstackError, match=r"16 rows per timestep: give the grid of these data"):
-        explore_store(store, grid=Grid(grid.lat[:9], grid.lon[:9], grid.area[:9], grid.levels))
+        explore_store(
+            store,
+            grid=Grid(lat=grid.lat[:9], lon=grid.lon[:9], area=grid.area[:9], levels=grid.levels),
+        )
     monkeypatch.setattr(test_store, "schema", load_schema("v1"))
     with pytest.raises(ClimstackError, match=r"has schema v1, but .* has leap: compare stores of"):
         explore_store(store, test_store)

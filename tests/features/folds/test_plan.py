@@ -263,3 +263,12 @@ def test_a_refit_trains_on_all_but_the_last_units():
     with pytest.warns(LeakageWarning):
         plan = random_rows(50, 5).refit()
     np.testing.assert_array_equal(plan.valid_rows(0), [48, 49])
+
+
+def test_held_out_rows_are_found_once_for_all_folds():
+    plan = forward_chaining(make_time(40, 3, 0), 4, 1)
+    for k in range(4):
+        np.testing.assert_array_equal(plan.valid_rows(k), np.flatnonzero(plan.fold == k))
+        assert plan.valid_rows(k) is plan.valid_rows(k)
+        with pytest.raises(ValueError, match="read-only"):
+            plan.valid_rows(k)[0] = 1

@@ -2,12 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from features.pages.page import DASH, Figure, Section, Table, render_page, safe_json, write_page
+from features.pages.page import DASH, Figure, Section, Table, safe_json, write_page
 
 EVIL = "<script>alert('x')</script> & \"quotes\" </script>"
 TABLE = Table.of(pl.DataFrame({"name": ["b", "a", EVIL], "value": [2.0, 10.0, float("nan")]}))
@@ -17,7 +18,9 @@ def figure(title: str, wide: bool = True) -> Figure:
     line = {"x": np.arange(4), "y": np.array([1.0, np.inf, np.nan, 4.0]), "name": EVIL}
     heat = {"type": "heatmap", "z": np.eye(3), "xaxis": "x2", "yaxis": "y2"}
     layout = {"grid": {"rows": 1, "columns": 2, "pattern": "independent"}}
-    return Figure(title, "Up is more.", [line, heat], TABLE, layout, wide=wide)
+    return Figure(
+        title=title, reading="Up is more.", data=[line, heat], table=TABLE, layout=layout, wide=wide
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_figures_have_their_numbers_behind_them(page):
     [
         (lambda: Table(["a", "b"], [[1]]), "2 columns"),
         (lambda: Section("Two words", "x", []), "Two words"),
-        (lambda: render_page("t", "l", [Section("a", "x", [])] * 2), "share an id"),
+        (lambda: write_page(Path("none"), "t", "l", [Section("a", "x", [])] * 2), "share an id"),
         (lambda: safe_json({"x": object()}), "can't hold a object"),
     ],
 )

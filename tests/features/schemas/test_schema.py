@@ -47,9 +47,9 @@ def test_level_out_of_range_raises(schema):
 
 
 def test_duplicate_variable_raises():
-    twice = (Variable("a", "1", "input"), Variable("a", "1", "input"))
+    twice = (Variable(name="a", unit="1", role="input"), Variable(name="a", unit="1", role="input"))
     with pytest.raises(ClimstackError, match="'a' stands twice"):
-        Schema("x", twice, 1)
+        Schema(name="x", variables=twice, n_grid_columns=1)
 
 
 def test_every_schema_file_loads():

@@ -20,8 +20,8 @@ N_GRID = 16
 KILLED = """
 import os, signal, sys
 from features import convert, load_schema
-from features.sources.source import readers
-from features.store.store import writer as store_writer
+from features.sources import readers
+from features.store import writer as store_writer
 store_writer.PART_ROWS, readers.CSV_BLOCK_BYTES = 50, 200_000
 source, out, moment, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 owner, name = {

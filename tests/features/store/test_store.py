@@ -86,7 +86,8 @@ def test_parts_are_cut_at_their_size(schema, tmp_path, monkeypatch):
             block = values[start:stop]
             ids = [f"train_{i}" for i in range(start, stop)]
             here = row[start:stop]
-            writer.append(ids, block[:, :556], block[:, 556:], here // 5, here % 5, source=0)
+            index = {"sample_id": ids, "time": here // 5, "column": here % 5, "source": 0 * here}
+            writer.append(pl.DataFrame(index), block[:, :556], block[:, 556:])
             if not writer.room:
                 writer.close_part({})
             start = stop

@@ -8,9 +8,9 @@ from features.views.missing import Repair
 
 LIMITS = (0.0, 10.0)
 VARIABLES = [
-    Variable("strict", "1", "input"),
-    Variable("clipped", "1", "input", 2, limits=LIMITS, policy="clip"),
-    Variable("imputed", "1", "input", 2, limits=LIMITS, policy="impute"),
+    Variable(name="strict", unit="1", role="input"),
+    Variable(name="clipped", unit="1", role="input", n_levels=2, limits=LIMITS, policy="clip"),
+    Variable(name="imputed", unit="1", role="input", n_levels=2, limits=LIMITS, policy="impute"),
 ]
 NAN, INF = np.nan, np.inf
 
@@ -45,7 +45,7 @@ def test_the_first_refused_value_is_found_and_nothing_is_changed(row, place):
 
 
 def test_limits_refuse_too():
-    repair = Repair([Variable("t", "K", "input", limits=(100.0, 400.0))])
+    repair = Repair([Variable(name="t", unit="K", role="input", limits=(100.0, 400.0))])
     assert repair.apply(np.array([[300.0], [1000.0]])) == (1, 0)
     assert repair.why(1000.0, 0) == "outside its limits 100 to 400"
     assert repair.why(np.nan, 0) is None
@@ -55,19 +55,22 @@ def test_limits_refuse_too():
     ("make", "sentence"),
     [
         (
-            lambda: Variable("y", "1", "target", limits=LIMITS, policy="impute"),
+            lambda: Variable(name="y", unit="1", role="target", limits=LIMITS, policy="impute"),
             "target 'y' can't be imputed",
         ),
-        (lambda: Variable("x", "1", "input", policy="clip"), "'x' has no limits"),
-        (lambda: Variable("x", "1", "input", limits=(2.0, 2.0)), "low < high must hold"),
+        (lambda: Variable(name="x", unit="1", role="input", policy="clip"), "'x' has no limits"),
+        (
+            lambda: Variable(name="x", unit="1", role="input", limits=(2.0, 2.0)),
+            "low < high must hold",
+        ),
         (
             lambda: Schema(
-                "s",
-                (
-                    Variable("x", "1", "input", policy="impute"),
-                    Variable("y", "1", "target", exact=Proportion("x", 2.0, (0, 1))),
+                name="s",
+                variables=(
+                    Variable(name="x", unit="1", role="input", policy="impute"),
+                    Variable(name="y", unit="1", role="target", exact=Proportion("x", 2.0, (0, 1))),
                 ),
-                1,
+                n_grid_columns=1,
             ),
             "'x' gives 'y' by a rule",
         ),
@@ -82,12 +85,18 @@ def test_a_conversion_counts_what_it_clipped_and_names_what_it_refused(
     generated, tmp_path, monkeypatch
 ):
     leap = load_schema("leap")
-    t = Variable("state_t", "K", "input", 60, limits=(150.0, 280.0), policy="clip")
-    ps = Variable("state_ps", "Pa", "input", limits=(1.0, 2.0))
+    t = Variable(
+        name="state_t", unit="K", role="input", n_levels=60, limits=(150.0, 280.0), policy="clip"
+    )
+    ps = Variable(name="state_ps", unit="Pa", role="input", limits=(1.0, 2.0))
     changed = {"state_t": t}
 
     def made() -> Schema:
-        return Schema("leap", tuple(changed.get(v.name, v) for v in leap.variables), 16)
+        return Schema(
+            name="leap",
+            variables=tuple(changed.get(v.name, v) for v in leap.variables),
+            n_grid_columns=16,
+        )
 
     monkeypatch.setattr("features.store.writer.PART_ROWS", 100)  # counts go on across parts
     store = convert(generated["train"], tmp_path / "clipped", made())

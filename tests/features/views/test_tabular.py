@@ -66,7 +66,7 @@ def other_levels():
     own = physics.hybrid_levels()
     zero = np.zeros_like
     return physics.HybridLevels(
-        zero(own.hyam), own.hyam + own.hybm, zero(own.hyai), own.hyai + own.hybi
+        hyam=zero(own.hyam), hybm=own.hyam + own.hybm, hyai=zero(own.hyai), hybi=own.hyai + own.hybi
     )
 
 
@@ -76,7 +76,7 @@ def test_features_know_the_levels_they_are_given(store, other_levels, kind, tmp_
     view = TabularView.fit(schema, [inputs], kind, hybrid=other_levels)
     values = {v.name: inputs[:, schema.slice_of(v.name)] for v in schema.inputs}
     p = other_levels.hybm * values["state_ps"]
-    rh = physics.relative_humidity(values["state_q0001"], values["state_t"], p)
+    rh = values["state_q0001"] / physics.saturation_humidity(values["state_t"], p)
     vapour = (values["state_q0001"] * np.diff(other_levels.hybi * values["state_ps"])).sum(
         1
     ) / 9.80616

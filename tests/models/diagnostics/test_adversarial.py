@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble.cli.app import console, main
+from ensemble.cli import tables
+from ensemble.cli.app import main
 from features import ClimstackError, Store, convert, load_schema
 from models.diagnostics.adversarial import Comparison, compare_stores
 
@@ -122,7 +123,7 @@ def test_compare_command_gives_the_same_again(train, elsewhere, found, monkeypat
         main()
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out) == found.to_table()
-    console.show_comparison(found)
+    tables.show_comparison(found)
     out = capsys.readouterr().out
     assert "pbuf_ozone_7" in out
     assert f"{found.auc:.3f}" in out

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features import ClimstackError, Extra, FoldedStore, convert, enrich, r2_score, time_blocks
+from features import Auxiliary, ClimstackError, FoldedStore, convert, enrich, r2_score, time_blocks
 from features.core import registry
 from models import (
     CellStore,
@@ -28,7 +28,6 @@ TINY = {"preset": "tiny", "epochs": 12, "batch_size": 64, "learning_rate": 5e-3,
 QUICK = dict.fromkeys(NETWORKS, TINY) | {
     "lightgbm": {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5},
     "xgboost": {"n_rounds": 12, "max_depth": 3, "learning_rate": 0.3},
-    "xgboost_vector": {"n_rounds": 12, "max_depth": 3, "learning_rate": 0.3},
 }
 
 
@@ -290,18 +289,22 @@ def turned(generated, schema, tmp_path_factory):
     return store, time_blocks(store.time[store.source == 0], n_folds=3, embargo=1)
 
 
-def test_weights_of_an_extra_source_count(family, turned, few_targets, tmp_path):
+def test_weights_of_an_auxiliary_source_count(family, turned, few_targets, tmp_path):
     """Rows whose targets are turned round do harm by their weight."""
     store, ours = turned
     cells, scores = CellStore(tmp_path / "cells"), []
     if not load_family(family).weighted:
-        half = enrich(ours, store, [Extra("turned.parquet", 0.5, time="separate")])
-        with pytest.raises(ClimstackError, match="which can't weigh rows: give every extra source"):
+        half = enrich(
+            ours, store, [Auxiliary(source="turned.parquet", weight=0.5, time="separate")]
+        )
+        with pytest.raises(
+            ClimstackError, match="which can't weigh rows: give every auxiliary source"
+        ):
             cross_validate(FoldedStore(store, half), spec_of(family), cells, targets=few_targets)
         return
     for weight in (1e-6, 1.0):
-        extra = Extra("turned.parquet", weight, time="separate")
-        plan = enrich(ours, store, [extra])
+        auxiliary = Auxiliary(source="turned.parquet", weight=weight, time="separate")
+        plan = enrich(ours, store, [auxiliary])
         fit = cross_validate(
             FoldedStore(store, plan),
             spec_of(family),

@@ -74,13 +74,10 @@ def test_lightgbm_equals_fresh_datasets(
         assert booster.model_to_string(num_iteration=best) == model.text
 
 
-@pytest.mark.parametrize("family", ["xgboost", "xgboost_vector"])
 @pytest.mark.parametrize("early_stopping_rounds", STOPPING)
-def test_xgboost_equals_fresh_matrices(
-    folded, few_targets, tmp_path, family, early_stopping_rounds
-):
+def test_xgboost_equals_fresh_matrices(folded, few_targets, tmp_path, early_stopping_rounds):
     params = XGBOOST | {"early_stopping_rounds": early_stopping_rounds}
-    data, parsed, models = fitted(folded, few_targets, family, params, tmp_path)
+    data, parsed, models = fitted(folded, few_targets, "xgboost", params, tmp_path)
     fit, watch = data.inner_rows(parsed.inner_fraction if early_stopping_rounds else 0)
     features, labels = data.arrays(fit)
     for served, model in models:
@@ -108,7 +105,6 @@ def test_xgboost_equals_fresh_matrices(
         ("lightgbm", LIGHTGBM, lgb, "Dataset", 1),
         ("xgboost", XGBOOST | {"window": -1}, xgb, "QuantileDMatrix", 1),
         ("xgboost", XGBOOST, xgb, "QuantileDMatrix", 4),
-        ("xgboost_vector", XGBOOST, xgb, "QuantileDMatrix", 2),
     ],
 )
 def test_one_binning_per_fold(
@@ -154,7 +150,7 @@ def test_window_of_a_target():
     assert seen_levels(30, 0, [*range(60)]) == [30]
 
 
-@pytest.mark.parametrize("family", ["lightgbm", "xgboost", "xgboost_vector"])
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
 def test_importance_is_the_gain_of_the_features_seen(folded, few_targets, tmp_path, family):
     params = XGBOOST | {"colsample_bytree": 1.0}
     if family == "lightgbm":

@@ -1,13 +1,11 @@
-"""What is done to the members' predictions: one graph for out-of-fold rows and test rows alike.
+"""What is done to the members' predictions: one blend for out-of-fold rows and test rows alike.
 
-In order: the weighted sum with its intercept; a nonlinear correction, if there is one; the safe
-constant where the blend is not trusted; the range of the truth seen; closed-form rules in float64;
-lower bounds; zeros in columns of weight 0.
+In order: the weighted sum with its intercept; the safe constant where the blend is not trusted; the
+range of the truth seen; lower bounds; closed-form rules in float64; zeros in columns of weight 0.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,23 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ensemble.stacking.blending import Candidate
-from ensemble.stacking.correction import Correction
+from ensemble.stacking.candidate import Candidate
 from ensemble.stacking.moments import Moments
 from features.core.errors import ClimstackError
-from features.core.files import atomic_path, read_json, write_json
+from features.core.files import read_json, write_json
 from features.core.metrics import r2_from_sums
-from features.core.types import Array
+from features.core.types import Array, Rows
 from features.schemas.schema import Schema, load_schema
 
-BLEND, MEMBER, MEAN, ZERO = "blend", "member", "mean", "zero"
+BLEND, MEMBER, MEAN, ZERO = "blend", "member", "mean", "zero"  # actions
 
 
-@dataclass(frozen=True)
-class Graph:
-    """A blend ready to be applied.
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """Members' predictions into final outputs.
 
     Attributes:
         schema_name: schema of the targets.
@@ -47,13 +43,12 @@ class Graph:
         low: (n_modelled,), smallest truth seen.
         high: (n_modelled,), largest truth seen.
         member_hashes: which cells each member had, length n_members; empty before it is saved.
-        correction: the second stage of a nonlinear blend.
     """
 
     schema_name: str
     blender: str
     members: list[str]
-    targets: NDArray[np.intp]
+    targets: Rows
     weights: Array
     intercept: Array
     action: list[str]
@@ -61,12 +56,17 @@ class Graph:
     low: Array
     high: Array
     member_hashes: list[str] = field(default_factory=list)
-    correction: Correction | None = None
 
     @cached_property
     def schema(self) -> Schema:
         """The schema of inputs and targets."""
         return load_schema(self.schema_name)
+
+    @property
+    def members_used(self) -> list[str]:
+        """Members with a say: one whose weight is 0 for every target has none."""
+        pairs = zip(self.members, self.weights, strict=True)
+        return [name for name, weights in pairs if weights.any()]
 
     def apply(self, predictions: Mapping[str, Array], inputs: Array) -> Array:
         """Blend rows into final outputs.
@@ -84,73 +84,68 @@ class Graph:
         missing = [name for name in self.members if name not in predictions]
         if missing:
             raise ClimstackError(
-                f"the graph needs predictions of member '{missing[0]}', got {sorted(predictions)}"
+                f"the blend needs predictions of member '{missing[0]}', got {sorted(predictions)}"
             )
-        given = [predictions[name] for name in self.members]
-        blend = self.blend(given)
-        if self.correction is not None:
-            blend = self.correction.apply(blend, given, inputs)
+        total = self.intercept + np.zeros((len(inputs), len(self.targets)))
+        for name, weights in zip(self.members, self.weights, strict=True):
+            total += predictions[name] * weights
         action = np.array(self.action)
-        blend[:, action == MEAN] = self.mean[action == MEAN]
-        np.clip(blend, self.low, self.high, out=blend)
-        blend[:, action == ZERO] = 0.0
+        total[:, action == MEAN] = self.mean[action == MEAN]
+        np.clip(total, self.low, self.high, out=total)
+        total[:, action == ZERO] = 0.0
 
         outputs = np.zeros((len(inputs), len(self.schema.target_columns)))
-        outputs[:, self.targets] = blend
-        bounded, bound = self.schema.closed_form("lower_bound", inputs)
-        outputs[:, bounded] = np.maximum(outputs[:, bounded], bound)
-        exact, values = self.schema.closed_form("exact", inputs)
-        outputs[:, exact] = values
-        outputs[:, self.schema.weights == 0] = 0.0
-        return outputs
-
-    def blend(self, predictions: Sequence[Array]) -> Array:
-        """The weighted sum alone: each member's (n, n_modelled) -> (n, n_modelled)."""
-        total = self.intercept + np.zeros_like(predictions[0])
-        for values, weights in zip(predictions, self.weights, strict=True):
-            total += values * weights
-        return total
+        outputs[:, self.targets] = total
+        return follow_rules(self.schema, inputs, outputs)
 
     def save(self, path: Path) -> None:
-        """Write ``NAME.json``, to the bit, and the correction's models into ``NAME/`` beside it."""
+        """Write a JSON file; numbers come back to the bit."""
         table: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        table |= {k: v.tolist() for k, v in table.items() if isinstance(v, np.ndarray)}
-        table["correction"] = None if self.correction is None else self.correction.blender
-        folder = path.with_suffix("")
-        shutil.rmtree(folder, ignore_errors=True)
-        if self.correction is not None:
-            with atomic_path(folder) as made:
-                self.correction.save(made)
-        write_json(path, table)
+        write_json(
+            path, {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in table.items()}
+        )
 
     @classmethod
-    def load(cls, path: Path) -> Graph:
-        """Read a graph back.
+    def load(cls, path: Path) -> Blend:
+        """Read a blend back.
 
         Raises:
-            ClimstackError: missing, or not a graph.
+            ClimstackError: missing, or not a blend.
         """
         table = read_json(path)
         try:
             arrays: dict[str, Any] = {
                 k: np.array(table[k]) for k in ("weights", "intercept", "mean", "low", "high")
             }
-            arrays["targets"] = np.array(table["targets"], dtype=np.intp)
-            corrected = table["correction"] is not None
-            arrays["correction"] = Correction.load(path.with_suffix("")) if corrected else None
-            return cls(**table | arrays)
-        except (TypeError, KeyError, OSError):
-            raise ClimstackError(f"{path} is not a blend graph: run the stack again") from None
+            return cls(**table | arrays | {"targets": np.array(table["targets"], dtype=np.intp)})
+        except (TypeError, KeyError):
+            raise ClimstackError(f"{path} is not a blend: run the stack again") from None
 
 
-def fit_graph(
+def follow_rules(schema: Schema, inputs: Array, outputs: Array) -> Array:
+    """Put lower bounds, closed-form targets and zeros of weight 0 into outputs, and return them.
+
+    Args:
+        schema: knows the rules.
+        inputs: (n_samples, n_inputs).
+        outputs: (n_samples, n_targets), changed in place.
+    """
+    bounded, bound = schema.closed_form("lower_bound", inputs)
+    outputs[:, bounded] = np.maximum(outputs[:, bounded], bound)
+    exact, values = schema.closed_form("exact", inputs)
+    outputs[:, exact] = values
+    outputs[:, schema.weights == 0] = 0.0
+    return outputs
+
+
+def fit_blend(
     schema: Schema,
     members: Sequence[str],
-    targets: NDArray[np.intp],
+    targets: Rows,
     candidate: Candidate,
     moments: Moments,
-) -> Graph:
-    """Learn a graph from some folds' out-of-fold moments.
+) -> Blend:
+    """Learn a blend from some folds' out-of-fold moments.
 
     Whether a target's blend is trusted is decided by cross-fitting inside these folds: each stands
     in for the unseen period, with weights from the others. The blend must have a smaller error than
@@ -165,17 +160,14 @@ def fit_graph(
         schema: of the targets.
         members: names, in the moments' order.
         targets: indices of the modelled targets.
-        candidate: blender and level.
+        candidate: blender and pooling.
         moments: the folds to learn from, at least 2.
 
     Raises:
         ClimstackError: fewer than 2 folds.
     """
     if len(moments.fold_names) < 2:
-        raise ClimstackError(
-            "a blend needs at least 2 folds to learn from: plan at least 3, or 4 for a nonlinear"
-            " one, which keeps a fold for itself"
-        )
+        raise ClimstackError("a blend needs at least 2 folds to learn from: plan at least 3")
     groups = [schema.target_groups[target] for target in targets]
     best = Candidate("best", "target")
     by_fold = moments.by_fold()
@@ -210,15 +202,15 @@ def fit_graph(
         (MEMBER if member else BLEND, MEAN, ZERO)[choice]
         for choice, member in zip(chosen, use_member & (len(members) > 1), strict=True)
     ]
-    return Graph(
-        schema.name,
-        candidate.name,
-        list(members),
-        targets,
-        weights,
-        intercept,
-        actions,
-        one.mean[0, :, -1],
-        one.low[0],
-        one.high[0],
+    return Blend(
+        schema_name=schema.name,
+        blender=candidate.name,
+        members=list(members),
+        targets=targets,
+        weights=weights,
+        intercept=intercept,
+        action=actions,
+        mean=one.mean[0, :, -1],
+        low=one.low[0],
+        high=one.high[0],
     )

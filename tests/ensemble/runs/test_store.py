@@ -1,4 +1,4 @@
-"""A run with an extra source: it trains only, and the run without it stays comparable."""
+"""A run with an auxiliary source: it trains only, and the run without it stays comparable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ name = "{name}"
 [data]
 train = "{train}"
 grid_columns = 16
-{extra}
+{auxiliary}
 [folds]
 n_folds = 3
 embargo = 0
@@ -27,19 +27,19 @@ embargo = 0
 family = "ridge"
 [stack]
 blenders = ["mean"]
-levels = ["all"]
+pooling = ["all"]
 compare = {compare}
 """
-EXTRA = """
-[[data.extra]]
+AUXILIARY = """
+[[data.auxiliary]]
 source = "{source}"
 weight = {weight}
 """
 
 
-def written(folder: Path, name: str, train: str, extra: str = "", compare: str = "[]") -> Path:
+def written(folder: Path, name: str, train: str, auxiliary: str = "", compare: str = "[]") -> Path:
     file = folder / f"{name}.toml"
-    file.write_text(EXPERIMENT.format(name=name, train=train, extra=extra, compare=compare))
+    file.write_text(EXPERIMENT.format(name=name, train=train, auxiliary=auxiliary, compare=compare))
     return file
 
 
@@ -55,9 +55,9 @@ def folder(generated, tmp_path_factory) -> Path:
     return folder
 
 
-def test_an_extra_source_trains_only_and_is_told_apart(folder):
-    extra = EXTRA.format(source="archive.parquet", weight=0.5)
-    file = written(folder, "more", "main.parquet", extra, '["runs/plain"]')
+def test_an_auxiliary_source_trains_only_and_is_told_apart(folder):
+    auxiliary = AUXILIARY.format(source="archive.parquet", weight=0.5)
+    file = written(folder, "more", "main.parquet", auxiliary, '["runs/plain"]')
     experiment = load_experiment(file)
     assert plan_run(experiment, folder / "runs").rows == (12 + 24) * N_GRID
     rows = run_experiment(experiment, folder / "runs")
@@ -79,13 +79,13 @@ def test_an_extra_source_trains_only_and_is_told_apart(folder):
 def test_a_source_of_a_store_is_named(folder, schema):
     files = [folder / "main.parquet", folder / "archive.parquet"]
     store = convert(files, folder / "store", schema, N_GRID)
-    extra = EXTRA.format(source="archive.parquet", weight=2.0)
-    experiment = load_experiment(written(folder.parent, "named", str(store.path), extra))
+    auxiliary = AUXILIARY.format(source="archive.parquet", weight=2.0)
+    experiment = load_experiment(written(folder.parent, "named", str(store.path), auxiliary))
     with open_run(experiment, folder / "runs/named") as run:
-        plan = run.plan(run.train_store())
-    assert set(plan.weight[plan.extra]) == {2.0}
+        plan = run.data.plan
+    assert set(plan.weight[plan.auxiliary]) == {2.0}
     wrong = written(
-        folder, "wrong", str(store.path), EXTRA.format(source="archive.parque", weight=1.0)
+        folder, "wrong", str(store.path), AUXILIARY.format(source="archive.parque", weight=1.0)
     )
     with (
         open_run(load_experiment(wrong), folder / "runs/wrong") as run,
@@ -93,18 +93,18 @@ def test_a_source_of_a_store_is_named(folder, schema):
             ClimstackError, match=r"no source 'archive.parque': did you mean 'archive.parquet'"
         ),
     ):
-        run.plan(run.train_store())
+        assert run.data
 
 
-def test_a_dry_run_sees_that_an_extra_source_has_changed(folder):
+def test_a_dry_run_sees_that_an_auxiliary_source_has_changed(folder):
     folder, source = folder / "dry", folder / "archive.parquet"
     folder.mkdir()
     for name in ("main.parquet", "archive.parquet"):
         shutil.copy(source.with_name(name), folder)
-    extra = EXTRA.format(source="archive.parquet", weight=0.5)
-    experiment = load_experiment(written(folder, "dry", "main.parquet", extra))
+    auxiliary = AUXILIARY.format(source="archive.parquet", weight=0.5)
+    experiment = load_experiment(written(folder, "dry", "main.parquet", auxiliary))
     with open_run(experiment, folder / "runs" / "dry") as run:
-        run.train_store()
+        assert run.train_store
     before = plan_run(experiment, folder / "runs")
     assert (before.rows, before.store_mb, before.models[0].done) == (36 * N_GRID, 0, 0)
     pl.read_parquet(source).head(20 * N_GRID).write_parquet(folder / "archive.parquet")
@@ -120,32 +120,33 @@ def test_a_run_on_other_rows_is_not_compared(folder, generated):
 
 
 @pytest.mark.parametrize(
-    ("extra", "sentence"),
+    ("auxiliary", "sentence"),
     [
-        ("[[data.extra]]\nweight = 1.0", r"number 1 needs the setting 'source'"),
+        ("[[data.auxiliary]]\nweight = 1.0", r"number 1 needs the setting 'source'"),
         (
-            EXTRA.format(source="a", weight=0),
-            r"number 1 weight must lie in \[1e-6, 1e6\], but got 0",
+            AUXILIARY.format(source="a", weight=0),
+            r"number 1 weight must lie in \[1e-06, 1000000\], but got 0",
         ),
-        ("[[data.extra]]\nsource = 'a'\ntime = 'far'", "time must be one of stored, separate"),
-        ("extra = 3", r"extra must be \[\[data.extra\]\] tables"),
+        ("[[data.auxiliary]]\nsource = 'a'\ntime = 'far'", "time must be one of stored, separate"),
+        ("auxiliary = 3", r"auxiliary must be \[\[data.auxiliary\]\] tables"),
+        ("[[data.extra]]\nsource = 'a'", r"\[\[data.extra\]\] is called \[\[data.auxiliary\]\]"),
     ],
 )
-def test_bad_settings_are_refused(folder, extra, sentence):
+def test_bad_settings_are_refused(folder, auxiliary, sentence):
     with pytest.raises(ClimstackError, match=sentence):
-        load_experiment(written(folder, "bad", "main.parquet", extra))
+        load_experiment(written(folder, "bad", "main.parquet", auxiliary))
 
 
 def test_a_missing_file_is_named(folder):
-    extra = EXTRA.format(source="no.parquet", weight=1.0)
-    experiment = load_experiment(written(folder, "missing", "main.parquet", extra))
+    auxiliary = AUXILIARY.format(source="no.parquet", weight=1.0)
+    experiment = load_experiment(written(folder, "missing", "main.parquet", auxiliary))
     with (
         open_run(experiment, folder / "runs/missing") as run,
         pytest.raises(
             ClimstackError, match=r"no data at .*no\.parquet: give a CSV or Parquet file"
         ),
     ):
-        run.train_store()
+        assert run.train_store
 
 
 def test_stores_keep_what_each_source_is(folder):
@@ -154,11 +155,11 @@ def test_stores_keep_what_each_source_is(folder):
 
 
 def test_of_a_store_no_path_is_taken_for_a_source(folder, schema):
-    extra = EXTRA.format(source="elsewhere/archive.parquet", weight=1.0)
+    auxiliary = AUXILIARY.format(source="elsewhere/archive.parquet", weight=1.0)
     store = folder / "runs/more/store/train"
     with pytest.raises(ClimstackError, match=r"is a path, but .* is a store: give the name of one"):
-        load_experiment(written(folder, "path", str(store), extra))
-    # The same store without its extra source on the side scores more rows.
+        load_experiment(written(folder, "path", str(store), auxiliary))
+    # The same store without its auxiliary source on the side scores more rows.
     alone = written(folder, "alone", str(store), compare='["runs/more"]')
     with pytest.raises(ClimstackError, match="was scored on other rows: remove it"):
         run_experiment(load_experiment(alone), folder / "runs")

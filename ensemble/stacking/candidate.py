@@ -1,9 +1,8 @@
 """What a blender is, and how the weights of a group of targets become weights per target.
 
-A blender file defines ``BLENDER``, one object. A linear one has ``solve``: it sees centred second
-moments in units where each target's truth has variance 1, summed over the targets that share
-weights, and returns one weight per member. It never sees rows, so it can be cross-fitted at no
-cost. A nonlinear one has ``fit``: see :mod:`ensemble.stacking.correction`.
+A blender file defines ``BLENDER``, one object. Its ``solve`` sees centred second moments in units
+where each target's truth has variance 1, summed over the targets that share weights, and returns
+one weight per member. It never sees rows, so it can be cross-fitted at no cost.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from ensemble.stacking.moments import Moments
 from features.core import registry
 from features.core.types import Array, Mask
 
-Level = Literal["all", "group", "shrunk", "target"]
-LEVELS: tuple[Level, ...] = ("all", "group", "shrunk", "target")
-# How many targets' worth of its group's moments a target takes beside its own, at level shrunk.
+Pooling = Literal["all", "group", "shrunk", "target"]
+POOLINGS: tuple[Pooling, ...] = ("all", "group", "shrunk", "target")
+# How many targets' worth of its group's moments a target takes beside its own when shrunk.
 PULLS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 PULL = 1.0  # where there is but one fold to learn from, so that none can be left out
 
@@ -31,11 +30,11 @@ class Blender(Protocol):
 
     Attributes:
         complexity: orders blenders; the simpler one wins a tie.
-        has_levels: whether weights can differ between targets.
+        pools: whether weights can differ between targets.
     """
 
     complexity: ClassVar[int]
-    has_levels: ClassVar[bool]
+    pools: ClassVar[bool]
 
     def solve(self, gram: Array, cross: Array, truth: Array) -> Array:
         """Weights of the members for ``n`` problems side by side, (n, n_members).
@@ -49,35 +48,27 @@ class Blender(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A blender at a level: ``nnls/group``.
+    """A blender with a pooling: ``nnls/group``.
 
     Attributes:
         blender: file name in ``ensemble/stacking/blenders``.
-        level: which targets share weights: all, those of a group (variable), or none; or
+        pooling: which targets share weights: all, those of a group (variable), or none; or
             ``shrunk``: each has its own, pulled toward its group's.
     """
 
     blender: str
-    level: Level
+    pooling: Pooling
 
     @property
     def name(self) -> str:
         """Name on the leaderboard."""
-        return (
-            f"{self.blender}/{self.level}"
-            if load_blender(self.blender).has_levels
-            else self.blender
-        )
+        pools = load_blender(self.blender).pools
+        return f"{self.blender}/{self.pooling}" if pools else self.blender
 
     @property
     def complexity(self) -> tuple[int, int]:
         """Simpler ones compare lower."""
-        return load_blender(self.blender).complexity, LEVELS.index(self.level)
-
-    @property
-    def linear(self) -> bool:
-        """Whether it is solved from moments alone."""
-        return hasattr(load_blender(self.blender), "solve")
+        return load_blender(self.blender).complexity, POOLINGS.index(self.pooling)
 
     def weights(self, moments: Moments, groups: Sequence[str]) -> tuple[Array, Array]:
         """Solve on all folds of ``moments``.
@@ -91,13 +82,13 @@ class Candidate:
         """
         one = moments.merged()
         scaled, hopeful = _scaled(one)
-        if self.level == "target":
+        if self.pooling == "target":
             weights = self._solve(scaled)
-        elif self.level == "shrunk":
+        elif self.pooling == "shrunk":
             pulls = self._choose_pulls(moments, groups)
             weights = self._solve(_pulled(scaled, hopeful, groups, pulls))
         else:
-            shared = _shared(self.level, groups)
+            shared = _shared(self.pooling, groups)
             solved = self._solve(np.stack([_mean(scaled, hopeful, some) for some in shared]))
             weights = np.empty((len(scaled), solved.shape[1]))
             for some, own in zip(shared, solved, strict=True):
@@ -132,13 +123,13 @@ class Candidate:
         return pulls
 
 
-def candidates(blenders: Sequence[str], levels: Sequence[Level]) -> list[Candidate]:
-    """Every blender at every level that makes sense for it, simplest first."""
-    everything: Sequence[Level] = ("all",)
+def candidates(blenders: Sequence[str], poolings: Sequence[Pooling]) -> list[Candidate]:
+    """Every blender with every pooling that makes sense for it, simplest first."""
+    everything: Sequence[Pooling] = ("all",)
     found = [
-        Candidate(name, level)
+        Candidate(name, pooling)
         for name in blenders
-        for level in (levels if load_blender(name).has_levels else everything)
+        for pooling in (poolings if load_blender(name).pools else everything)
     ]
     return sorted(found, key=lambda candidate: candidate.complexity)
 
@@ -188,8 +179,8 @@ def _pulled(scaled: Array, hopeful: Mask, groups: Sequence[str], pulls: Array) -
     return together
 
 
-def _shared(level: Level, groups: Sequence[str]) -> list[NDArray[np.intp]]:
+def _shared(pooling: Pooling, groups: Sequence[str]) -> list[NDArray[np.intp]]:
     names = np.array(groups)
-    if level == "all":
+    if pooling == "all":
         return [np.arange(len(names))]
     return [np.flatnonzero(names == group) for group in dict.fromkeys(groups)]

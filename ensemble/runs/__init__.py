@@ -1,0 +1,1 @@
+"""A run's stages, its planner, and what starts them."""

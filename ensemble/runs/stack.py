@@ -1,0 +1,122 @@
+"""The stack of a run, in three walks over its held-out rows.
+
+1. Moments, which all blends are solved from.
+2. Scores of all contenders, which choose one.
+3. Everything that the chosen one gives: outputs, errors by regime, intervals, the report's data.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ensemble.evaluation.held_out import Collector, HeldOut
+from ensemble.evaluation.leaderboard import Row, leaderboard
+from ensemble.evaluation.moments import collect_moments
+from ensemble.evaluation.outputs import Outputs
+from ensemble.evaluation.regime_errors import RegimeErrors
+from ensemble.evaluation.scores import ScoreSums, choose, evaluate
+from ensemble.experiment.folder import RunFolder
+from ensemble.stacking.candidate import Candidate
+from ensemble.stacking.contender import Contender, fit_contenders
+from ensemble.uncertainty.conformal import Conformal
+from features.core.files import atomic_path
+from features.core.types import Progress
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Contenders with their scores.
+
+    Attributes:
+        held_out: rows and members.
+        contenders: what competed.
+        scores: of all of them.
+    """
+
+    held_out: HeldOut
+    contenders: Sequence[Contender]
+    scores: ScoreSums
+
+    @property
+    def chosen(self) -> Contender:
+        """What test rows get."""
+        return choose(self.contenders, self.scores)
+
+    def leaderboard(self) -> list[Row]:
+        """See :func:`ensemble.evaluation.leaderboard.leaderboard`."""
+        schema, members = self.held_out.data.store.schema, self.held_out.members
+        return leaderboard(schema, members, self.contenders, self.scores, self.chosen)
+
+    def save(self, folder: RunFolder) -> None:
+        """Write blends, weights and scores; what was there of another blend is deleted.
+
+        The blend for test rows comes last: with it the stack can be used. ``weights.parquet`` holds
+        (target, member, weight, action).
+        """
+        for file in (folder.blend, folder.intervals, folder.uncertainty, folder.errors):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(folder.stack / "oof", ignore_errors=True)
+        for old in folder.stack.glob("fold-*.json"):
+            old.unlink()
+        hash_of = {member.spec.name: member.hash for member in self.held_out.members}
+        hashes = [hash_of[name] for name in self.chosen.members]
+        honest, final = self.chosen.honest, self.chosen.final
+        for blend, file in zip(honest, folder.honest(len(honest)), strict=True):
+            replace(blend, member_hashes=hashes).save(file)
+        targets = self.held_out.data.store.schema.target_columns
+        names = [targets[target] for target in final.targets]
+        with atomic_path(folder.weights) as made:
+            pl.DataFrame(
+                {
+                    "target": np.repeat(names, len(final.members)),
+                    "member": final.members * len(names),
+                    "weight": final.weights.T.ravel(),
+                    "action": np.repeat(final.action, len(final.members)),
+                }
+            ).write_parquet(made)
+        self.scores.save(folder.scores, targets)
+        replace(final, member_hashes=hashes).save(folder.blend)
+
+    def look_closer(
+        self, folder: RunFolder, more: Sequence[Collector] = (), progress: Progress | None = None
+    ) -> None:
+        """Write what the chosen blend gives for held-out rows, how far off, and how sure it is.
+
+        Args:
+            folder: where the files go.
+            more: what else wants to see the rows and the blend's outputs.
+            progress: called with (what, rows done, rows in all).
+        """
+        held_out = replace(self.held_out, honest=self.chosen.honest)
+        conformal, errors = Conformal(held_out, self.chosen.final), RegimeErrors(held_out)
+        with Outputs(held_out, folder.outputs(held_out.data.plan.n_folds)) as outputs:
+            collectors: list[Collector] = [outputs, conformal, errors, *more]
+            held_out.walk(*collectors, what="chosen blend", progress=progress)
+        conformal.save(folder.intervals, folder.uncertainty)
+        errors.save(folder.errors)
+
+
+def fit_stack(
+    held_out: HeldOut,
+    candidates: Sequence[Candidate],
+    moments: Path | None = None,
+    progress: Progress | None = None,
+) -> Stacked:
+    """Solve all blends and score them.
+
+    Args:
+        held_out: rows and members.
+        candidates: what competes, simplest first.
+        moments: file that keeps the members' moments.
+        progress: called with (what, done, total).
+    """
+    schema, members = held_out.data.store.schema, held_out.members
+    found = collect_moments(held_out, moments, progress)
+    contenders = fit_contenders(schema, members, found, candidates, progress)
+    return Stacked(held_out, contenders, evaluate(held_out, contenders, progress))

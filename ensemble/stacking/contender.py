@@ -1,0 +1,70 @@
+"""Everything that competes for the submission: each member alone, and every blend of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ensemble.stacking.blend import Blend, fit_blend
+from ensemble.stacking.candidate import Candidate
+from ensemble.stacking.moments import Moments
+from features.core.types import Progress
+from features.schemas.schema import Schema
+from models.member import Member
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A member or a blend, learned once for each fold and once for test rows.
+
+    Attributes:
+        name: on the leaderboard.
+        members: names of the members in it.
+        honest: one blend per fold, learned from the other folds.
+        final: the blend learned from all folds.
+    """
+
+    name: str
+    members: list[str]
+    honest: list[Blend]
+    final: Blend
+
+    @property
+    def is_blend(self) -> bool:
+        """Whether it blends several members."""
+        return len(self.members) > 1
+
+
+def fit_contenders(
+    schema: Schema,
+    members: Sequence[Member],
+    moments: Moments,
+    candidates: Sequence[Candidate],
+    progress: Progress | None = None,
+) -> list[Contender]:
+    """Blends for every member alone and for every candidate on all members.
+
+    Args:
+        schema: of the targets.
+        members: what is blended.
+        moments: of the members, from :func:`ensemble.evaluation.moments.collect_moments`.
+        candidates: what competes, simplest first.
+        progress: called with (what, done, total).
+    """
+    alone = Candidate("mean", "all")
+    wanted = [([i], member.spec.name, alone) for i, member in enumerate(members)]
+    if len(members) > 1:
+        wanted += [(list(range(len(members))), each.name, each) for each in candidates]
+    contenders = []
+    for done, (of, name, candidate) in enumerate(wanted):
+        if progress is not None:
+            progress("blend", done, len(wanted))
+        own, names = moments.members(of), [members[i].spec.name for i in of]
+        honest, final = (
+            [fit_blend(schema, names, members[0].targets, candidate, part) for part in parts]
+            for parts in ([own.without(fold) for fold in own.fold_names], [own])
+        )
+        contenders.append(Contender(name=name, members=names, honest=honest, final=final[0]))
+    if progress is not None:
+        progress("blend", len(wanted), len(wanted))
+    return contenders

@@ -1,0 +1,30 @@
+import json
+
+import pytest
+
+from ensemble import RunFolder, load_leaderboard, load_uncertainty, submit_run
+from ensemble.report import write_report
+from features import ClimstackError
+
+
+def test_every_file_lies_in_the_folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert run.blend == tmp_path / "run" / "stack" / "blend.json"
+    assert run.test_store() == tmp_path / "run" / "store" / "test"
+    assert run.test_store("ab") == tmp_path / "run" / "store" / "test-ab"
+    assert [file.name for file in run.outputs(2)] == ["fold-0.npy", "fold-1.npy"]
+    assert run.read_facts() == {}
+
+
+def test_a_run_of_an_earlier_version_is_refused_by_one_sentence(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"versions": {"climstack": "0.1.1"}}))
+    (tmp_path / "leaderboard.json").write_text("[]")
+    for read in (
+        load_leaderboard,
+        load_uncertainty,
+        write_report,
+        lambda run: submit_run(run, run / "s.parquet"),
+    ):
+        with pytest.raises(ClimstackError, match=r"filled by climstack 0\.1\.1, .* another name"):
+            read(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["leaderboard.json", "run.json"]

@@ -1,0 +1,58 @@
+import tomllib
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+import tomli_w
+from annotated_types import Ge, Interval
+
+from features import ClimstackError
+from features.core.settings import Bounded, Count, Rate, from_table, without_none
+
+
+@dataclass(frozen=True)
+class Settings(Bounded):
+    epochs: Count = 20
+    rate: Rate = 0.0
+    share: Annotated[float, Interval(gt=0, le=1)] = 0.5
+    window: Annotated[int, Ge(-1)] | None = None
+
+
+@dataclass(frozen=True)
+class Plain:
+    epochs: Count = 20
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"epochs": 0}, r"epochs must lie in \[1, inf\), but got 0"),
+        ({"rate": 1.0}, r"rate must lie in \[0, 1\), but got 1"),
+        ({"rate": float("nan")}, r"rate must lie in \[0, 1\), but got nan"),
+        ({"share": 0.0}, r"share must lie in \(0, 1\], but got 0"),
+        ({"window": -2}, r"window must lie in \[-1, inf\), but got -2"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(values, sentence):
+    with pytest.raises(ClimstackError, match=f"^{sentence}"):
+        Settings(**values)
+    with pytest.raises(ClimstackError, match=r"^\[here\] (rate must be finite|" + sentence + ")"):
+        from_table(Settings, values, "[here]")
+
+
+def test_bounds_leave_types_and_none_alone():
+    assert from_table(Settings, {"epochs": 1, "rate": 0, "window": -1}, "").window == -1
+    assert from_table(Settings, {}, "") == Settings()
+    with pytest.raises(ClimstackError, match="epochs must be int, but got"):
+        from_table(Settings, {"epochs": 1.5}, "")
+
+
+def test_a_table_heeds_bounds_of_any_dataclass():
+    with pytest.raises(ClimstackError, match=r"^\[p\] epochs must lie in \[1, inf\), but got -3"):
+        from_table(Plain, {"epochs": -3}, "[p]")
+
+
+def test_a_table_without_none_is_toml():
+    table = {"a": None, "b": {"c": None, "d": (1, 2)}, "e": [{"f": None, "g": 'x\ny"\\'}]}
+    found = tomllib.loads(tomli_w.dumps(without_none(table)))
+    assert found == {"b": {"d": [1, 2]}, "e": [{"g": 'x\ny"\\'}]}
