@@ -698,6 +698,10 @@ EXPERIMENTS = {
         EXPERIMENT + '[stack]\nblenders = ["mean", "mean"]\n',
         ["[stack] names the blender 'mean' twice", "remove one"],
     ),
+    "pooling_by_its_old_name": (
+        EXPERIMENT + '[stack]\nlevels = ["group"]\n',
+        ["[stack] levels is called pooling now", "rename it"],
+    ),
     "misspelt_pooling": (
         EXPERIMENT + '[stack]\npooling = ["targets"]\n',
         ["[stack] pooling 'targets' is unknown", "did you mean 'target'?"],

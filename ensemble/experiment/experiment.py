@@ -237,6 +237,7 @@ def experiment_from_table(
     settings = from_table(DataSettings, data, "[data]")
     parts: dict[str, Any] = {"data": replace(settings, auxiliary=auxiliaries)}
     stack = dict(_table(table.pop("stack", {}), "[stack]"))
+    check("levels" not in stack, "[stack] levels is called pooling now: rename it")
     if isinstance(stack.get("compare"), list):
         stack["compare"] = [
             str((folder / _expand(str(path), "[stack] compare")).resolve())

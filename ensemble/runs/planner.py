@@ -91,6 +91,7 @@ def plan_run(
             memory than allowed even with one process.
     """
     folder = RunFolder(Path(runs) / experiment.name)
+    folder.read_facts()  # refuses a run of an earlier version
     with tempfile.TemporaryDirectory(prefix="climstack-probe-") as scratch:
         run = DryRun(
             experiment=experiment,

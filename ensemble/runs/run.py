@@ -188,23 +188,16 @@ class Run:
     def stack(self, *, report: bool = False) -> list[Row]:
         """Fit, score and choose blends; write the stack and the leaderboard.
 
-        Submission and report of an older blend are deleted: they would not be what the leaderboard
-        describes.
-
         Args:
             report: collect the report's data, too; :meth:`write_report` writes it.
         """
         folder, settings = self.folder, self.experiment.stack
-        before = folder.blend.read_bytes() if folder.blend.is_file() else None
         held_out = HeldOut(data=self.data, members=self.members)
         with self.stage("stack"):
             stacked = fit_stack(held_out, settings.candidates, folder.moments, self.progress)
             rows = compared(stacked.leaderboard(), self.facts, settings.compare)
             stacked.save(folder)
             write_json(folder.leaderboard, rows)
-        if folder.blend.read_bytes() != before:
-            folder.submission.unlink(missing_ok=True)
-            folder.report.unlink(missing_ok=True)
         with self.stage("errors"):
             self._report = Report(folder) if report else None
             more = self._report.collectors if self._report is not None else ()

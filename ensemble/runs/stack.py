@@ -56,17 +56,22 @@ class Stacked:
     def save(self, folder: RunFolder) -> None:
         """Write blends, weights and scores; what was there of another blend is deleted.
 
-        The blend for test rows comes last: with it the stack can be used. ``weights.parquet`` holds
-        (target, member, weight, action).
+        So are submission and report of an older blend: they would not be what the leaderboard
+        describes. The blend for test rows comes last: with it the stack can be used.
+        ``weights.parquet`` holds (target, member, weight, action).
         """
-        for file in (folder.blend, folder.intervals, folder.uncertainty, folder.errors):
-            file.unlink(missing_ok=True)
-        shutil.rmtree(folder.stack / "oof", ignore_errors=True)
-        for old in folder.stack.glob("fold-*.json"):
-            old.unlink()
         hash_of = {member.spec.name: member.hash for member in self.held_out.members}
         hashes = [hash_of[name] for name in self.chosen.members]
-        honest, final = self.chosen.honest, self.chosen.final
+        honest = self.chosen.honest
+        final = replace(self.chosen.final, member_hashes=hashes)
+        old = [folder.blend, folder.intervals, folder.uncertainty, folder.errors]
+        if not folder.blend.is_file() or folder.blend.read_bytes() != final.text.encode():
+            old = [folder.submission, folder.report, *old]
+        for file in old:
+            file.unlink(missing_ok=True)
+        shutil.rmtree(folder.stack / "oof", ignore_errors=True)
+        for file in folder.stack.glob("fold-*.json"):
+            file.unlink()
         for blend, file in zip(honest, folder.honest(len(honest)), strict=True):
             replace(blend, member_hashes=hashes).save(file)
         targets = self.held_out.data.store.schema.target_columns
@@ -81,7 +86,7 @@ class Stacked:
                 }
             ).write_parquet(made)
         self.scores.save(folder.scores, targets)
-        replace(final, member_hashes=hashes).save(folder.blend)
+        final.save(folder.blend)
 
     def look_closer(
         self, folder: RunFolder, more: Sequence[Collector] = (), progress: Progress | None = None

@@ -17,7 +17,7 @@ import numpy as np
 from ensemble.stacking.candidate import Candidate
 from ensemble.stacking.moments import Moments
 from features.core.errors import ClimstackError
-from features.core.files import read_json, write_json
+from features.core.files import json_text, read_json, write_text
 from features.core.metrics import r2_from_sums
 from features.core.types import Array, Rows
 from features.schemas.schema import Schema, load_schema
@@ -98,12 +98,17 @@ class Blend:
         outputs[:, self.targets] = total
         return follow_rules(self.schema, inputs, outputs)
 
-    def save(self, path: Path) -> None:
-        """Write a JSON file; numbers come back to the bit."""
+    @property
+    def text(self) -> str:
+        """As JSON; numbers come back to the bit."""
         table: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        write_json(
-            path, {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in table.items()}
+        return json_text(
+            {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in table.items()}
         )
+
+    def save(self, path: Path) -> None:
+        """Write :attr:`text`."""
+        write_text(path, self.text)
 
     @classmethod
     def load(cls, path: Path) -> Blend:

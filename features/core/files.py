@@ -105,9 +105,14 @@ def write_text(path: Path, text: str) -> None:
         made.write_text(text, encoding="utf-8")
 
 
+def json_text(value: Any) -> str:
+    """Indented JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:

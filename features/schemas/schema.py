@@ -92,7 +92,7 @@ class Schema:
     """The columns of a data set, in file order.
 
     Attributes:
-        name: the schema's name, equal to its file in ``features/schemas``.
+        name: the schema's name, equal to its file in ``features/schemas/sets``.
         variables: inputs first, then targets, in file order.
         n_grid_columns: rows per timestep in time-major files.
         id_column: name of the row id column.
@@ -249,7 +249,7 @@ class Schema:
 
 
 def available_schemas() -> list[str]:
-    """Names of the schemas in ``features/schemas``, found by file name."""
+    """Names of the schemas in ``features/schemas/sets``, found by file name."""
     return registry.names("features.schemas.sets")
 
 
@@ -257,7 +257,7 @@ def load_schema(name: str) -> Schema:
     """Load a schema by its name.
 
     Raises:
-        ClimstackError: no file of that name in ``features/schemas``.
+        ClimstackError: no file of that name in ``features/schemas/sets``.
     """
     schema: Schema = registry.load("features.schemas.sets", name, "SCHEMA", "schema")
     return schema

@@ -400,8 +400,8 @@ def test_data_commands(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "command",
     [[], ["demo"], ["data", "generate"], ["data", "convert"], ["data", "check"],
-     ["data", "explore"], ["data", "compare"], ["run"], ["fit"], ["stack"], ["leaderboard"],
-     ["submit"], ["score"]],
+     ["data", "explore"], ["data", "compare"], ["run"], ["fit"], ["tune"], ["stack"],
+     ["leaderboard"], ["report"], ["submit"], ["score"]],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, *command, "--help")

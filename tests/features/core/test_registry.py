@@ -18,7 +18,7 @@ class Family(type(RIDGE)):
     pass
 
 class Last:
-    complexity, has_levels = 9, False
+    complexity, pools = 9, False
 
 MODEL, BLENDER, SCHEMA = Family(), Last(), replace(load_schema("leap"), name="acme_air")
 
