@@ -159,10 +159,7 @@ def _all_keys(data: FoldedStore, spec: ModelSpec, targets: NDArray[np.intp]) -> 
 
 
 def read_member(
-    data: FoldedStore,
-    spec: ModelSpec,
-    cells: CellStore,
-    targets: NDArray[np.intp] | None = None,
+    data: FoldedStore, spec: ModelSpec, cells: CellStore, targets: NDArray[np.intp] | None = None
 ) -> Member:
     """A base learner whose cells are all finished; fits nothing.
 

@@ -254,11 +254,7 @@ class CellStore:
         return self.path / f".unfinished.{content_hash([key.hash for key in keys])[:16]}"
 
     def write(
-        self,
-        key: CellKey,
-        model: TrainedModel,
-        predictions: Path,
-        score: dict[str, Any],
+        self, key: CellKey, model: TrainedModel, predictions: Path, score: dict[str, Any]
     ) -> Cell:
         """Store a finished cell atomically.
 

@@ -42,16 +42,13 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", show_default=False)]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns.")]
 Grid = Annotated[
-    int | None,
-    typer.Option("--grid-columns", help="Rows per timestep, if not the schema's."),
+    int | None, typer.Option("--grid-columns", help="Rows per timestep, if not the schema's.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
-def _top(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:
+def _top(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     """Trees and networks over shared folds, tuned and stacked, for columns of air."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -42,21 +43,9 @@ class Predicted:
     inputs: Array
 
 
-def predict(
-    blend: Blend,
-    members: Sequence[Member],
-    store: Store,
-    *,
-    scratch: Path,
-    n_jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Array]:
-    """Final outputs alone: see :func:`predict_blocks`."""
-    blocks = predict_blocks(
-        blend, members, store, scratch=scratch, n_jobs=n_jobs, progress=progress
-    )
-    for block in blocks:
-        yield block.outputs
+def predict(blend: Blend, members: Sequence[Member], store: Store, **how: Any) -> Iterator[Array]:
+    """Final outputs alone, by blocks; the rest as :func:`predict_blocks`."""
+    return (block.outputs for block in predict_blocks(blend, members, store, **how))
 
 
 def predict_blocks(
@@ -237,10 +226,7 @@ def _predict_fold(
 
 
 def _predict_cells(
-    cells: Sequence[Cell],
-    sets: Sequence[list[int]],
-    features_file: Path,
-    files: Sequence[Path],
+    cells: Sequence[Cell], sets: Sequence[list[int]], features_file: Path, files: Sequence[Path]
 ) -> None:
     """Fill in the predictions of some cells, and of their heads if there is a second file.
 

@@ -165,10 +165,7 @@ def read_weights(path: str | Path, schema: Schema) -> Array:
 
 
 def score_files(
-    submission: str | Path,
-    solution: str | Path,
-    schema: Schema,
-    weights: str | Path | None = None,
+    submission: str | Path, solution: str | Path, schema: Schema, weights: str | Path | None = None
 ) -> dict[str, float]:
     """The competition's score of a submission, and the R2 behind it.
 

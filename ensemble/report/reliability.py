@@ -19,9 +19,7 @@ def regimes(run: Finished) -> Parts:
         return ["Left out: the run has no stack/errors.parquet."]
     shown = [model for model in ("blend", *run.members[:1]) if (table["model"] == model).any()]
     means = table.group_by("model", "group", "kind", "regime", maintain_order=True).agg(
-        targets=pl.len(),
-        rows=pl.col("rows").max(),
-        r2=pl.col("r2").clip(lower_bound=LOWEST).mean(),
+        targets=pl.len(), rows=pl.col("rows").max(), r2=pl.col("r2").clip(lower_bound=LOWEST).mean()
     )
     lead = (
         "Mean R2 of each variable's targets against the truth's mean inside the regime; an R2 below"

@@ -41,11 +41,7 @@ def open_run(
         remove_leftovers(own.path)
         remove_leftovers(own.stores)
         run = Run(
-            experiment=experiment,
-            folder=own,
-            progress=progress,
-            workers=workers or {},
-            facts=facts,
+            experiment=experiment, folder=own, progress=progress, workers=workers or {}, facts=facts
         )
         run.cells.sweep()
         yield run

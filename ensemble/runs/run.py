@@ -277,10 +277,8 @@ class Run:
         The figures are this process's; worker processes report theirs in the cells they write.
         """
         wall, cpu = time.perf_counter(), time.process_time()
-        facts: dict[str, Any] = {
-            "stage": name,
-            "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        facts: dict[str, Any] = {"stage": name, "began": began}
         yield facts
         facts["wall_seconds"] = round(time.perf_counter() - wall, 2)
         facts["cpu_seconds"] = round(time.process_time() - cpu, 2)
@@ -315,11 +313,8 @@ class Request:
 
 def _circumstances() -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    memory = psutil.virtual_memory().total // 2**20
     return {
         "versions": versions | {"python": platform.python_version()},
-        "hardware": {
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-            "memory_mb": psutil.virtual_memory().total // 2**20,
-        },
+        "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "memory_mb": memory},
     }

@@ -144,11 +144,7 @@ def follow_rules(schema: Schema, inputs: Array, outputs: Array) -> Array:
 
 
 def fit_blend(
-    schema: Schema,
-    members: Sequence[str],
-    targets: Rows,
-    candidate: Candidate,
-    moments: Moments,
+    schema: Schema, members: Sequence[str], targets: Rows, candidate: Candidate, moments: Moments
 ) -> Blend:
     """Learn a blend from some folds' out-of-fold moments.
 

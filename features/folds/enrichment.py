@@ -173,10 +173,7 @@ def enrich(plan: FoldPlan, store: Store, auxiliaries: Sequence[Auxiliary]) -> Fo
 def _number(store: Store, auxiliary: Auxiliary) -> int:
     names = [source["file"] for source in store.sources]
     name = Path(auxiliary.source).name
-    check(
-        name in names,
-        f"{store.path} has no source '{name}': {closest(name, names)}",
-    )
+    check(name in names, f"{store.path} has no source '{name}': {closest(name, names)}")
     check(names.count(name) == 1, f"{store.path} has two sources called '{name}': rename a file")
     return names.index(name)
 

@@ -45,11 +45,7 @@ def column_blocks(column: NDArray[np.int64], n_folds: int = 5, embargo: int = 0)
 
 
 def regions(
-    column: NDArray[np.int64],
-    lat: Array,
-    lon: Array,
-    n_folds: int = 5,
-    embargo: int = 0,
+    column: NDArray[np.int64], lat: Array, lon: Array, n_folds: int = 5, embargo: int = 0
 ) -> FoldPlan:
     """Compact regions of the globe of about equal numbers of columns: does the model know a place?
 

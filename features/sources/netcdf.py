@@ -147,10 +147,7 @@ def read_pair(pair: Pair, schema: Schema) -> tuple[Array, Array]:
             for name in tendencies[variable.name]:
                 change = change + after[name] - before[name]
             targets[variable.name] = change / STEP_SECONDS
-    return (
-        _rows(pair.before, schema.inputs, inputs),
-        _rows(pair.after, schema.targets, targets),
-    )
+    return (_rows(pair.before, schema.inputs, inputs), _rows(pair.after, schema.targets, targets))
 
 
 def read_variables(

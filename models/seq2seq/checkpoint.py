@@ -57,10 +57,7 @@ def save(
 
 
 def load(
-    path: Path,
-    network: nn.Module,
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    path: Path, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> Checkpoint:
     """Read a checkpoint into the network, the averages and the optimiser."""
     tensors, facts = read_tensors(path)

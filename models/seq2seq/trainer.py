@@ -24,14 +24,7 @@ from features.core.errors import ClimstackError
 from features.core.files import write_json
 from features.store.matrix import Matrix
 from models.seq2seq import checkpoint, losses
-from models.seq2seq.augment import (
-    Augment,
-    Component,
-    input_noise,
-    level_mask,
-    mirror,
-    mixup,
-)
+from models.seq2seq.augment import Augment, Component, input_noise, level_mask, mirror, mixup
 from models.seq2seq.batches import Batch, Batches
 from models.seq2seq.layers import Shape
 from models.seq2seq.network import NetworkSpec

@@ -16,13 +16,7 @@ from torch.nn import functional
 
 from features.core.settings import Bounded, Count, Rate, check
 from models.seq2seq.architectures import LAPTOP
-from models.seq2seq.layers import (
-    Attention,
-    DepthwiseConv,
-    DropPath,
-    drop_rates,
-    feed_forward,
-)
+from models.seq2seq.layers import Attention, DepthwiseConv, DropPath, drop_rates, feed_forward
 
 
 @dataclass(frozen=True, kw_only=True)
