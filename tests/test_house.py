@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble import HeldOut, load_experiment, run_experiment
+from ensemble import HeldOut, RunFolder, load_experiment, run_experiment
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("features", "models", "tuning", "ensemble")
@@ -82,9 +82,9 @@ def test_a_type_is_defined_once(name):
 
 
 def test_names_of_a_runs_files_are_spelled_in_one_place():
-    names = ("folds.parquet", "leaderboard.json", "blend.json", "run.json", "submission.parquet",
-             "scores.parquet", "errors.parquet", "uncertainty.parquet", "intervals.npz",
-             "moments.npz", "weights.parquet")  # fmt: skip
+    within = [each for each in vars(RunFolder).values() if hasattr(each, "name")]
+    names = {Path(each.name).name for each in within if Path(each.name).suffix}
+    assert len(names) >= 12
     found = {
         str(path.relative_to(ROOT))
         for path in MODULES

@@ -181,7 +181,8 @@ def make_plan(
                 " no grid: convert with --grid, or name the grid file in [data] grid"
             )
         return regions(column, grid.lat, grid.lon, n_folds, embargo)
-    return (time_blocks if scheme == "time_blocks" else forward_chaining)(time, n_folds, embargo)
+    along_time = {"time_blocks": time_blocks, "forward_chaining": forward_chaining}
+    return along_time[scheme](time, n_folds, embargo)
 
 
 def _blocks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ def elementwise(name: LossName, predicted: Tensor, truth: Tensor, beta: float) -
         return (predicted - truth).abs()
     if name == "huber":
         return functional.huber_loss(predicted, truth, reduction="none", delta=beta)
-    return functional.smooth_l1_loss(predicted, truth, reduction="none", beta=beta)
+    if name == "smooth_l1":
+        return functional.smooth_l1_loss(predicted, truth, reduction="none", beta=beta)
+    assert_never(name)
 
 
 def adjacent(source: list[int], n_levels: int, n_profiles: int) -> Tensor:
