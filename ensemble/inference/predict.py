@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -43,9 +42,20 @@ class Predicted:
     inputs: Array
 
 
-def predict(blend: Blend, members: Sequence[Member], store: Store, **how: Any) -> Iterator[Array]:
-    """Final outputs alone, by blocks; the rest as :func:`predict_blocks`."""
-    return (block.outputs for block in predict_blocks(blend, members, store, **how))
+def predict(
+    blend: Blend,
+    members: Sequence[Member],
+    store: Store,
+    *,
+    scratch: Path,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Array]:
+    """Final outputs alone, by blocks: see :func:`predict_blocks`."""
+    blocks = predict_blocks(
+        blend, members, store, scratch=scratch, n_jobs=n_jobs, progress=progress
+    )
+    return (block.outputs for block in blocks)
 
 
 def predict_blocks(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class Stacked:
     contenders: Sequence[Contender]
     scores: ScoreSums
 
-    @property
+    @cached_property
     def chosen(self) -> Contender:
         """What test rows get."""
         return choose(self.contenders, self.scores)
