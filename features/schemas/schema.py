@@ -55,6 +55,8 @@ class Variable:
         limits: least and greatest value that can be true; None for any finite one.
         policy: what is done with missing values and those beyond the limits: see
             :mod:`features.views.missing`. A target is never imputed.
+        static: an input that never changes in time within a grid column, as a land fraction. Rows
+            in a wrong order, or a wrong size of the grid, are known by it.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Variable:
     lower_bound: Proportion | None = None
     limits: tuple[float, float] | None = None
     policy: Policy = "refuse"
+    static: bool = False
 
     def __post_init__(self) -> None:
         if self.policy == "impute" and self.role == "target":
@@ -209,6 +212,12 @@ class Schema:
     def target_groups(self) -> list[str]:
         """The variable each target column belongs to, length n_targets."""
         return [v.name for v in self.targets for _ in range(v.n_levels)]
+
+    @cached_property
+    def static_inputs(self) -> NDArray[np.intp]:
+        """Indices of the inputs that never change in time within a grid column."""
+        found = [v.static for v in self.inputs for _ in range(v.n_levels)]
+        return np.flatnonzero(found)
 
     @cached_property
     def imputed_inputs(self) -> NDArray[np.intp]:

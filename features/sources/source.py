@@ -6,9 +6,9 @@ with the last of several is said at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
@@ -45,6 +45,9 @@ class Batch:
         row_of: from a row of this batch, its number as a person counts it in ``path``.
         is_empty: from a row and a column's name, whether nothing at all stands there.
         skipped: sentences on what was left out before this batch.
+        rounded: of values that stand in the source in fewer digits than a float64 has, how many:
+            by how they are stored ("float32", "int16 in steps of 0.01"), then by the name of the
+            variable or column.
     """
 
     ids: pl.Series
@@ -59,6 +62,7 @@ class Batch:
     row_of: Callable[[int], int]
     is_empty: Callable[[int, str], bool]
     skipped: tuple[str, ...] = ()
+    rounded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs)

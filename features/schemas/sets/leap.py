@@ -57,7 +57,7 @@ SCHEMA = Schema(
         _input("cam_in_ASDIR", "1"),
         _input("cam_in_LWUP", "W/m2"),
         _input("cam_in_ICEFRAC", "1"),
-        _input("cam_in_LANDFRAC", "1"),
+        _input("cam_in_LANDFRAC", "1", static=True),
         _input("cam_in_OCNFRAC", "1"),
         _input("cam_in_SNOWHLAND", "m"),
         _input("pbuf_ozone", "mol/mol", N_LEVELS),
