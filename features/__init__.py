@@ -6,7 +6,7 @@ from features.core.lazy import attach
 
 if TYPE_CHECKING:
     from features.climate.regimes import regime_masks
-    from features.core.errors import ClimstackError, LeakageWarning
+    from features.core.errors import ClimstackError, DataWarning, LeakageWarning
     from features.core.metrics import bias, crps, leap_score, mae, r2_score, rmse
     from features.explore.exploration import Exploration, explore_store
     from features.explore.page import write_exploration
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
         time_blocks,
     )
     from features.schemas.schema import Proportion, Schema, Variable, available_schemas, load_schema
-    from features.sources.check import Finding, check_file
+    from features.sources.findings import Finding
     from features.sources.grid import Grid
+    from features.store.check import check_data
     from features.store.conversion import convert
     from features.store.store import Store
     from features.views.tabular import TabularView
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Auxiliary",
     "ClimstackError",
+    "DataWarning",
     "Exploration",
     "Finding",
     "FoldPlan",
@@ -46,7 +48,7 @@ __all__ = [
     "Variable",
     "available_schemas",
     "bias",
-    "check_file",
+    "check_data",
     "column_blocks",
     "convert",
     "crps",

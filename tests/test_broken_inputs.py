@@ -28,7 +28,7 @@ from ensemble.inference.submission import score_files, write_submission
 from features import ClimstackError, FoldPlan, Store, convert, time_blocks
 from features.folds.schemes import column_blocks, forward_chaining, make_plan, regions
 from features.schemas.schema import load_schema
-from features.sources.check import check_file
+from features.store.check import check_data
 from features.synthetic import write_dataset
 
 N_TIMESTEPS, N_GRID = 6, 8
@@ -1071,7 +1071,7 @@ def check_broken(good: Good, folder: Path, made: pl.DataFrame | str | bytes) -> 
         path = table(folder / "bad.parquet", made)
     else:
         path = text(folder / f"bad.{'csv' if isinstance(made, str) else 'parquet'}", made)
-    return check_file(path, SCHEMA, N_GRID)
+    return check_data(path, SCHEMA, N_GRID)
 
 
 @pytest.mark.parametrize("name", FINDINGS)
@@ -1104,7 +1104,7 @@ def test_a_nan_does_not_hide_that_a_column_is_constant(good, tmp_path):
 
 def test_check_refuses_a_grid_without_columns(good, tmp_path):
     with pytest.raises(ClimstackError, match="grid columns must be at least 1, but got 0"):
-        check_file(table(tmp_path / "train.parquet", good.train), SCHEMA, 0)
+        check_data(table(tmp_path / "train.parquet", good.train), SCHEMA, 0)
 
 
 # --- the command line -----------------------------------------------------------------------------

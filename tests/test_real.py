@@ -18,7 +18,7 @@ from ensemble import (
     score_files,
     write_submission,
 )
-from features import Grid, check_file, convert, explore_store, leap_score
+from features import Grid, check_data, convert, explore_store, leap_score
 from features.climate import physics
 from models import CellStore, ModelSpec, cross_validate
 
@@ -36,7 +36,7 @@ def real_store(train_file, schema, tmp_path_factory):
 
 
 def test_check_finds_the_known_traps(train_file, schema):
-    findings = check_file(train_file, schema)
+    findings = check_data(train_file, schema)
     assert not [f for f in findings if f.level == "error"]
     said = " ".join(f.sentence for f in findings)
     assert "pbuf_CH4_27..59, pbuf_N2O_27..59" in said

@@ -23,8 +23,8 @@ from ensemble.runs.planner import parse_memory, plan_run
 from ensemble.runs.tune import tune_model
 from features.core.errors import ClimstackError
 from features.schemas.schema import load_schema
-from features.sources.check import check_file
 from features.sources.source import parse_broken
+from features.store.check import check_data
 from features.store.conversion import convert
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns
 Grid = Annotated[
     int | None, typer.Option("--grid-columns", help="Rows per timestep, if not the schema's.")
 ]
+Broken = Annotated[str, typer.Option(help="NetCDF pairs that can't be read: refuse or skip.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -104,9 +105,7 @@ def convert_command(
     memory_limit: Annotated[
         str, typer.Option(help="Memory that converting may take, as 2GB or 800MB.")
     ] = "2GB",
-    broken: Annotated[
-        str, typer.Option(help="NetCDF pairs that can't be read: refuse or skip.")
-    ] = "refuse",
+    broken: Broken = "refuse",
     grid: Annotated[Path | None, typer.Option(help="Grid file to keep with the store.")] = None,
 ) -> None:
     """Turn CSV, Parquet and folders of NetCDF pairs into a store; a rerun goes on.
@@ -129,15 +128,23 @@ def convert_command(
 
 @data.command("check")
 def check(
-    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", show_default=False)],
     schema: SchemaName = "leap",
     grid_columns: Grid = None,
+    broken: Broken = "refuse",
 ) -> None:
-    """Say what is wrong with a CSV or Parquet file; exit 1 if it can't be used.
+    """Say what is wrong with tables, folders of NetCDF pairs or stores; exit 1 if it is an error.
 
     Example: climstack data check train.csv
     """
-    findings = check_file(source, load_schema(schema), grid_columns)
+    with console.byte_progress() as report:
+        findings = check_data(
+            sources,
+            load_schema(schema),
+            grid_columns,
+            broken=parse_broken(broken),
+            progress=report,
+        )
     tables.show_findings(findings)
     errors = sum(finding.level == "error" for finding in findings)
     console.out.print(f"errors: {errors}, other findings: {len(findings) - errors}")

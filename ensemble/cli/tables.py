@@ -17,7 +17,7 @@ from ensemble.evaluation.leaderboard import Row
 from ensemble.runs.planner import RunPlan
 from features.core.errors import closest
 from features.core.settings import check
-from features.sources.check import Finding, compress
+from features.sources.findings import Finding, compress
 from features.store.store import Store
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import polars as pl
 from ensemble.evaluation.held_out import Block
 from ensemble.report.finished import Finished
 from features.pages.page import Parts, Table
-from features.sources.check import SMALLEST_FLOAT32, compress
+from features.sources.findings import SMALLEST_FLOAT32, compress
 
 
 class Quality:

@@ -15,7 +15,7 @@ from ensemble.evaluation.leaderboard import Row
 from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.runs.run import Request, Run
-from ensemble.runs.store import RunStore, is_store
+from ensemble.runs.store import RunStore
 from features.core.errors import ClimstackError
 from features.folds.folded import FoldedStore
 from features.folds.schemes import make_plan, time_blocks
@@ -23,6 +23,7 @@ from features.schemas.schema import load_schema
 from features.sources.grid import Grid
 from features.sources.readers import TableFile, find_columns
 from features.store.store import Store
+from features.store.stored import is_store
 from models.diagnostics.probe import Cost, probe
 from models.member import cell_keys, target_sets
 from models.spec import ModelSpec

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -28,12 +29,13 @@ from ensemble.runs.stack import fit_stack
 from ensemble.runs.store import RunStore
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.intervals import Intervals
-from features.core.errors import ClimstackError
+from features.core.errors import ClimstackError, DataWarning
 from features.core.files import atomic_path, content_hash, write_json, write_text
 from features.core.types import Progress
 from features.folds.enrichment import main_rows, plan_store
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
+from features.store.copies import oddities, said_shared
 from features.store.store import Store
 from models.cross_validation import cross_validate
 from models.diagnostics.importance import importance
@@ -116,6 +118,8 @@ class Run:
         data = self.experiment.data
         if data.test is not None:
             test = self.test_store()
+            for sentence in said_shared(self.train_store, test):
+                warnings.warn(sentence, DataWarning, stacklevel=2)
             if data.sample_submission is not None:
                 check_ids(data.sample_submission, test.schema, test.sample_ids)
 
@@ -291,13 +295,18 @@ class Run:
         store = wanted.find()
         if store is not None:
             store.verify()
-            return store
+            return self._said(store)
         what = f"convert {wanted.place.name}"
         progress = self.progress or (lambda *_: None)
         with self.stage(what):
             progress(what, 0, 1)
             store = wanted.make()
             progress(what, 1, 1)
+        return self._said(store)
+
+    def _said(self, store: Store) -> Store:
+        for sentence in oddities(store):
+            warnings.warn(sentence, DataWarning, stacklevel=2)
         return store
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 
 from ensemble.experiment.experiment import DataSettings
 from ensemble.experiment.folder import RunFolder
-from features.core.errors import ClimstackError
+from features.core.errors import ClimstackError, DataWarning
 from features.core.files import atomic_path, file_hash, read_json, write_json
 from features.core.types import Array
 from features.schemas.schema import Schema, load_schema
@@ -21,6 +22,7 @@ from features.sources.readers import CSV_BLOCK_BYTES, TableFile
 from features.sources.source import open_source
 from features.store.conversion import convert
 from features.store.store import Store
+from features.store.stored import is_store
 from models.process import run_apart
 
 
@@ -120,7 +122,7 @@ class RunStore:
 
     def _first_rows(self, n_rows: int) -> Iterator[pl.DataFrame]:
         source, found = open_source(self.paths[0], self.schema, self.data.grid_columns), 0
-        for batch in source.batches({}, 0, CSV_BLOCK_BYTES):
+        for batch in source.batches({}, CSV_BLOCK_BYTES):
             if batch.targets is None:
                 raise ClimstackError(
                     f"{self.paths[0]} holds no targets: training needs a train file"
@@ -174,10 +176,6 @@ class RunStore:
         return Path(str(self.data.grid)) if wanted else None
 
 
-def is_store(path: Path) -> bool:
-    """Whether a store lies there."""
-    return (path / "manifest.json").is_file()
-
-
 def _convert(source: RunStore, out: Path) -> None:
+    warnings.simplefilter("ignore", DataWarning)  # the run says it of every store it opens
     convert(source.paths, out, source.schema, source.data.grid_columns, grid=source.grid)

@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right, and the warning for what flatters."""
+"""The one exception for what a user can put right, and warnings of what flatters or is odd."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class ClimstackError(ValueError):
 
 class LeakageWarning(UserWarning):
     """A choice that makes a validation score look better than it is."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data that is no error, and that a user wants to know."""
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from features.core.types import Array
 from features.explore.sample import Sample
 from features.schemas.schema import Schema, Variable
-from features.sources.check import SMALLEST_FLOAT32
+from features.sources.findings import SMALLEST_FLOAT32
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 # Edges of bins in standard deviations: fine near the mean, and out to where LEAP's targets reach.

@@ -23,7 +23,7 @@ from features.explore.relations import copies, group_correlations, normal_ranks
 from features.explore.sample import SAMPLE_ROWS, Sample, draw
 from features.explore.sample_check import check_sample
 from features.schemas.schema import Schema
-from features.sources.check import Finding
+from features.sources.findings import Finding
 from features.sources.grid import Grid
 from features.store.store import Store
 

@@ -10,7 +10,7 @@ from features.explore import figures
 from features.explore.column_facts import FAR
 from features.explore.exploration import Exploration
 from features.pages.page import Part, Parts, Section, Table, write_page
-from features.sources.check import compress
+from features.sources.findings import compress
 
 N_DRIFTING = 40  # columns listed
 DRIFT_TOP = 0.5  # distances beyond are as bright

@@ -13,7 +13,7 @@ from features.core.metrics import r2_score
 from features.explore.column_facts import FAR
 from features.explore.sample import Sample
 from features.schemas.schema import Schema
-from features.sources.check import Finding, compress
+from features.sources.findings import Finding, compress, worst_first
 from features.store.store import Store
 
 Groups = list[list[str]]
@@ -45,8 +45,7 @@ def check_sample(
     if len(sample.names) > n_inputs and len(sample) > 1:
         checks.append(_targets(sample, store.schema, columns[n_inputs:], rows))
     findings = [Finding(f.level, f"{store.path}: {f.sentence}") for f in chain(*checks)]
-    order = {"error": 0, "warning": 1, "note": 2}
-    return sorted(findings, key=lambda finding: order[finding.level])
+    return worst_first(findings)
 
 
 def _missing(columns: pl.DataFrame, imputed: Collection[str], rows: str) -> Found:

@@ -23,6 +23,7 @@ from features.core.settings import Bounded, Natural, check
 from features.core.types import Mask, Rows
 from features.folds.plan import FoldPlan
 from features.folds.schemes import make_plan
+from features.store.copies import first_equal
 from features.store.store import Store
 
 Numbers = NDArray[np.int64]
@@ -74,6 +75,8 @@ def plan_store(
 ) -> FoldPlan:
     """The fold plan of a store: its training data by a scheme's name, then the auxiliary sources.
 
+    No copy of a row that a fold holds out trains in it.
+
     Raises:
         ClimstackError: see :func:`features.folds.schemes.make_plan` and :func:`enrich`.
     """
@@ -81,7 +84,7 @@ def plan_store(
     time, column = store.time[main], store.column[main]
     cut = {"n_folds": n_folds, "embargo": embargo, "seed": seed}
     plan = make_plan(scheme, time, column, **cut, grid=store.grid)
-    return enrich(plan, store, auxiliaries)
+    return enrich(plan, store, auxiliaries).without_copies(first_equal([store]))
 
 
 def main_rows(store: Store, auxiliaries: Sequence[Auxiliary]) -> Rows:

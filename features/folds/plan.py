@@ -22,7 +22,7 @@ from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.core.types import Array, Mask, Rows
 
-OPTIONAL = ("last", "weight", "auxiliary")
+OPTIONAL = ("last", "weight", "auxiliary", "original")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class FoldPlan:
         weight: (n_samples,) float64, of each row in training; None where all weigh 1.
         auxiliary: (n_samples,) bool, rows of auxiliary sources, which train and are never held
             out; None where there are none. See :mod:`features.folds.enrichment`.
+        original: (n_samples,) int64, the first row that is equal to each in all inputs; None where
+            every row is alone. No copy of a held-out row trains.
         hash: SHA-256 of all of it.
     """
 
@@ -53,6 +55,7 @@ class FoldPlan:
     last: NDArray[np.int64] | None = None
     weight: Array | None = None
     auxiliary: Mask | None = None
+    original: Rows | None = None
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,6 +134,7 @@ class FoldPlan:
         is_held = np.isin(unit, units[held]) & ours
         last = unit if self.last is None else self.last[train]
         near = within(unit, last, units[held], self.embargo)
+        near |= self._copies(train[is_held], self.original)[train]
         fit, watch = train[~is_held & ~near], train[is_held]
         if not (~is_held & ~near & ours).any():
             raise ClimstackError(
@@ -138,6 +142,31 @@ class FoldPlan:
                 f" embargo of {self.embargo}: use fewer folds or a smaller embargo"
             )
         return fit, watch
+
+    def without_copies(self, original: Rows) -> FoldPlan:
+        """The same plan where no copy of a row that a fold holds out trains in it.
+
+        Args:
+            original: the first row that is equal to each, (n_samples,): see
+                :func:`features.store.copies.first_equal`.
+
+        Raises:
+            ClimstackError: a fold has nothing else to train on.
+        """
+        if (original == np.arange(len(self))).all():
+            return self
+        held = [self._copies(self.valid_rows(k), original) for k in range(self.n_folds)]
+        elsewhere = self.fold != np.arange(self.n_folds)[:, None]
+        excluded = self.excluded | (np.stack(held) & elsewhere)
+        return replace(self, excluded=excluded, original=original)
+
+    def _copies(self, rows: Rows, original: Rows | None) -> Mask:
+        """Which rows are equal to one of some in all inputs, (n_samples,); nobody where unknown."""
+        is_copied = np.zeros(len(self), np.bool_)
+        if original is None:
+            return is_copied
+        is_copied[original[rows]] = True
+        return is_copied[original]
 
     def refit(self) -> FoldPlan:
         """A plan of one fold that trains on all rows but those of the last units.
@@ -152,6 +181,7 @@ class FoldPlan:
         fold = np.where(held, 0, -1).astype(np.int16)
         exact = ~ours & (True if self.last is None else self.unit == self.last)
         copies = np.isin(self.unit, units[-n_held:]) & exact
+        copies |= ~held & self._copies(np.flatnonzero(held), self.original)
         return replace(self, scheme="refit", fold=fold, excluded=copies[None])
 
     def save(self, path: Path) -> None:

@@ -215,7 +215,10 @@ def _at_least(what: str, found: int, n_folds: int) -> None:
     if n_folds < 2:
         raise ClimstackError(f"n_folds must be at least 2, but got {n_folds}")
     if found < n_folds:
-        raise ClimstackError(f"{found} {what} can't be cut into {n_folds} folds: use fewer folds")
+        raise ClimstackError(
+            f"{found} {what} can't be cut into {n_folds} folds: use fewer folds, or give the grid's"
+            " size if it has another number of columns"
+        )
 
 
 def _plan(

@@ -27,14 +27,22 @@ class IdCheck:
     _prefix: str | None = None
     _runs: list[Runs] = field(default_factory=list)
 
-    def add(self, ids: pl.Series, first_row: int) -> None:
+    @property
+    def prefix(self) -> str | None:
+        """What stands before the numbers; None before the first id."""
+        return self._prefix
+
+    def add(self, ids: pl.Series, first_row: int) -> Runs:
         """Look at the next ids.
+
+        Returns:
+            The numbers in them, (n,).
 
         Raises:
             ClimstackError: an id is missing, malformed, or of another prefix than the first.
         """
         if not len(ids):
-            return
+            return np.empty(0, np.int64)
         parts = ids.str.extract_groups(r"^([A-Za-z_]+)_(\d{1,18})$").struct.unnest()
         prefixes, numbers = parts.to_series(0), parts.to_series(1)
         if self._prefix is None:
@@ -50,7 +58,9 @@ class IdCheck:
             raise ClimstackError(
                 f"{self.path}: sample_id {what}: expected {self._prefix or 'train'}_ and a number"
             )
-        self._runs.append(_runs(numbers.cast(pl.Int64).to_numpy(), first_row))
+        found = numbers.cast(pl.Int64).to_numpy()
+        self._runs.append(_runs(found, first_row))
+        return found
 
     def close(self) -> None:
         """Look for repeated ids.

@@ -136,6 +136,15 @@ class TableFile:
                     " write it as numbers"
                 )
 
+    def narrow_types(self, columns: list[str]) -> dict[str, list[str]]:
+        """Which columns of a Parquet file are numbers of another type than Float64, by type."""
+        found = pl.read_parquet_schema(self.path) if not self.is_csv else {}
+        narrow: dict[str, list[str]] = {}
+        for column in columns:
+            if found.get(column, pl.Float64()) != pl.Float64():
+                narrow.setdefault(str(found[column]), []).append(column)
+        return narrow
+
     def _csv_blocks(
         self, columns: list[str], first_row: int, offset: int, size: int
     ) -> Iterator[Block]:

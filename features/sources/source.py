@@ -36,8 +36,8 @@ class Batch:
         ids: sample_id of each row, (n,).
         inputs: (n, n_inputs), NaN where nothing stands.
         targets: (n, n_targets), or None.
-        time: timestep of each row, (n,), -1 unknown.
-        column: grid column of each row, (n,), -1 unknown.
+        time: timestep of each row, (n,); None where only the ids may tell it.
+        column: grid column of each row, (n,); None likewise.
         first_row: number of the first row in its source.
         bytes_read: how much of the source was read up to here.
         path: the file that holds the rows.
@@ -53,8 +53,8 @@ class Batch:
     ids: pl.Series
     inputs: Array
     targets: Array | None
-    time: NDArray[np.int64]
-    column: NDArray[np.int64]
+    time: NDArray[np.int64] | None
+    column: NDArray[np.int64] | None
     first_row: int
     bytes_read: int
     path: Path
@@ -74,23 +74,25 @@ class Source(Protocol):
     Attributes:
         path: its file or folder.
         has_targets: whether it is training data.
+        n_grid_columns: rows of a timestep.
         n_bytes: its size on disk.
-        clock: what its timesteps count: ``"model"`` time, or its own ``"rows"``.
+        clock: what its timesteps count: ``"model"`` time, or the ``"rows"`` of tables, by the
+            numbers in their ids.
         facts: what changes when the source changes: names, sizes, times of modification.
     """
 
     path: Path
     has_targets: bool
+    n_grid_columns: int
     n_bytes: int
     clock: str
     facts: dict[str, Any]
 
-    def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
+    def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on ({} is the start).
 
         Args:
             place: what :attr:`Batch.place_after` gave.
-            first_timestep: timestep of the first row of a source that has no clock of its own.
             block_bytes: how much of a text file to read at once.
         """
 
@@ -133,56 +135,56 @@ def open_source(
 
 
 class TableSource:
-    """A CSV or Parquet file; with targets it is time-major, so row numbers tell time and column."""
+    """A CSV or Parquet file; with targets it is time-major, test rows come shuffled."""
 
     clock = "rows"
 
     def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None) -> None:
         """Read the header and see that it fits the schema."""
         self.path, self._schema, self._file = path, schema, TableFile.open(path)
-        self._n_grid_columns = n_grid_columns or schema.n_grid_columns
+        self.n_grid_columns = n_grid_columns or schema.n_grid_columns
         self.has_targets = find_columns(self._file, schema)
         targets = schema.target_columns if self.has_targets else []
         self._file.check_types(schema.input_columns + targets)
+        self._types = self._file.narrow_types(schema.input_columns + targets)
         self.facts, self.n_bytes = _facts(path), path.stat().st_size
 
-    def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
+    def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on; see :class:`Source`."""
         schema, n_rows = self._schema, 0
         targets = schema.target_columns if self.has_targets else []
         columns = [schema.id_column, *schema.input_columns, *targets]
         start, offset = place.get("row", 0), place.get("offset", 0)
         for block in ahead(self._file.blocks(columns, start, offset, block_bytes)):
-            yield self._batch(block, first_timestep)
+            yield self._batch(block)
             n_rows = block.first_row + len(block.frame)
         if n_rows == 0 and not start:
             raise ClimstackError(f"{self.path} has a header but no rows: nothing to convert")
         n_rows = max(n_rows, start)
-        if self.has_targets and n_rows % self._n_grid_columns:
+        if self.has_targets and n_rows % self.n_grid_columns:
             raise ClimstackError(
-                f"{self.path} has {n_rows} rows, not a multiple of {self._n_grid_columns} grid"
+                f"{self.path} has {n_rows} rows, not a multiple of {self.n_grid_columns} grid"
                 " columns: the last timestep is cut, or give the grid's size"
             )
 
-    def _batch(self, block: Block, first_timestep: int) -> Batch:
+    def _batch(self, block: Block) -> Batch:
         frame, first, schema = block.frame, block.first_row, self._schema
-        row = np.arange(first, first + len(frame))
-        unknown = np.full(len(frame), -1)
-        time = first_timestep + row // self._n_grid_columns
         targets = frame.select(schema.target_columns) if self.has_targets else None
         return Batch(
             ids=frame[schema.id_column],
             inputs=frame.select(schema.input_columns).to_numpy(order="c"),
             targets=None if targets is None else targets.to_numpy(order="c"),
-            # Only training files are known to be time-major; test rows come shuffled.
-            time=time if self.has_targets else unknown,
-            column=row % self._n_grid_columns if self.has_targets else unknown,
+            time=None,
+            column=None,
             first_row=first,
             bytes_read=block.bytes_read,
             path=self.path,
             place_after=lambda n: {"row": first + n, "offset": block.offset_after(n)},
             row_of=lambda r: first + r,
             is_empty=lambda r, column: frame[column][r] is None,
+            rounded={
+                kind: dict.fromkeys(columns, len(frame)) for kind, columns in self._types.items()
+            },
         )
 
 
@@ -196,7 +198,7 @@ class PairSource:
     ) -> None:
         """Find the pairs; the first broken name or missing partner stops, unless skipped."""
         self.path, self._schema, self._broken, self._pairs = path, schema, broken, find_pairs(path)
-        self._n_grid_columns = n_grid_columns or schema.n_grid_columns
+        self.n_grid_columns = n_grid_columns or schema.n_grid_columns
         faults = [pair.fault for pair in self._pairs if pair.fault]
         if faults and broken == "refuse":
             more = f" ({len(faults)} such)" if len(faults) > 1 else ""
@@ -208,7 +210,7 @@ class PairSource:
             "folder": str(path.resolve()), "files": len(sizes), "hash": content_hash(sizes),
         }  # fmt: skip
 
-    def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
+    def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on, one step a batch; see :class:`Source`."""
         first_row, start, taken = (place.get(name, 0) for name in ("row", "pair", "taken"))
         skipped: list[str] = []
@@ -230,10 +232,10 @@ class PairSource:
 
     def _read(self, pair: Pair) -> tuple[Array, Array]:
         inputs, targets = read_pair(pair, self._schema)
-        if not len(inputs) == len(targets) == self._n_grid_columns:
+        if not len(inputs) == len(targets) == self.n_grid_columns:
             raise ClimstackError(
                 f"{pair.before} has {len(inputs)} columns and its partner {len(targets)}, expected"
-                f" {self._n_grid_columns} grid columns: give the grid's size"
+                f" {self.n_grid_columns} grid columns: give the grid's size"
             )
         return inputs, targets
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,16 +12,21 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from features.core.errors import ClimstackError
+from features.core.errors import ClimstackError, DataWarning
 from features.core.files import content_hash, exclusive_lock, read_json, write_json
 from features.core.types import Progress
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
-from features.sources.ids import IdCheck, check_unique
+from features.sources.ids import check_unique
 from features.sources.readers import CSV_BLOCK_BYTES
-from features.sources.source import Batch, Broken, Source, ahead, open_source
+from features.sources.source import Batch, Broken, Source, ahead
+from features.store.copies import oddities
+from features.store.intake import Intake
+from features.store.matrix import Matrix
 from features.store.store import Store, is_sealed, seal
+from features.store.stored import is_store, open_sources
 from features.store.writer import RECORD, StoreWriter, finished_parts
 from features.views.missing import Repair
 
@@ -59,25 +65,20 @@ def convert(
 
     Raises:
         ClimstackError: the first thing that is wrong, with file, column and row.
+
+    Warns:
+        DataWarning: what is odd, but no error: see :func:`features.store.copies.oddities`.
     """
     out = Path(out)
     if out.exists():
         raise ClimstackError(f"{out} exists: choose another place or delete it first")
     paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
-    width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
     block_bytes = _block_bytes(memory_limit_mb)
-    if not paths:
-        raise ClimstackError("nothing to convert: name a file or a folder")
-    if width < 1:
-        raise ClimstackError(f"grid columns must be at least 1, but got {width}")
-    opened = [open_source(path, schema, n_grid_columns, broken) for path in paths]
-    for source in opened[1:]:
-        if source.has_targets != opened[0].has_targets:
-            which = ("has", "has no") if source.has_targets else ("has no", "has")
-            raise ClimstackError(
-                f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: convert them into"
-                " two stores"
-            )
+    opened = open_sources(paths, schema, n_grid_columns, broken)
+    for path in paths:
+        if is_store(path):
+            raise ClimstackError(f"{path} is a store already: it needs no converting")
+    width = opened[0].n_grid_columns
     known_grid = None if grid is None else _read_grid(grid, width, schema)
     partial = out.with_name(f"{out.name}.partial")
     if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
@@ -103,7 +104,10 @@ def convert(
             leftover.unlink()
         partial.rename(out)
         (out / PLAN).unlink()
-    return Store(out)
+    store = Store(out)
+    for sentence in oddities(store):
+        warnings.warn(sentence, DataWarning, stacklevel=2)
+    return store
 
 
 def _read_grid(path: str | Path, n_columns: int, schema: Schema) -> Grid:
@@ -147,9 +151,13 @@ class _Conversion:
         n = len(self.sources)
         self.state: dict[str, Any] = {
             "source": 0, "place": {}, "rows": [0] * n, "skipped": [[] for _ in range(n)],
-            "times": [None] * n, "inputs": {}, "targets": {},
+            "times": [None] * n, "clocks": {}, "inputs": {}, "targets": {}, "rounded": {},
         }  # fmt: skip
-        self.ids = [IdCheck(source.path) for source in self.sources]
+        repairs = Repair(self.schema.inputs), Repair(self.schema.targets)
+        self.intakes = [
+            Intake(source=source, schema=self.schema, repairs=repairs) for source in self.sources
+        ]
+        self.repairs = repairs
 
     def run(self, grid: Grid | None) -> None:
         """Fill the folder and seal it."""
@@ -167,27 +175,26 @@ class _Conversion:
         with StoreWriter(self.folder, self.schema, has_targets, self.width) as writer:
             for record in parts:
                 index = pl.read_parquet(self.folder / record["name"] / "index.parquet")
-                self._see_again(index)
+                self._see_again(record, index)
                 writer.take_over(record, index)
                 self.state = record["note"]
-            inputs = Repair(self.schema.inputs, self.state["inputs"])
-            targets = Repair(self.schema.targets, self.state["targets"])
+            for name, repair in zip(("inputs", "targets"), self.repairs, strict=True):
+                repair.counts = self.state[name]
             self._report(0)
             for number in range(self.state["source"], len(self.sources)):
                 place = self.state["place"] if number == self.state["source"] else {}
                 self.state |= {"source": number, "place": place}
                 source = self.sources[number]
-                batches = source.batches(place, self._first_timestep(number), self.block_bytes)
-                for batch in ahead(batches):
-                    self._take(batch, number, writer, (inputs, targets))
+                for batch in ahead(source.batches(place, self.block_bytes)):
+                    self._take(batch, number, writer)
                     self._report(batch.bytes_read)
             self._check_times()
-            check_unique(self.ids)
-            repaired = {
-                what: inputs.counts.get(what, {}) | targets.counts.get(what, {})
-                for what in ("clipped", "imputed")
-            }
-            writer.close(self._origins(), repaired, grid)
+            check_unique([intake.ids for intake in self.intakes])
+            inputs, targets = (repair.counts for repair in self.repairs)
+            kinds = "clipped", "imputed"
+            repaired = {kind: inputs.get(kind, {}) | targets.get(kind, {}) for kind in kinds}
+            counts = {"repaired": repaired, "rounded": self.state["rounded"]}
+            writer.close(self._origins(), counts, grid)
 
     def keep_whole_sources(self) -> None:
         """After bad input: keep the parts that hold nothing of the source that is bad."""
@@ -218,63 +225,53 @@ class _Conversion:
             shutil.rmtree(self.folder / record["name"])
         return known
 
-    def _see_again(self, index: pl.DataFrame) -> None:
-        """The ids of a finished part are as good as new ones."""
+    def _see_again(self, record: dict[str, Any], index: pl.DataFrame) -> None:
+        """The rows of a finished part are as good as new ones."""
+        file = self.folder / record["name"] / "inputs.f64"
+        held, start = Matrix([file], [len(index)], len(self.schema.input_columns)), 0
         for (number,), rows in index.group_by("source", maintain_order=True):
-            seen = self.state["rows"][number]
-            self.ids[number].add(rows["sample_id"], seen)
-            self.state["rows"][number] = seen + len(rows)
+            seen, stop = self.state["rows"][number], start + len(rows)
+            head = min(len(rows), max(0, self.width - seen))  # of the source's first timestep
+            self.intakes[number].see_again(rows["sample_id"], held[start : start + head], seen)
+            self.state["rows"][number], start = seen + len(rows), stop
 
-    def _take(
-        self, batch: Batch, number: int, writer: StoreWriter, repairs: tuple[Repair, Repair]
-    ) -> None:
+    def _take(self, batch: Batch, number: int, writer: StoreWriter) -> None:
         self.state["skipped"][number] = [*self.state["skipped"][number], *batch.skipped]
-        start = 0
+        intake, start = self.intakes[number], 0
         while start < len(batch):
             stop = min(len(batch), start + writer.room)
-            rows = slice(start, stop)
-            inputs = batch.inputs[rows]
-            targets = None if batch.targets is None else batch.targets[rows]
-            self._repair(batch, start, inputs, repairs[0], self.schema.input_columns)
-            if targets is not None:
-                self._repair(batch, start, targets, repairs[1], self.schema.target_columns)
-            ids = batch.ids[rows]
-            self.ids[number].add(ids, batch.first_row + start)
-            time, column = batch.time[rows], batch.column[rows]
-            places = {"time": time, "column": column, "source": np.full(len(ids), number)}
-            writer.append(pl.DataFrame({"sample_id": ids} | places), inputs, targets)
+            rows = intake.take(batch, start, stop)
+            time = rows.time + self._offset(number, rows.time)
+            places = {"time": time, "column": rows.column, "source": np.full(stop - start, number)}
+            writer.append(pl.DataFrame({"sample_id": rows.ids} | places), rows.inputs, rows.targets)
             known = self.state["times"][number] or [int(time[0]), int(time[0])]
             self.state["times"][number] = [
                 min(known[0], int(time.min())), max(known[1], int(time.max())),
             ]  # fmt: skip
             self.state["rows"][number] += stop - start
+            self._count_rounded(batch, start, stop)
             if not writer.room:
                 self.state["place"] = batch.place_after(stop)
-                self.state |= {"inputs": repairs[0].counts, "targets": repairs[1].counts}
-                writer.close_part(deepcopy(self.state))
+                counts = {"inputs": self.repairs[0].counts, "targets": self.repairs[1].counts}
+                writer.close_part(deepcopy(self.state | counts))
             start = stop
 
-    def _repair(
-        self, batch: Batch, start: int, values: Any, repair: Repair, columns: list[str]
-    ) -> None:
-        refused = repair.apply(values)
-        if refused is None:
-            return
-        row, position = start + refused[0], refused[1]
-        value, column = float(values[refused]), columns[position]
-        is_empty = batch.is_empty(row, column)
-        found, hint = "no value" if is_empty else str(value), "fill it or drop the row"
-        if is_empty and batch.path.suffix != ".parquet":
-            hint = "fill it, or is the row empty or cut short?"
-        if (why := repair.why(value, position)) is not None:
-            found, hint = f"{value:g}, {why},", "put it right or drop the row"
-        raise ClimstackError(
-            f"{batch.path}: column '{column}' has {found} in row {batch.row_of(row)}: {hint}"
-        )
+    def _offset(self, number: int, time: NDArray[np.int64]) -> int:
+        """What is added to a table's timesteps: each kind of ids counts on from those before."""
+        intake, clocks = self.intakes[number], self.state["clocks"]
+        if intake.source.clock != "rows" or time[0] < 0:
+            return 0
+        if intake.ids.prefix not in clocks:
+            ends = [times[1] + 1 for times in self.state["times"] if times]
+            clocks[intake.ids.prefix] = max(ends, default=0) - int(time[0]) if ends else 0
+        return int(clocks[intake.ids.prefix])
 
-    def _first_timestep(self, number: int) -> int:
-        """Rows of tables are numbered on where the sources before them stopped."""
-        return max((times[1] + 1 for times in self.state["times"][:number] if times), default=0)
+    def _count_rounded(self, batch: Batch, start: int, stop: int) -> None:
+        for kind, counts in batch.rounded.items():
+            of_kind = self.state["rounded"].setdefault(kind, {})
+            for name, n in counts.items():
+                here = n * stop // len(batch) - n * start // len(batch)
+                of_kind[name] = of_kind.get(name, 0) + here
 
     def _check_times(self) -> None:
         """Two sources must not number different timesteps alike."""

@@ -28,7 +28,7 @@ from features.sources.grid import Grid
 from features.store.matrix import Matrix
 from features.store.shuffle import shuffled
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Store:
@@ -122,6 +122,12 @@ class Store:
     def repaired(self) -> dict[str, dict[str, int]]:
         """How many values of which columns were clipped, and left out to be imputed."""
         found: dict[str, dict[str, int]] = self.manifest.get("repaired", {})
+        return found
+
+    @property
+    def rounded(self) -> dict[str, dict[str, int]]:
+        """How many values came in fewer digits than a float64 has: by their type, and by name."""
+        found: dict[str, dict[str, int]] = self.manifest.get("rounded", {})
         return found
 
     @cached_property

@@ -91,14 +91,15 @@ class StoreWriter:
     def close(
         self,
         sources: list[dict[str, Any]],
-        repaired: dict[str, dict[str, int]] | None = None,
+        counts: dict[str, dict[str, dict[str, int]]] | None = None,
         grid: Grid | None = None,
     ) -> None:
         """Seal the store.
 
         Args:
             sources: where the rows came from.
-            repaired: how many values were clipped and imputed, by column.
+            counts: how many values were ``"repaired"``: ``"clipped"`` or ``"imputed"``, by column;
+                and how many came ``"rounded"``: by how they were stored, and by name.
             grid: where the columns lie.
         """
         self.close_part({})
@@ -114,7 +115,10 @@ class StoreWriter:
             "has_targets": self._has_targets,
             "parts": [{k: part[k] for k in ("name", "rows", "sha256")} for part in self._parts],
             "sources": sources,
-            "repaired": {what: counts for what, counts in (repaired or {}).items() if counts},
+            **{
+                what: {kind: of for kind, of in (counts or {}).get(what, {}).items() if of}
+                for what in ("repaired", "rounded")
+            },
             "grid": None if grid is None else file_hash(grid_file),
             "data_hash": self._data_hash.hexdigest(),
         }

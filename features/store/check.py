@@ -1,0 +1,261 @@
+"""What is wrong with data, every finding named: ``climstack data check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.core.errors import ClimstackError
+from features.core.types import Array, Progress
+from features.schemas.schema import Schema
+from features.sources.findings import SMALLEST_FLOAT32, Finding, Level, compress, worst_first
+from features.sources.ids import check_unique
+from features.sources.readers import CSV_BLOCK_BYTES, TableFile, header_faults
+from features.sources.source import Batch, Broken, Source, ahead
+from features.store.copies import digest_of_row, said_rounded, said_twice
+from features.store.intake import Intake, Rows
+from features.store.stored import StoreSource, open_sources
+from features.views.missing import Repair
+
+UNIQUE_ROWS = 16_384  # distinct values are counted in so many first rows, to bound memory
+
+
+def check_data(
+    sources: str | Path | Sequence[str | Path],
+    schema: Schema,
+    n_grid_columns: int | None = None,
+    *,
+    broken: Broken = "refuse",
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Everything that is wrong or odd in data, in one streaming pass.
+
+    Args:
+        sources: what :func:`features.store.conversion.convert` takes, and stores.
+        schema: what they should hold.
+        n_grid_columns: rows per timestep; None takes the schema's, or a store's own.
+        broken: whether NetCDF pairs that can't be read are refused or left out.
+        progress: called with ("check", bytes read, bytes in all).
+
+    Returns:
+        Findings, errors first; empty when there is nothing to say.
+
+    Raises:
+        ClimstackError: fewer than one row per timestep.
+    """
+    paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
+    if n_grid_columns is not None and n_grid_columns < 1:
+        raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
+    look = _Check(schema=schema, progress=progress)
+    for path in paths:
+        look.headers(path)
+    if not look.findings or all(found.level != "error" for found in look.findings):
+        try:
+            look.read(open_sources(paths, schema, n_grid_columns, broken))
+        except ClimstackError as error:
+            # What was read so far says too little about the rest: the last finding is where it
+            # broke.
+            look.say("error", str(error))
+    return worst_first(look.findings)
+
+
+@dataclass(kw_only=True)
+class _Check:
+    """One look at some sources."""
+
+    schema: Schema
+    progress: Progress | None
+    findings: list[Finding] = field(default_factory=list)
+
+    def say(self, level: Level, sentence: str) -> None:
+        self.findings.append(Finding(level, sentence))
+
+    def headers(self, path: Path) -> None:
+        """All that is wrong with a table's columns, not the first thing alone."""
+        if path.is_dir():
+            return
+        try:
+            file = TableFile.open(path)
+        except ClimstackError as error:
+            self.say("error", str(error))
+            return
+        wanted = [*self.schema.input_columns, *self.schema.target_columns]
+        has_targets = bool(set(file.columns) & set(self.schema.target_columns))
+        for fault in header_faults(file, self.schema, has_targets):
+            self.say("error", fault)
+        there = set(file.columns)
+        present = [column for column in wanted if column in there]
+        in_file = [column for column in file.columns if column in set(present)]
+        if in_file != present:
+            odd = next(c for c, expected in zip(in_file, present, strict=True) if c != expected)
+            self.say(
+                "warning",
+                f"{file.path}: column '{odd}' is out of the schema's order: columns are taken by"
+                " name, so this does no harm here",
+            )
+
+    def read(self, sources: list[Source]) -> None:
+        """Look at every row."""
+        schema, has_targets = self.schema, sources[0].has_targets
+        repairs = Repair(schema.inputs), Repair(schema.targets)
+        seen = _Seen(schema.input_columns + (schema.target_columns if has_targets else []))
+        intakes = []
+        for source in sources:
+            if isinstance(source, StoreSource):
+                source.store.verify()
+            intakes.append(self._take_in(source, repairs, seen))
+            seen.sources.append((source.path, seen.n_rows))
+        if all("ids" not in intake.found for intake in intakes):
+            try:
+                check_unique([intake.ids for intake in intakes])
+            except ClimstackError as error:
+                self.say("error", str(error))
+        where = str(sources[0].path) + (f" and {len(sources) - 1} more" if sources[1:] else "")
+        imputed = [name for repair in repairs for name in repair.counts.get("imputed", {})]
+        for level, sentence in chain(seen.copies(), seen.columns.odd(schema, imputed), seen.keys()):
+            self.say(level, f"{where}: {sentence}")
+        for kind, counts in seen.rounded.items():
+            self.say("warning", f"{where}: {said_rounded(kind, counts)}")
+
+    def _take_in(self, source: Source, repairs: tuple[Repair, Repair], seen: _Seen) -> Intake:
+        intake = Intake(
+            source=source,
+            schema=self.schema,
+            repairs=repairs,
+            fault=lambda error: self.say("error", str(error)),
+        )
+        try:
+            for batch in ahead(source.batches({}, CSV_BLOCK_BYTES)):
+                for sentence in batch.skipped:
+                    self.say("warning", f"left out: {sentence}")
+                seen.add(batch, intake.take(batch, 0, len(batch)))
+                if self.progress is not None:
+                    self.progress(f"check {source.path.name}", batch.bytes_read, source.n_bytes)
+        except ClimstackError:
+            if "order" not in intake.found:  # else the last timestep is cut because of it
+                raise
+        return intake
+
+
+class _Seen:
+    """What was seen of all rows so far.
+
+    Attributes:
+        columns: facts on each.
+        n_rows: how many rows.
+        rounded: how many values came in fewer digits, by type and name.
+        sources: path of each, and how many rows came up to its end.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.columns, self.n_rows = _Columns(names), 0
+        self.rounded: dict[str, dict[str, int]] = {}
+        self.sources: list[tuple[Path, int]] = []
+        self._digests: list[NDArray[np.uint64]] = []
+        self._sample: list[Array] = []
+
+    def add(self, batch: Batch, rows: Rows) -> None:
+        if not len(batch):
+            return
+        whole = [rows.inputs] if rows.targets is None else [rows.inputs, rows.targets]
+        self.columns.add(np.concatenate(whole, axis=1))
+        digests = b"".join(digest_of_row(row)[:8] for row in rows.inputs)
+        self._digests.append(np.frombuffer(digests, "<u8"))
+        if self.n_rows < UNIQUE_ROWS:
+            self._sample.append(rows.inputs[: UNIQUE_ROWS - self.n_rows])
+        self.n_rows += len(batch)
+        for kind, counts in batch.rounded.items():
+            of_kind = self.rounded.setdefault(kind, {})
+            for name, n in counts.items():
+                of_kind[name] = of_kind.get(name, 0) + n
+
+    def copies(self) -> Iterator[tuple[Level, str]]:
+        """Rows that are equal to one before, in all inputs."""
+        _, first, which = np.unique(
+            np.concatenate(self._digests), return_index=True, return_inverse=True
+        )
+        copies = np.flatnonzero(first[which] != np.arange(self.n_rows))
+        if len(copies):
+            row, original = self._place(int(copies[0])), self._place(int(first[which[copies[0]]]))
+            yield "warning", f"{said_twice(len(copies))}, first {row} of {original}"
+
+    def keys(self) -> Iterator[tuple[Level, str]]:
+        """Inputs that tell every row from every other."""
+        sample = np.concatenate(self._sample)
+        if len(sample) < 2:
+            return
+        names = [
+            name
+            for name, values in zip(self.columns.names, sample.T, strict=False)
+            if len(np.unique(values)) == len(sample)
+        ]
+        if names:
+            yield (
+                "note",
+                f"{len(names)} inputs differ in every one of the first {len(sample)} rows, so each"
+                " is a unique key of time and column: a model may read them, a split must not"
+                f" group by them: {compress(names)}",
+            )
+
+    def _place(self, row: int) -> str:
+        number = next(n for n, (_, end) in enumerate(self.sources) if row < end)
+        path, start = self.sources[number][0], self.sources[number - 1][1] if number else 0
+        return f"row {row - start}" + (f" of {path}" if self.sources[1:] else "")
+
+
+@dataclass
+class _Columns:
+    """Running facts on each numeric column."""
+
+    names: list[str]
+    low: Array = field(init=False)
+    high: Array = field(init=False)
+    lost: NDArray[np.int64] = field(init=False)
+    bad: NDArray[np.int64] = field(init=False)
+    smallest: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.low = np.full(len(self.names), np.inf)
+        self.high = -self.low
+        self.smallest = self.low.copy()
+        self.lost = np.zeros(len(self.names), dtype=np.int64)
+        self.bad = self.lost.copy()
+
+    def add(self, values: Array) -> None:
+        bad = ~np.isfinite(values)
+        self.bad += bad.sum(0)
+        self.low = np.minimum(self.low, np.where(bad, np.inf, values).min(0))
+        self.high = np.maximum(self.high, np.where(bad, -np.inf, values).max(0))
+        values = np.where(bad, 0.0, values)
+        size = np.abs(values)
+        lost = (size > 0) & (size < SMALLEST_FLOAT32)
+        self.lost += lost.sum(0)
+        self.smallest = np.minimum(self.smallest, np.where(lost, size, np.inf).min(0))
+
+    def odd(self, schema: Schema, imputed: list[str]) -> Iterator[tuple[Level, str]]:
+        """What can't be used, teaches nothing, or is too small for float32."""
+        names = np.array(self.names)
+        bad = np.where(np.isin(names, imputed), 0, self.bad)
+        if bad.sum() > 1:
+            yield (
+                "error",
+                f"{bad.sum()} values in all are empty, NaN or infinite, in"
+                f" {compress(names[bad > 0])}: fill them or drop their rows",
+            )
+        constant = names[(self.low == self.high) & np.isin(names, schema.input_columns)]
+        if len(constant):
+            yield (
+                "warning",
+                f"{len(constant)} inputs are constant and teach nothing: {compress(constant)}",
+            )
+        if (lost := self.lost > 0).any():
+            yield (
+                "warning",
+                f"float32 would lose {self.lost.sum()} values (smallest {self.smallest.min():.2g})"
+                f" in {compress(names[lost])}: keep float64",
+            )

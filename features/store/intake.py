@@ -1,0 +1,149 @@
+"""What every row passes on its way in: ids, order, places, limits; one look for convert and check.
+
+Whoever converts is stopped by the first fault; whoever checks hears the first of each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.core.errors import ClimstackError
+from features.core.types import Array
+from features.schemas.schema import Schema
+from features.sources.ids import IdCheck
+from features.sources.order import Order, Static
+from features.sources.source import Batch, Source
+from features.views.missing import Repair
+
+
+def stop(error: ClimstackError) -> NoReturn:
+    """What a converter does about a fault."""
+    raise error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows that passed.
+
+    Attributes:
+        ids: sample_id of each, (n,).
+        time: timestep of each, by the source's own clock, (n,), -1 unknown.
+        column: grid column of each, (n,), -1 unknown.
+        inputs: (n, n_inputs), repaired.
+        targets: (n, n_targets), repaired, or None.
+    """
+
+    ids: pl.Series
+    time: NDArray[np.int64]
+    column: NDArray[np.int64]
+    inputs: Array
+    targets: Array | None
+
+
+@dataclass(kw_only=True)
+class Intake:
+    """Takes in the rows of one source, in their order.
+
+    Attributes:
+        source: where they come from.
+        schema: what they should be.
+        repairs: of inputs and of targets; they count over all sources.
+        fault: called with the first fault of each kind.
+        found: kinds of faults so far: ``"ids"``, ``"order"``, ``"values"``, ``"static"``.
+    """
+
+    source: Source
+    schema: Schema
+    repairs: tuple[Repair, Repair]
+    fault: Callable[[ClimstackError], Any] = stop
+    ids: IdCheck = field(init=False)
+    found: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.ids = IdCheck(self.source.path)
+        width = self.source.n_grid_columns
+        self._order = Order(self.source.path, width)
+        columns = self.schema.input_columns
+        self._static_at = self.schema.static_inputs
+        self._static = Static.begin(width, [columns[at] for at in self._static_at])
+
+    def take(self, batch: Batch, start: int, stop: int) -> Rows:
+        """Some rows of a batch.
+
+        Raises:
+            ClimstackError: what is wrong with them, where that stops.
+        """
+        rows, first = slice(start, stop), batch.first_row + start
+        ids, unknown = batch.ids[rows], np.full(stop - start, -1)
+        time = unknown if batch.time is None else batch.time[rows]
+        column = unknown if batch.column is None else batch.column[rows]
+        with self._one("ids"):
+            numbers = self.ids.add(ids, first)
+        if batch.time is None and self.source.has_targets and "ids" not in self.found:
+            with self._one("order"):
+                time, column = self._order.places(numbers, self.ids.prefix, first)
+        inputs = batch.inputs[rows]
+        targets = None if batch.targets is None else batch.targets[rows]
+        with self._one("values"):
+            self._repair(batch, start, inputs, self.repairs[0], self.schema.input_columns)
+        if targets is not None:
+            with self._one("values"):
+                self._repair(batch, start, targets, self.repairs[1], self.schema.target_columns)
+            with self._one("static"):
+                self._hold_still(batch, start, inputs[:, self._static_at])
+        return Rows(ids=ids, time=time, column=column, inputs=inputs, targets=targets)
+
+    def see_again(self, ids: pl.Series, inputs: Array, first_row: int) -> None:
+        """Rows that passed before a kill: what comes after them is held against them.
+
+        Args:
+            ids: (n,).
+            inputs: at least those of the first timestep of the source that are among the rows.
+            first_row: number of the first row in the source.
+        """
+        numbers = self.ids.add(ids, first_row)
+        if self.source.has_targets:
+            if self.source.clock == "rows":
+                self._order.places(numbers, self.ids.prefix, first_row)
+            self._static.fault(inputs[:, self._static_at], first_row)
+
+    def _hold_still(self, batch: Batch, start: int, values: Array) -> None:
+        found = self._static.fault(values, batch.first_row + start)
+        if found is not None:
+            row, why = found
+            raise ClimstackError(f"{batch.path}: row {batch.row_of(start + row)}: {why}")
+
+    def _repair(
+        self, batch: Batch, start: int, values: Array, repair: Repair, columns: list[str]
+    ) -> None:
+        refused = repair.apply(values)
+        if refused is None:
+            return
+        row, position = start + refused[0], refused[1]
+        value, column = float(values[refused]), columns[position]
+        is_empty = batch.is_empty(row, column)
+        found, hint = "no value" if is_empty else str(value), "fill it or drop the row"
+        if is_empty and batch.path.suffix != ".parquet":
+            hint = "fill it, or is the row empty or cut short?"
+        if (why := repair.why(value, position)) is not None:
+            found, hint = f"{value:g}, {why},", "put it right or drop the row"
+        raise ClimstackError(
+            f"{batch.path}: column '{column}' has {found} in row {batch.row_of(row)}: {hint}"
+        )
+
+    @contextmanager
+    def _one(self, kind: str) -> Iterator[None]:
+        """Hand on the first fault of a kind."""
+        try:
+            yield
+        except ClimstackError as error:
+            if kind not in self.found:
+                self.found.add(kind)
+                self.fault(error)

@@ -1,0 +1,98 @@
+"""A store as a source, so that whoever takes tables and folders of pairs takes stores, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from features.core.errors import ClimstackError
+from features.schemas.schema import Schema
+from features.sources.source import Batch, Broken, Place, Source, open_source
+from features.store.matrix import BLOCK_ROWS
+from features.store.store import Store
+
+
+def open_sources(
+    paths: Sequence[str | Path],
+    schema: Schema,
+    n_grid_columns: int | None = None,
+    broken: Broken = "refuse",
+) -> list[Source]:
+    """Tables, folders of NetCDF pairs and stores, all with targets or all without.
+
+    Raises:
+        ClimstackError: what can be known to be wrong before reading.
+    """
+    if not paths:
+        raise ClimstackError("no source: name a file, a folder of NetCDF pairs or a store")
+    if n_grid_columns is not None and n_grid_columns < 1:
+        raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
+    opened = [_open(Path(path), schema, n_grid_columns, broken) for path in paths]
+    for source in opened[1:]:
+        if source.has_targets != opened[0].has_targets:
+            which = ("has", "has no") if source.has_targets else ("has no", "has")
+            raise ClimstackError(
+                f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: they don't go into"
+                " one store"
+            )
+    return opened
+
+
+def is_store(path: Path) -> bool:
+    """Whether a store lies there."""
+    return (path / "manifest.json").is_file()
+
+
+def _open(path: Path, schema: Schema, n_grid_columns: int | None, broken: Broken) -> Source:
+    if is_store(path):
+        return StoreSource(path, schema, n_grid_columns)
+    return open_source(path, schema, n_grid_columns, broken)
+
+
+class StoreSource:
+    """The rows of a store, with the times and places that it gives them."""
+
+    clock = "store"
+
+    def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None) -> None:
+        """Open the store and see that it is of the schema and the grid."""
+        self.path, self.store = path, Store(path)
+        if self.store.schema.name != schema.name:
+            raise ClimstackError(
+                f"{path} has schema {self.store.schema.name}, expected {schema.name}: name the"
+                " store's schema"
+            )
+        if n_grid_columns not in (None, self.store.n_grid_columns):
+            raise ClimstackError(
+                f"{path} has {self.store.n_grid_columns} grid columns, but {n_grid_columns} were"
+                " given: leave the grid's size out"
+            )
+        self.has_targets = self.store.targets is not None
+        self.n_grid_columns = self.store.n_grid_columns
+        self.facts: dict[str, Any] = {"store": str(path.resolve()), "data": self.store.data_hash}
+        self.n_bytes = sum(file.stat().st_size for file in path.glob("*/*.f64"))
+
+    def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
+        """Rows from a place on; see :class:`features.sources.source.Source`."""
+        store = self.store
+        n_rows = min(BLOCK_ROWS, max(1, block_bytes // (8 * store.inputs.shape[1])))
+        for start in range(place.get("row", 0), len(store), n_rows):
+            rows = slice(start, min(start + n_rows, len(store)))
+            yield self._batch(rows.start, rows.stop)
+
+    def _batch(self, start: int, stop: int) -> Batch:
+        store, rows = self.store, slice(start, stop)
+        return Batch(
+            ids=store.sample_ids[rows],
+            inputs=store.inputs[rows],
+            targets=None if store.targets is None else store.targets[rows],
+            time=store.time[rows],
+            column=store.column[rows],
+            first_row=start,
+            bytes_read=self.n_bytes * stop // max(len(store), 1),
+            path=self.path,
+            place_after=lambda n: {"row": start + n},
+            row_of=lambda row: start + row,
+            is_empty=lambda _row, _column: False,
+        )
