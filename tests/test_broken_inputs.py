@@ -274,8 +274,8 @@ MALFORMED = f"in row {ROW} is malformed: expected train_ and a number"
 csv_case(
     "id_twice",
     lambda g: g.field("train_3", "sample_id"),
-    f"sample_id 'train_3' in row {ROW} stands already in row 3",
-    "unique",
+    f"row {ROW} has sample_id 'train_3', expected 'train_{ROW}'",
+    "sort the rows",
 )
 csv_case("id_malformed", lambda g: g.field("train-13", "sample_id"), f"'train-13' {MALFORMED}")
 csv_case("id_of_another_prefix", lambda g: g.field("test_13", "sample_id"), "'test_13'", MALFORMED)
@@ -971,7 +971,7 @@ def test_misordered_columns_are_harmless(suffix, good, tmp_path):
         (lambda good: good.field("NaN", row=30), [f"{AT} nan in row 30"]),
         (lambda good: good.field("warm", row=30), [f"{AT} 'warm' in row 30"]),
         (lambda good: good.rows(30, lambda line: line + ",1"), ["row 30 has 926 fields"]),
-        (lambda good: good.field("train_3", "sample_id", 30), ["in row 30", "already in row 3:"]),
+        (lambda good: good.field("train_3", "sample_id", 30), ["row 30 has sample_id 'train_3'"]),
         (lambda good: good.field("oops", "sample_id", 30), ["'oops' in row 30 is malformed"]),
     ],
 )
@@ -1026,7 +1026,7 @@ FINDINGS = {
     "id_twice": (
         "error",
         lambda g: g.value("train_3", "sample_id"),
-        f"sample_id 'train_3' in row {ROW} stands already in row 3",
+        f"row {ROW} has sample_id 'train_3', expected 'train_{ROW}'",
     ),
     "id_malformed": (
         "error",

@@ -1,35 +1,49 @@
-"""Commands that look at stores: ``climstack data explore`` and ``climstack data compare``."""
+"""Commands that look at data: ``climstack data explore`` and ``climstack data compare``."""
 
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ensemble.cli import console, tables
+from features.schemas.schema import load_schema
 from features.sources.grid import Grid
-from features.store.store import Store
+from features.store.conversion import as_store
+
+SchemaName = Annotated[str, typer.Option("--schema", help="Schema of what is no store.")]
+Columns = Annotated[
+    int | None, typer.Option("--grid-columns", help="Rows per timestep, if not the schema's.")
+]
 
 
 def explore(
-    store: Annotated[Path, typer.Argument(metavar="STORE", show_default=False)],
+    source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
     out: Annotated[Path, typer.Option(help="FILE.html")],
-    test: Annotated[Path | None, typer.Option(help="Store to compare with, as test data.")] = None,
-    grid: Annotated[Path | None, typer.Option(help="Grid file, if the store holds none.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Test data to compare with.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="Grid file, if a store holds none.")] = None,
+    schema: SchemaName = "leap",
+    grid_columns: Columns = None,
 ) -> None:
-    """Write a page on what a store holds, from a sample of its rows.
+    """Write a page on what a store, a table or a folder of NetCDF pairs holds, from a sample.
+
+    What is no store is converted beside the page, and removed afterwards.
 
     Example: climstack data explore stores/train --out train.html --test stores/test
     """
     from features.explore.exploration import explore_store
     from features.explore.page import write_exploration
 
-    with console.progress() as report:
+    with ExitStack() as stack:
+        report = stack.enter_context(console.progress())
+        known = load_schema(schema), grid_columns, out.parent
+        stores = [stack.enter_context(as_store(path, *known)) for path in (source, test) if path]
         found = explore_store(
-            Store(store),
-            None if test is None else Store(test),
+            stores[0],
+            stores[1] if test is not None else None,
             None if grid is None else Grid.read(grid),
             progress=report,
         )
@@ -41,9 +55,11 @@ def compare(
     train: Annotated[Path, typer.Argument(metavar="TRAIN", show_default=False)],
     other: Annotated[
         Path,
-        typer.Argument(metavar="OTHER", show_default=False, help="Store, or a source of TRAIN."),
+        typer.Argument(metavar="OTHER", show_default=False, help="Data, or a source of TRAIN."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    schema: SchemaName = "leap",
+    grid_columns: Columns = None,
 ) -> None:
     """Say how far an auxiliary source or a test set lies from training data, and by which inputs.
 
@@ -51,10 +67,13 @@ def compare(
     """
     from models.diagnostics.adversarial import compare_stores
 
-    ours = Store(train)
-    is_source = str(other) in [source["file"] for source in ours.sources]
-    with console.progress() as report:
-        found = compare_stores(ours, str(other) if is_source else Store(other), progress=report)
+    with ExitStack() as stack:
+        report = stack.enter_context(console.progress())
+        known = load_schema(schema), grid_columns, Path()
+        ours = stack.enter_context(as_store(train, *known))
+        is_source = str(other) in [source["file"] for source in ours.sources]
+        theirs = str(other) if is_source else stack.enter_context(as_store(other, *known))
+        found = compare_stores(ours, theirs, progress=report)
     if as_json:
         typer.echo(json.dumps(found.to_table(), indent=2))
     else:

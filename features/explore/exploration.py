@@ -23,8 +23,9 @@ from features.explore.relations import copies, group_correlations, normal_ranks
 from features.explore.sample import SAMPLE_ROWS, Sample, draw
 from features.explore.sample_check import check_sample
 from features.schemas.schema import Schema
-from features.sources.findings import Finding
+from features.sources.findings import Finding, worst_first
 from features.sources.grid import Grid
+from features.store.copies import oddities, said_shared
 from features.store.store import Store
 
 N_OUTLIERS = 3  # values named per variable, at most
@@ -106,13 +107,13 @@ def explore_store(
     schema = store.schema
     if test is not None and test.schema.name != schema.name:
         raise ClimstackError(
-            f"{test.path} has schema {test.schema.name}, but {store.path} has {schema.name}:"
+            f"{test.called} has schema {test.schema.name}, but {store.called} has {schema.name}:"
             " compare stores of one schema"
         )
     grid = store.grid if grid is None else grid
     if grid is not None and len(grid) != store.n_grid_columns:
         raise ClimstackError(
-            f"the grid has {len(grid)} columns, but {store.path} has {store.n_grid_columns} rows"
+            f"the grid has {len(grid)} columns, but {store.called} has {store.n_grid_columns} rows"
             " per timestep: give the grid of these data"
         )
     numbers, total = count(), 6 if test is None else 7
@@ -129,7 +130,13 @@ def explore_store(
     correlations = group_correlations(schema, inputs, targets) if targets.size else None
     equal, almost = copies(sample, inputs)
     del inputs, targets
-    findings = check_sample(store, sample, columns, (equal, almost))
+    odd = [*oddities(store), *(said_shared(store, test) if test is not None else ())]
+    findings = worst_first(
+        [
+            *check_sample(store, sample, columns, (equal, almost)),
+            *(Finding("warning", sentence) for sentence in odd),
+        ]
+    )
     step()
     time_known, column_known = sample.time.min() >= 0, sample.column.min() >= 0
     by_column = _means(sample, schema, "column", grid) if column_known else None
@@ -144,7 +151,7 @@ def explore_store(
         drift = sample_drift(sample, draw(test, n_rows, seed))
         step()
     return Exploration(
-        path=store.path,
+        path=store.called,
         schema=schema,
         facts=_facts(store, sample),
         findings=findings,
@@ -161,7 +168,7 @@ def explore_store(
         outlying_rows=outlying_rows,
         blocks=blocks,
         test=drift,
-        test_path=None if test is None else test.path,
+        test_path=None if test is None else test.called,
     )
 
 
@@ -252,7 +259,7 @@ def _facts(store: Store, sample: Sample) -> list[tuple[str, str]]:
         read += f": {n_times} timesteps of {n_columns} grid columns"
     times = store.time
     return [
-        ("store", str(store.path)),
+        ("store", str(store.called)),
         ("schema", store.schema.name),
         ("rows", f"{len(store)}"),
         ("timesteps", f"{len(np.unique(times))}" if times.min() >= 0 else "unknown"),

@@ -13,7 +13,7 @@ from features.core.metrics import r2_score
 from features.explore.column_facts import FAR
 from features.explore.sample import Sample
 from features.schemas.schema import Schema
-from features.sources.findings import Finding, compress, worst_first
+from features.sources.findings import Finding, compress
 from features.store.store import Store
 
 Groups = list[list[str]]
@@ -27,7 +27,7 @@ RULE_R2 = 0.9999  # an exact rule scores at least this
 def check_sample(
     store: Store, sample: Sample, columns: pl.DataFrame, repeats: tuple[Groups, Groups]
 ) -> list[Finding]:
-    """Findings on a sample, errors first.
+    """Findings on a sample.
 
     Args:
         store: where it is from.
@@ -44,8 +44,7 @@ def check_sample(
     checks += [_copies(*repeats, rows), _sizes(columns, rows)]
     if len(sample.names) > n_inputs and len(sample) > 1:
         checks.append(_targets(sample, store.schema, columns[n_inputs:], rows))
-    findings = [Finding(f.level, f"{store.path}: {f.sentence}") for f in chain(*checks)]
-    return worst_first(findings)
+    return [Finding(f.level, f"{store.called}: {f.sentence}") for f in chain(*checks)]
 
 
 def _missing(columns: pl.DataFrame, imputed: Collection[str], rows: str) -> Found:

@@ -50,12 +50,6 @@ class Order:
         on_edge = expected % self.width == 0
         later = (numbers > expected) & on_edge & (numbers % self.width == 0)
         wrong = np.flatnonzero((numbers != expected) & ~later)
-        if self._expected is None and start % self.width:
-            raise ClimstackError(
-                f"{self.path}: row {first_row} has sample_id '{prefix}_{start}', which is in the"
-                f" middle of a timestep: the first id of a training table is a multiple of its"
-                f" {self.width} grid columns, so begin at a whole timestep, or give the grid's size"
-            )
         if len(wrong):
             row = int(wrong[0])
             raise ClimstackError(
@@ -63,6 +57,12 @@ class Order:
                 f" expected '{prefix}_{expected[row]}': time and place are told by the order"
                 f" of ids, so sort the rows by them, and drop only whole timesteps ({self.width}"
                 " rows each)"
+            )
+        if self._expected is None and start % self.width:
+            raise ClimstackError(
+                f"{self.path}: row {first_row} has sample_id '{prefix}_{start}', which is in the"
+                f" middle of a timestep: the first id of a training table is a multiple of its"
+                f" {self.width} grid columns, so begin at a whole timestep, or give the grid's size"
             )
         self._expected = int(numbers[-1]) + 1
         return np.divmod(numbers, self.width)

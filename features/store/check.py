@@ -110,7 +110,7 @@ class _Check:
                 source.store.verify()
             intakes.append(self._take_in(source, repairs, seen))
             seen.sources.append((source.path, seen.n_rows))
-        if all("ids" not in intake.found for intake in intakes):
+        if not any({"ids", "order"} & intake.found for intake in intakes):
             try:
                 check_unique([intake.ids for intake in intakes])
             except ClimstackError as error:

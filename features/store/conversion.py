@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -108,6 +110,31 @@ def convert(
     for sentence in oddities(store):
         warnings.warn(sentence, DataWarning, stacklevel=2)
     return store
+
+
+@contextmanager
+def as_store(
+    path: Path, schema: Schema, n_grid_columns: int | None, scratch: Path
+) -> Iterator[Store]:
+    """A store; or a table or folder of pairs, converted for as long as the block lasts.
+
+    Args:
+        path: what to open.
+        schema: what a source that is no store should hold.
+        n_grid_columns: rows per timestep; None takes the schema's.
+        scratch: folder with room for the converted rows.
+
+    Raises:
+        ClimstackError: see :func:`convert`.
+    """
+    if is_store(path):
+        yield Store(path)
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=scratch) as folder:
+        with warnings.catch_warnings(action="ignore", category=DataWarning):
+            made = convert(path, Path(folder) / path.name, schema, n_grid_columns)
+        yield Store(made.path, called=path)
 
 
 def _read_grid(path: str | Path, n_columns: int, schema: Schema) -> Grid:

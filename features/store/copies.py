@@ -54,11 +54,11 @@ def oddities(store: Store) -> list[str]:
     if len(copies := np.flatnonzero(first != np.arange(len(first)))):
         row, ids = int(copies[0]), store.sample_ids
         found.append(
-            f"{store.path}: {said_twice(len(copies))}, first row {row} ('{ids[row]}') of row"
+            f"{store.called}: {said_twice(len(copies))}, first row {row} ('{ids[row]}') of row"
             f" {first[row]} ('{ids[int(first[row])]}')"
         )
     for kind, counts in store.rounded.items():
-        found.append(f"{store.path}: {said_rounded(kind, counts)}")
+        found.append(f"{store.called}: {said_rounded(kind, counts)}")
     return found
 
 
@@ -92,7 +92,7 @@ def said_shared(train: Store, test: Store) -> list[str]:
         return []
     theirs, ours = (int(row) for row in pairs[0])
     return [
-        f"{len(pairs)} of {len(test)} rows of {test.path} stand in {train.path}, too, in all"
+        f"{len(pairs)} of {len(test)} rows of {test.called} stand in {train.called}, too, in all"
         f" inputs, first row {theirs} ('{test.sample_ids[theirs]}') as row {ours}"
         f" ('{train.sample_ids[ours]}'): their truth is known, so a score on them flatters"
     ]

@@ -84,11 +84,6 @@ class Intake:
         ids, unknown = batch.ids[rows], np.full(stop - start, -1)
         time = unknown if batch.time is None else batch.time[rows]
         column = unknown if batch.column is None else batch.column[rows]
-        with self._one("ids"):
-            numbers = self.ids.add(ids, first)
-        if batch.time is None and self.source.has_targets and "ids" not in self.found:
-            with self._one("order"):
-                time, column = self._order.places(numbers, self.ids.prefix, first)
         inputs = batch.inputs[rows]
         targets = None if batch.targets is None else batch.targets[rows]
         with self._one("values"):
@@ -96,6 +91,12 @@ class Intake:
         if targets is not None:
             with self._one("values"):
                 self._repair(batch, start, targets, self.repairs[1], self.schema.target_columns)
+        with self._one("ids"):
+            numbers = self.ids.add(ids, first)
+        if batch.time is None and self.source.has_targets and "ids" not in self.found:
+            with self._one("order"):
+                time, column = self._order.places(numbers, self.ids.prefix, first)
+        if targets is not None:
             with self._one("static"):
                 self._hold_still(batch, start, inputs[:, self._static_at])
         return Rows(ids=ids, time=time, column=column, inputs=inputs, targets=targets)

@@ -36,6 +36,7 @@ class Store:
 
     Attributes:
         path: its folder.
+        called: the name by which its user knows it: the folder, or the table that it was made of.
         schema: what its columns mean.
         inputs: :class:`Matrix` (n_samples, n_inputs).
         targets: :class:`Matrix` (n_samples, n_targets), or None for test data.
@@ -43,13 +44,14 @@ class Store:
         n_grid_columns: rows per timestep.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, called: Path | None = None) -> None:
         """Open a store.
 
         Raises:
             ClimstackError: not a store, made by hand, or a part is missing or of the wrong size.
         """
         self.path = Path(path)
+        self.called = self.path if called is None else called
         if not (self.path / "manifest.json").is_file():
             raise ClimstackError(
                 f"{self.path} is not a store (no manifest.json): make one with"

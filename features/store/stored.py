@@ -33,8 +33,8 @@ def open_sources(
         if source.has_targets != opened[0].has_targets:
             which = ("has", "has no") if source.has_targets else ("has no", "has")
             raise ClimstackError(
-                f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: they don't go into"
-                " one store"
+                f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: convert them into"
+                " two stores"
             )
     return opened
 

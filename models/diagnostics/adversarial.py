@@ -148,10 +148,10 @@ def compare_stores(
         place, held = Path(other), train
     else:
         main, there = np.arange(len(train)), np.arange(len(other))
-        place, held = other.path, other
+        place, held = other.called, other
     if held.schema.name != schema.name:
         raise ClimstackError(
-            f"{place} has schema {held.schema.name}, but {train.path} has {schema.name}:"
+            f"{place} has schema {held.schema.name}, but {train.called} has {schema.name}:"
             " compare stores of one schema"
         )
     # All of these serve to compare the halves; half of them to compare with the other set.
@@ -159,7 +159,7 @@ def compare_stores(
     theirs = read(held, there[draw_rows(len(there), n_rows, rng)], targets=False)
     ours = wide.take(draw_rows(len(wide), (len(wide) + 1) // 2, rng))
     timed = bool(theirs.time.min() >= 0)
-    pair = _Pair(ours, theirs, (train.path, place), seed)
+    pair = _Pair(ours, theirs, (train.called, place), seed)
     halves, usual = _halves(wide), None
     drift = sample_drift(ours, theirs).with_columns(usual_auc=pl.lit(None, pl.Float64))
     if halves is not None:
@@ -167,7 +167,7 @@ def compare_stores(
         drift = drift.with_columns(usual_auc=unusual)
         earlier, later = halves
         later = later if timed else _hide_time(later, seed)
-        usual = _Pair(earlier, later, (train.path, train.path), seed)
+        usual = _Pair(earlier, later, (train.called, train.called), seed)
 
     group = np.array([v.name for v in schema.inputs for _ in range(v.n_levels)])
     left = np.arange(len(group))
@@ -189,7 +189,7 @@ def compare_stores(
     inputs = pl.DataFrame({"name": ours.names, "variable": group, "gain": all_gain})
     variables = inputs.group_by("variable", maintain_order=True).agg(pl.col("gain").sum())
     return Comparison(
-        train=train.path,
+        train=train.called,
         other=place,
         n_rows=(len(ours), len(theirs)),
         auc=steps[0].auc,

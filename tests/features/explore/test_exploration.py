@@ -67,7 +67,7 @@ def changed(sample: Sample, **columns: np.ndarray) -> Sample:
 def sentences(sample: Sample, schema, imputed=()) -> list[tuple[str, str]]:
     columns, _, _ = describe(sample, schema)
     ranks = normal_ranks(sample.values[:, : len(schema.input_columns)])
-    store = SimpleNamespace(path="here", schema=schema, repaired={"imputed": imputed})
+    store = SimpleNamespace(called="here", schema=schema, repaired={"imputed": imputed})
     found = check_sample(store, sample, columns, copies(sample, ranks))
     return [(finding.level, finding.sentence) for finding in found]
 
