@@ -35,7 +35,7 @@ from features.core.types import Progress
 from features.folds.enrichment import main_rows, plan_store
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
-from features.store.copies import oddities, said_shared
+from features.store.oddities import oddities, said_shared
 from features.store.store import Store
 from models.cross_validation import cross_validate
 from models.diagnostics.importance import importance

@@ -25,7 +25,7 @@ from features.explore.sample_check import check_sample
 from features.schemas.schema import Schema
 from features.sources.findings import Finding, worst_first
 from features.sources.grid import Grid
-from features.store.copies import oddities, said_shared
+from features.store.oddities import oddities, said_shared
 from features.store.store import Store
 
 N_OUTLIERS = 3  # values named per variable, at most

@@ -57,6 +57,8 @@ class Variable:
             :mod:`features.views.missing`. A target is never imputed.
         static: an input that never changes in time within a grid column, as a land fraction. Rows
             in a wrong order, or a wrong size of the grid, are known by it.
+        slow: an input whose mean over the grid goes up and down with the seasons only, as that of
+            ozone. Timesteps in a wrong order are known by it.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Variable:
     limits: tuple[float, float] | None = None
     policy: Policy = "refuse"
     static: bool = False
+    slow: bool = False
 
     def __post_init__(self) -> None:
         if self.policy == "impute" and self.role == "target":

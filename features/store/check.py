@@ -17,8 +17,9 @@ from features.sources.findings import SMALLEST_FLOAT32, Finding, Level, compress
 from features.sources.ids import check_unique
 from features.sources.readers import CSV_BLOCK_BYTES, TableFile, header_faults
 from features.sources.source import Batch, Broken, Source, ahead
-from features.store.copies import digest_of_row, said_rounded, said_twice
+from features.store.copies import digest_of_row
 from features.store.intake import Intake, Rows
+from features.store.oddities import said_rounded, said_twice
 from features.store.stored import StoreSource, open_sources
 from features.views.missing import Repair
 

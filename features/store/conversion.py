@@ -24,9 +24,9 @@ from features.sources.grid import Grid
 from features.sources.ids import check_unique
 from features.sources.readers import CSV_BLOCK_BYTES
 from features.sources.source import Batch, Broken, Source, ahead
-from features.store.copies import oddities
 from features.store.intake import Intake
 from features.store.matrix import Matrix
+from features.store.oddities import oddities
 from features.store.store import Store, is_sealed, seal
 from features.store.stored import is_store, open_sources
 from features.store.writer import RECORD, StoreWriter, finished_parts
@@ -69,7 +69,7 @@ def convert(
         ClimstackError: the first thing that is wrong, with file, column and row.
 
     Warns:
-        DataWarning: what is odd, but no error: see :func:`features.store.copies.oddities`.
+        DataWarning: what is odd, but no error: see :func:`features.store.oddities.oddities`.
     """
     out = Path(out)
     if out.exists():

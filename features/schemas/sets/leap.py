@@ -60,7 +60,7 @@ SCHEMA = Schema(
         _input("cam_in_LANDFRAC", "1", static=True),
         _input("cam_in_OCNFRAC", "1"),
         _input("cam_in_SNOWHLAND", "m"),
-        _input("pbuf_ozone", "mol/mol", N_LEVELS),
+        _input("pbuf_ozone", "mol/mol", N_LEVELS, slow=True),
         _input("pbuf_CH4", "mol/mol", N_LEVELS),
         _input("pbuf_N2O", "mol/mol", N_LEVELS),
         _target("ptend_t", "K/s", N_LEVELS),

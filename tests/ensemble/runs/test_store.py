@@ -14,6 +14,8 @@ from ensemble.evaluation.leaderboard import load_leaderboard
 from features import ClimstackError, FoldPlan, Store, convert
 from tests.features.folds.test_enrichment import N_GRID, timesteps
 
+pytestmark = pytest.mark.filterwarnings("ignore::features.core.errors.DataWarning")  # copies
+
 EXPERIMENT = """
 name = "{name}"
 [data]

@@ -31,7 +31,8 @@ from features.climate.physics import hybrid_levels
 from features.folds.enrichment import plan_store
 from features.folds.schemes import SCHEMES
 from features.sources.grid import Grid
-from features.store.copies import first_equal, said_shared
+from features.store.copies import first_equal
+from features.store.oddities import said_shared
 from features.store.writer import StoreWriter
 
 N_GRID = 16
