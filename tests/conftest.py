@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
 
 from features import FoldedStore, FoldPlan, Schema, Store, convert, load_schema, time_blocks
@@ -54,6 +55,21 @@ def few_targets(schema: Schema) -> np.ndarray:
     """Five modelled targets of different kinds."""
     names = ["ptend_t_45", "ptend_q0001_50", "ptend_u_55", "cam_out_FLWDS", "cam_out_SOLS"]
     return np.array([schema.target_columns.index(name) for name in names])
+
+
+@pytest.fixture(scope="session")
+def noise(schema: Schema, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """600 rows whose inputs are a key of the row and whose targets are noise, within the limits."""
+    rng = np.random.default_rng(5)
+    low, high = np.array([v.limits for v in schema.variables for _ in range(v.n_levels)]).T
+    values = rng.uniform(low, high, (600, len(low)))
+    for column in schema.static_inputs:
+        values[:, column] = np.tile(values[:10, column], 60)
+    frame = pl.from_numpy(values, [*schema.input_columns, *schema.target_columns])
+    ids = pl.Series("sample_id", [f"train_{i}" for i in range(600)])
+    folder = tmp_path_factory.mktemp("noise")
+    frame.insert_column(0, ids).write_parquet(folder / "noise.parquet")
+    return convert(folder / "noise.parquet", folder / "store", schema, 10)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-from features.core.types import Array, Progress
+from features.core.types import Array, Mask, Progress
 from features.schemas.schema import Schema
 from features.sources.findings import SMALLEST_FLOAT32, Finding, Level, compress, worst_first
 from features.sources.ids import check_unique
@@ -104,7 +104,8 @@ class _Check:
         """Look at every row."""
         schema, has_targets = self.schema, sources[0].has_targets
         repairs = Repair(schema.inputs), Repair(schema.targets)
-        seen = _Seen(schema.input_columns + (schema.target_columns if has_targets else []))
+        names = schema.input_columns + (schema.target_columns if has_targets else [])
+        seen = _Seen(names, repairs)
         intakes = []
         for source in sources:
             if isinstance(source, StoreSource):
@@ -117,8 +118,7 @@ class _Check:
             except ClimstackError as error:
                 self.say("error", str(error))
         where = str(sources[0].path) + (f" and {len(sources) - 1} more" if sources[1:] else "")
-        imputed = [name for repair in repairs for name in repair.counts.get("imputed", {})]
-        for level, sentence in chain(seen.copies(), seen.columns.odd(schema, imputed), seen.keys()):
+        for level, sentence in chain(seen.copies(), seen.columns.odd(schema), seen.keys()):
             self.say(level, f"{where}: {sentence}")
         for kind, counts in seen.rounded.items():
             self.say("warning", f"{where}: {said_rounded(kind, counts)}")
@@ -153,8 +153,8 @@ class _Seen:
         sources: path of each, and how many rows came up to its end.
     """
 
-    def __init__(self, names: list[str]) -> None:
-        self.columns, self.n_rows = _Columns(names), 0
+    def __init__(self, names: list[str], repairs: tuple[Repair, Repair]) -> None:
+        self.columns, self.n_rows, self._repairs = _Columns(names), 0, repairs
         self.rounded: dict[str, dict[str, int]] = {}
         self.sources: list[tuple[Path, int]] = []
         self._digests: list[NDArray[np.uint64]] = []
@@ -164,7 +164,11 @@ class _Seen:
         if not len(batch):
             return
         whole = [rows.inputs] if rows.targets is None else [rows.inputs, rows.targets]
-        self.columns.add(np.concatenate(whole, axis=1))
+        refused = [
+            np.zeros(values.shape, np.bool_) if (found := repair.refused(values)) is None else found
+            for repair, values in zip(self._repairs, whole, strict=False)
+        ]
+        self.columns.add(np.concatenate(whole, axis=1), np.concatenate(refused, axis=1))
         digests = b"".join(digest_of_row(row)[:8] for row in rows.inputs)
         self._digests.append(np.frombuffer(digests, "<u8"))
         if self.n_rows < UNIQUE_ROWS:
@@ -227,9 +231,9 @@ class _Columns:
         self.lost = np.zeros(len(self.names), dtype=np.int64)
         self.bad = self.lost.copy()
 
-    def add(self, values: Array) -> None:
-        bad = ~np.isfinite(values)
-        self.bad += bad.sum(0)
+    def add(self, values: Array, refused: Mask) -> None:
+        self.bad += refused.sum(0)
+        bad = refused | ~np.isfinite(values)
         self.low = np.minimum(self.low, np.where(bad, np.inf, values).min(0))
         self.high = np.maximum(self.high, np.where(bad, -np.inf, values).max(0))
         values = np.where(bad, 0.0, values)
@@ -238,15 +242,14 @@ class _Columns:
         self.lost += lost.sum(0)
         self.smallest = np.minimum(self.smallest, np.where(lost, size, np.inf).min(0))
 
-    def odd(self, schema: Schema, imputed: list[str]) -> Iterator[tuple[Level, str]]:
+    def odd(self, schema: Schema) -> Iterator[tuple[Level, str]]:
         """What can't be used, teaches nothing, or is too small for float32."""
         names = np.array(self.names)
-        bad = np.where(np.isin(names, imputed), 0, self.bad)
-        if bad.sum() > 1:
+        if self.bad.sum() > 1:
             yield (
                 "error",
-                f"{bad.sum()} values in all are empty, NaN or infinite, in"
-                f" {compress(names[bad > 0])}: fill them or drop their rows",
+                f"{self.bad.sum()} values in all are missing, infinite or beyond their limits, in"
+                f" {compress(names[self.bad > 0])}: put them right or drop their rows",
             )
         constant = names[(self.low == self.high) & np.isin(names, schema.input_columns)]
         if len(constant):

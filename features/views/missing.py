@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from features.core.types import Array
+from features.core.types import Array, Mask
 from features.schemas.schema import Variable
+
+SEEN_ROWS = 256  # rows whose least and greatest values are taken while they lie in the cache
+FINITE = (-float(np.finfo(np.float64).max), float(np.finfo(np.float64).max))
 
 Counts = dict[str, dict[str, int]]
 
@@ -33,16 +36,19 @@ class Repair:
     counts: Counts = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lows, highs, policies = [], [], []
-        for variable in self.variables:
-            low, high = variable.limits or (-np.inf, np.inf)
-            lows += [low] * variable.n_levels
-            highs += [high] * variable.n_levels
-            policies += [variable.policy] * variable.n_levels
-        self._low, self._high = np.array(lows), np.array(highs)
-        self._policy = np.array(policies)
-        self._limited = bool(np.isfinite([*lows, *highs]).any())
+        self._of = [variable for variable in self.variables for _ in range(variable.n_levels)]
+        limits = np.array([variable.limits or FINITE for variable in self._of])
+        self._low, self._high = limits.reshape(-1, 2).T
+        self._policy = np.array([variable.policy for variable in self._of])
         self._columns = [column for v in self.variables for column in v.columns]
+
+    def refused(self, values: Array) -> Mask | None:
+        """Where a value of (n, n_columns) is refused, same shape; None when nowhere.
+
+        Nothing is changed or counted.
+        """
+        bad = self._bad(values)
+        return None if bad is None else self._refused_of(bad, values)
 
     def apply(self, values: Array) -> tuple[int, int] | None:
         """Repair (n, n_columns) in place.
@@ -50,16 +56,12 @@ class Repair:
         Returns:
             Row and column of the first value that is refused, in row order; None when all passed.
         """
-        bad = ~np.isfinite(values)
-        if self._limited:
-            bad |= (values < self._low) | (values > self._high)
-        if not bad.any():
+        bad = self._bad(values)
+        if bad is None:
             return None
-        refused = bad & (self._policy == "refuse")
-        refused |= np.isnan(values) & (self._policy == "clip")
-        if refused.any():
-            row = int(refused.any(axis=1).argmax())
-            return row, int(refused[row].argmax())
+        refused = self._refused_of(bad, values)
+        if refused is not None:
+            return first_place(refused)
         clipped, imputed = bad & (self._policy == "clip"), bad & (self._policy == "impute")
         np.copyto(values, np.clip(values, self._low, self._high), where=clipped)
         values[imputed] = np.nan
@@ -72,7 +74,30 @@ class Repair:
 
     def why(self, value: float, position: int) -> str | None:
         """What is wrong with a finite value that was refused; None when it is within its limits."""
-        low, high = float(self._low[position]), float(self._high[position])
-        if np.isfinite(value) and not low <= value <= high:
-            return f"outside its limits {low:g} to {high:g}"
-        return None
+        variable, low, high = self._of[position], self._low[position], self._high[position]
+        if not np.isfinite(value) or low <= value <= high:
+            return None
+        unit = "" if variable.unit == "1" else f" {variable.unit}"
+        return f"outside the limits of {variable.name}, {low:g} to {high:g}{unit}"
+
+    def _bad(self, values: Array) -> Mask | None:
+        """Where values are missing or extreme; None when nowhere, which is seen fast."""
+        if all(self._are_fine(values[i : i + SEEN_ROWS]) for i in range(0, len(values), SEEN_ROWS)):
+            return None
+        return ~((values >= self._low) & (values <= self._high))
+
+    def _are_fine(self, rows: Array) -> bool:
+        # The least and the greatest are NaN where any is, and NaN compares false.
+        least, greatest = rows.min(axis=0), rows.max(axis=0)
+        return bool(((least >= self._low) & (greatest <= self._high)).all())
+
+    def _refused_of(self, bad: Mask, values: Array) -> Mask | None:
+        refused = bad & (self._policy == "refuse")
+        refused |= np.isnan(values) & (self._policy == "clip")
+        return refused if refused.any() else None
+
+
+def first_place(where: Mask) -> tuple[int, int]:
+    """Row and column of the first true value in row order."""
+    row, column = divmod(int(where.argmax()), where.shape[1])
+    return row, column

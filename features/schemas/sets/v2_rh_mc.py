@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from features.schemas.schema import Proportion, Schema, Variable
-from features.schemas.sets.leap import N_LEVELS, TIMESTEP
+from features.schemas.sets.leap import FRACTION, N_LEVELS, TIMESTEP
 from features.schemas.sets.leap import SCHEMA as LEAP
 
 
@@ -29,14 +29,12 @@ SCHEMA = Schema(
     n_grid_columns=LEAP.n_grid_columns,
     variables=(
         LEAP.variable("state_t"),
-        Variable(name="state_rh", unit="1", role="input", n_levels=N_LEVELS),
-        Variable(name="state_qn", unit="kg/kg", role="input", n_levels=N_LEVELS, encoding="log"),
-        Variable(name="liq_partition", unit="1", role="input", n_levels=N_LEVELS),
+        Variable(name="state_rh", unit="1", role="input", n_levels=N_LEVELS, limits=(-0.01, 100.0)),
+        replace(LEAP.variable("state_q0002"), name="state_qn"),
+        Variable(name="liq_partition", unit="1", role="input", n_levels=N_LEVELS, limits=FRACTION),
         *_leap("state_u", "cam_in_OCNFRAC"),
         # 1e30 wherever there is no sea ice: 88 of 100 columns.
-        Variable(
-            name="cam_in_SNOWHICE", unit="m", role="input", limits=(0.0, 1e10), policy="impute"
-        ),
+        replace(LEAP.variable("cam_in_SNOWHLAND"), name="cam_in_SNOWHICE", policy="impute"),
         *_leap("cam_in_SNOWHLAND", "pbuf_N2O"),
         LEAP.variable("ptend_t"),
         replace(LEAP.variable("ptend_q0001"), lower_bound=None),  # its state is no input

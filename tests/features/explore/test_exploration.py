@@ -217,12 +217,12 @@ def test_findings_say_what_is_wrong(sample, schema):
 
 def test_an_outlier_is_named_with_its_row(store, generated, schema, tmp_path):
     frame = pl.read_parquet(generated["train"])
-    spike = pl.when(pl.col("sample_id") == "train_77").then(1e4).otherwise(pl.col("state_u_12"))
+    spike = pl.when(pl.col("sample_id") == "train_77").then(450.0).otherwise(pl.col("state_u_12"))
     frame.with_columns(state_u_12=spike).write_parquet(tmp_path / "spiked.parquet")
     spiked = convert(tmp_path / "spiked.parquet", tmp_path / "store", schema, N_COLUMNS)
     found = explore_store(spiked)
     row = found.outliers.filter(pl.col("name") == "state_u_12").row(0, named=True)
-    assert (row["row"], row["sample_id"], row["value"]) == (77, "train_77", 1e4)
+    assert (row["row"], row["sample_id"], row["value"]) == (77, "train_77", 450.0)
     assert (row["time"], row["column"]) == (77 // N_COLUMNS, 77 % N_COLUMNS)
     assert row["apart"] > 10
     assert 77 in found.outlying_rows["row"]

@@ -199,22 +199,6 @@ def test_scale_of_the_targets_does_not_matter(
     np.testing.assert_allclose(r2_score(truth * factor, scaled.oof(0)), r2, atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def noise(schema, tmp_path_factory):
-    """A store whose inputs are a key of the row, and whose targets are noise."""
-    rng = np.random.default_rng(5)
-    n_rows = 600
-    values = rng.normal(size=(n_rows, 556 + 368))
-    values[:, schema.slice_of("state_t")] += 270.0  # K: derived features need a temperature,
-    values[:, schema.column_index("state_ps")] += 1e5  # Pa: and a pressure
-    names = [*schema.input_columns, *schema.target_columns]
-    frame = pl.DataFrame(dict(zip(names, values.T, strict=True)))
-    ids = pl.Series("sample_id", [f"train_{i}" for i in range(n_rows)])
-    folder = tmp_path_factory.mktemp("noise")
-    frame.insert_column(0, ids).write_parquet(folder / "noise.parquet")
-    return convert(folder / "noise.parquet", folder / "store", schema, 10)
-
-
 def test_no_leak_a_memorising_model_scores_chance_out_of_fold(family, noise, schema, tmp_path):
     """Only a leak could score above chance."""
     plan = time_blocks(noise.time, 3, 1)
@@ -275,10 +259,10 @@ def test_a_family_reads_no_validation_rows(family, store, plan, few_targets, tmp
 @pytest.fixture(scope="module")
 def turned(generated, schema, tmp_path_factory):
     """The generated rows, and once more with targets turned round; folds of the former."""
-    table = pl.read_parquet(generated["train"])
+    table, targets = pl.read_parquet(generated["train"]), pl.col(schema.target_columns)
     copies = table.with_columns(
         pl.col("state_t_30") * (1 + 1e-9),  # no copies to the bit
-        pl.col(schema.target_columns) * -1,
+        targets.min() + targets.max() - targets,  # within what can be true
         sample_id=pl.lit("turned_") + pl.col("sample_id"),
     )
     folder = tmp_path_factory.mktemp("turned")
