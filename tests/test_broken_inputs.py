@@ -1014,7 +1014,7 @@ FINDINGS = {
     "nan_and_infinity": (
         "error",
         lambda g: put(g.value(float("nan")), float("inf"), "state_u_7", 40),
-        "2 values in all are empty, NaN or infinite, in state_t_10, state_u_7",
+        "2 values in all are missing, infinite or beyond their limits, in state_t_10, state_u_7",
     ),
     "wrong_dtype": (
         "error",
@@ -1052,7 +1052,7 @@ FINDINGS = {
     ),
     "unique_key": (
         "note",
-        lambda g: g.train.with_columns(pbuf_CH4_40=pl.int_range(pl.len()).cast(pl.Float64)),
+        lambda g: g.train.with_columns(pbuf_CH4_40=pl.int_range(pl.len()) * 1e-9),
         "pbuf_CH4_40",
     ),
     "lost_by_float32": (
