@@ -6,6 +6,7 @@ with the last of several is said at once.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from features.core.errors import ClimstackError
 from features.core.files import content_hash
 from features.core.types import Array
 from features.schemas.schema import Schema
-from features.sources.netcdf import Pair, find_pairs, read_pair
+from features.sources.grid import Grid
+from features.sources.netcdf import Places, Step, find_pairs, read_pair
 from features.sources.readers import Block, TableFile, find_columns
 
 Item = TypeVar("Item")
@@ -192,11 +194,16 @@ class PairSource:
     clock, has_targets = "model", True
 
     def __init__(
-        self, path: Path, schema: Schema, n_grid_columns: int | None, broken: Broken
+        self,
+        path: Path,
+        schema: Schema,
+        n_grid_columns: int | None,
+        broken: Broken,
+        grid: Grid | None = None,
     ) -> None:
         """Find the pairs; the first broken name or missing partner stops, unless skipped."""
         self.path, self._schema, self._broken, self._pairs = path, schema, broken, find_pairs(path)
-        self._n_grid_columns = n_grid_columns or schema.n_grid_columns
+        self._n_grid_columns, self._grid = n_grid_columns or schema.n_grid_columns, grid
         faults = [pair.fault for pair in self._pairs if pair.fault]
         if faults and broken == "refuse":
             more = f" ({len(faults)} such)" if len(faults) > 1 else ""
@@ -209,39 +216,43 @@ class PairSource:
         }  # fmt: skip
 
     def batches(self, place: Place, first_timestep: int, block_bytes: int) -> Iterator[Batch]:
-        """Rows from a place on, one step a batch; see :class:`Source`."""
+        """Rows from a place on, one step a batch; see :class:`Source`.
+
+        What was done to values on their way in (another unit, levels turned over) is a warning,
+        said once.
+        """
         first_row, start, taken = (place.get(name, 0) for name in ("row", "pair", "taken"))
         skipped: list[str] = []
+        said: set[str] = set()
+        places = Places()
+        if self._grid is not None:
+            places = Places(
+                {"lat": ("the grid", self._grid.lat), "lon": ("the grid", self._grid.lon)}
+            )
         for position in range(start, len(self._pairs)):
             try:
-                inputs, targets = self._read(self._pairs[position])
+                step = read_pair(self._pairs[position], self._schema, self._n_grid_columns, places)
             except ClimstackError as error:
                 if self._broken == "refuse":
                     raise
                 skipped.append(str(error))
                 continue
-            yield self._batch(position, (inputs, targets), first_row, taken, skipped)
-            first_row, taken, skipped = first_row + len(inputs), 0, []
+            for note in step.notes.keys() - said:
+                warnings.warn(f"{step.notes[note]}: {note}", stacklevel=1)
+            said |= step.notes.keys()
+            yield self._batch(position, step, first_row, taken, skipped)
+            first_row, taken, skipped = first_row + len(step.inputs), 0, []
         if first_row == 0:
             raise ClimstackError(f"{self.path} holds no pair that can be read: {skipped[0]}")
         if skipped:
-            empty = inputs[:0], targets[:0]
+            width = len(self._schema.input_columns), len(self._schema.target_columns)
+            inputs, targets = (np.empty((0, n)) for n in width)
+            empty = Step(inputs=inputs, targets=targets, rounded={}, notes={})
             yield self._batch(len(self._pairs) - 1, empty, first_row, 0, skipped)
 
-    def _read(self, pair: Pair) -> tuple[Array, Array]:
-        inputs, targets = read_pair(pair, self._schema)
-        if not len(inputs) == len(targets) == self._n_grid_columns:
-            raise ClimstackError(
-                f"{pair.before} has {len(inputs)} columns and its partner {len(targets)}, expected"
-                f" {self._n_grid_columns} grid columns: give the grid's size"
-            )
-        return inputs, targets
-
-    def _batch(
-        self, at: int, values: tuple[Array, Array], first_row: int, taken: int, skipped: list[str]
-    ) -> Batch:
+    def _batch(self, at: int, step: Step, first_row: int, taken: int, skipped: list[str]) -> Batch:
         """One step, without the rows that are taken already."""
-        moment, n = self._pairs[at].moment, len(values[0])
+        moment, n = self._pairs[at].moment, len(step.inputs)
 
         def place_after(n_rows: int) -> Place:
             if taken + n_rows == n:
@@ -250,8 +261,8 @@ class PairSource:
 
         return Batch(
             ids=pl.Series(moment.ids(n)[taken:], dtype=pl.String),
-            inputs=values[0][taken:],
-            targets=values[1][taken:],
+            inputs=step.inputs[taken:],
+            targets=step.targets[taken:],
             time=np.full(n - taken, moment.step),
             column=np.arange(taken, n),
             first_row=first_row + taken,
@@ -261,6 +272,10 @@ class PairSource:
             row_of=lambda row: taken + row,
             is_empty=lambda _row, _column: False,
             skipped=tuple(skipped),
+            rounded={
+                how: {name: count // n * (n - taken) for name, count in counts.items()}
+                for how, counts in step.rounded.items()
+            },
         )
 
 

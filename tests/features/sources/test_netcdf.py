@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from features import ClimstackError, FoldedStore, FoldPlan, Grid, Store, convert, load_schema
+from features.climate.physics import hybrid_levels
 from features.sources.netcdf import Moment, find_pairs, read_pair
 from features.sources.netcdf_header import expected_bytes
 from features.views.tabular import Fill
@@ -292,7 +293,10 @@ def test_a_bad_value_is_named_with_its_file_row_and_column(broken, schema, tmp_p
 
 
 def test_the_grids_size_must_fit(archive, schema, tmp_path):
-    with pytest.raises(ClimstackError, match="16 columns and its partner 16, expected 384 grid"):
+    with pytest.raises(
+        ClimstackError,
+        match=r"'state_t' has dimensions \(lev: 60, ncol: 16\), expected \(lev: 60, ncol: 384\)",
+    ):
         convert(archive, tmp_path / "store", schema)
 
 
@@ -356,10 +360,9 @@ def test_grid_is_kept_with_the_store(generated, schema, tmp_path):
         for name in ("lon", "area"):
             data.createVariable(name, "f8", ("ncol",))[:] = rng.random(N_GRID)
         data.createVariable("lat", "f8", ("ncol",))[:] = lat
-        for name in ("hyam", "hybm"):
-            data.createVariable(name, "f8", ("lev",))[:] = rng.random(60)
-        for name in ("hyai", "hybi"):
-            data.createVariable(name, "f8", ("ilev",))[:] = rng.random(61)
+        for name in ("hyam", "hybm", "hyai", "hybi"):
+            dimension = "lev" if name.endswith("m") else "ilev"
+            data.createVariable(name, "f8", (dimension,))[:] = getattr(hybrid_levels(), name)
     made = convert(generated["train"], tmp_path / "store", schema, N_GRID, grid=path)
     read, kept = Grid.read(path), Store(made.path).grid
     assert kept.to_table() == read.to_table()
@@ -382,8 +385,9 @@ def test_grid_is_kept_with_the_store(generated, schema, tmp_path):
         path.write_text(json.dumps(table))
         with pytest.raises(ClimstackError, match=said):
             Grid.read(path)
-    n = {"hyam": 30, "hybm": 30, "hyai": 31, "hybi": 31}
-    path.write_text(json.dumps(read.to_table() | {name: [0.5] * k for name, k in n.items()}))
+    every_second = {name: read.to_table()[name][::2] for name in ("hyai", "hybi")}
+    between = {f"hy{k}m": read.to_table()[f"hy{k}i"][1::2] for k in "ab"}
+    path.write_text(json.dumps(read.to_table() | every_second | between))
     with pytest.raises(ClimstackError, match=r"grid\.json: the grid has 30 levels, but 'state_t'"):
         convert(generated["train"], tmp_path / "other", schema, N_GRID, grid=path)
 
@@ -398,9 +402,10 @@ def test_real_pairs_equal_the_rows_of_the_table(real_folder, schema):
         m: Moment = pair.moment
         stamp = f"{m.year:04d}-{m.month:02d}-{m.day:02d}-{m.second:05d}"
         rows = table.slice(384 * stamps.index(stamp), 384).collect()
-        inputs, targets = read_pair(pair, schema)
-        np.testing.assert_array_equal(inputs, rows.select(schema.input_columns).to_numpy())
-        np.testing.assert_array_equal(targets, rows.select(schema.target_columns).to_numpy())
+        step = read_pair(pair, schema)
+        np.testing.assert_array_equal(step.inputs, rows.select(schema.input_columns).to_numpy())
+        np.testing.assert_array_equal(step.targets, rows.select(schema.target_columns).to_numpy())
+        assert (step.rounded, step.notes) == ({}, {})
 
 
 @pytest.mark.real
@@ -414,7 +419,7 @@ def test_real_grid_and_humidity_agree_with_the_physics(real_folder, tmp_path):
     assert made.grid.area.sum() == pytest.approx(4 * np.pi)
     leap, own = load_schema("leap"), made.schema
     pair = find_pairs(netcdf)[0]
-    x, _ = read_pair(pair, leap)
+    x = read_pair(pair, leap).inputs
     q, t = x[:, leap.slice_of("state_q0001")], x[:, leap.slice_of("state_t")]
     p = physics.pressure(x[:, leap.column_index("state_ps")], made.grid.levels)
     ours = q / physics.saturation_humidity(t, p)
