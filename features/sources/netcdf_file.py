@@ -85,7 +85,7 @@ class Content:
         where = f"{self.path}: variable '{wanted.name}'"
         datatype = variable.datatype
         if not isinstance(datatype, np.dtype) or datatype.kind not in "iuf":
-            kind = getattr(datatype, "name", None) or getattr(datatype, "__name__", "another kind")
+            kind = "text" if variable.dtype is str else getattr(datatype, "name", "unknown")
             raise ClimstackError(f"{where} holds values of type {kind}, expected numbers")
         order = _order(where, variable, wanted)
         stored = _stored(where, variable)
@@ -123,10 +123,10 @@ def open_netcdf(path: Path) -> Iterator[Any]:
         raise ClimstackError(f"no file {path}")
     try:
         size, expected = path.stat().st_size, expected_bytes(path)
-        if expected is not None and size < expected:
+        if expected is not None and size not in (expected, -(-expected // 4) * 4):
+            what = "is cut off" if size < expected else "holds more than it should"
             raise ClimstackError(
-                f"{path} is cut off: it has {size} bytes, its header promises {expected}: get it"
-                " again"
+                f"{path} {what}: it has {size} bytes, its header promises {expected}: get it again"
             )
         with netCDF4.Dataset(path) as data:
             for held in (data, *(data.variables.get(name) for name in NAMES["time"])):

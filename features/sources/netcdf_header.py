@@ -62,14 +62,17 @@ class _Header:
             shape = [self._length(lengths) for _ in range(self._items())]
             self._attributes()
             item = self._item_bytes()
-            self._number(self._count)  # padded size: follows from the shape
-            begin = self._number(self._offset)
-            if 0 in shape[1:]:
-                raise ValueError(f"variable '{names[-1]}' grows along an inner dimension")
-            if shape and shape[0] == 0:
-                record.append((begin, item * math.prod(shape[1:])))
+            said, begin = self._number(self._count), self._number(self._offset)
+            grows = bool(shape) and shape[0] == 0
+            size = item * math.prod(shape[grows:])
+            # In 32 bits what is too large can't be said.
+            is_said = said in (size, _padded(size)) or size >= 2**31 - 4
+            if 0 in shape[grows:] or not is_said:
+                raise ValueError(f"'{names[-1]}' has dimensions of {shape} and {said} bytes")
+            if grows:
+                record.append((begin, size))
             else:
-                places.append((begin, begin + item * math.prod(shape)))
+                places.append((begin, begin + size))
         _check_names(names, "variable")
         if record:
             places.append(_records(record, n_records))
@@ -96,7 +99,7 @@ class _Header:
 
     def _name(self) -> str:
         n = self._items()
-        data = self._file.read(-(-n // 4) * 4)[:n] if n <= MAX_NAME_BYTES else b""
+        data = self._file.read(_padded(n))[:n] if n <= MAX_NAME_BYTES else b""
         name = data.decode()
         if not name or len(data) < n or "/" in name or not name.isprintable():
             raise ValueError(f"the header holds a name of {n} bytes that is none")
@@ -119,15 +122,19 @@ class _Header:
         for _ in range(self._list(ATTRIBUTES)):
             names.append(self._name())
             n_bytes = self._item_bytes() * self._items()
-            if self._file.seek(-(-n_bytes // 4) * 4, 1) > self._size:
+            if self._file.seek(_padded(n_bytes), 1) > self._size:
                 raise ValueError("the header is cut off")
         _check_names(names, "attribute")
+
+
+def _padded(n_bytes: int) -> int:
+    return -(-n_bytes // 4) * 4
 
 
 def _records(record: list[tuple[int, int]], n_records: int) -> tuple[int, int]:
     """From where to where the records of several variables lie, each padded to four bytes."""
     record = sorted(record)
-    step = sum(size if len(record) == 1 else -(-size // 4) * 4 for _, size in record)
+    step = sum(size if len(record) == 1 else _padded(size) for _, size in record)
     for (begin, size), (after, _) in itertools.pairwise(record):
         if begin + size > after:
             raise ValueError("two variables lie in one place")

@@ -44,8 +44,8 @@ def turn_over(data: Any, content: Content, profiles: list[Wanted]) -> None:
             " top down: put one right"
         )
     if up:
-        for each in profiles:
-            content.values[each.name] = content.values[each.name][::-1]
+        for name in {each.name for each in profiles}:
+            content.values[name] = content.values[name][::-1]
         content.notes.append(f"levels run from the ground up by {up[0]} and were turned over")
 
 
@@ -82,7 +82,7 @@ def _coordinates(data: Any, content: Content, like: Wanted) -> dict[str, bool]:
                 says[name] = is_rising != grows_down
     if "hyam" in data.variables and "hybm" in data.variables:
         a, b = read("hyam"), read("hybm")
-        a = a / 1e5 if np.abs(a).max() > 2 else a  # some write pascals
+        a = a / 1e5 if np.abs(a).max() > 100 else a  # some write pascals
         says["hyam and hybm"] = not rises(f"{path}: hyam + hybm", a + b)
     return says
 
