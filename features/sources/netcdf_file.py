@@ -123,7 +123,7 @@ def open_netcdf(path: Path) -> Iterator[Any]:
         raise ClimstackError(f"no file {path}")
     try:
         size, expected = path.stat().st_size, expected_bytes(path)
-        if expected is not None and size not in (expected, -(-expected // 4) * 4):
+        if size not in (expected, -(-expected // 4) * 4):
             what = "is cut off" if size < expected else "holds more than it should"
             raise ClimstackError(
                 f"{path} {what}: it has {size} bytes, its header promises {expected}: get it again"

@@ -1,8 +1,8 @@
-"""What a classic NetCDF file's header promises, read strictly before the NetCDF library sees it.
+"""What a NetCDF file's header promises, read strictly before the NetCDF library sees it.
 
-The library reads a cut file as zeros, two variables at one place as they lie, and allocates what
-a damaged header counts. Source: the classic format specification (NetCDF Users Guide, appendix
-"File Format Specifications") and CDF-5 of PnetCDF.
+The library reads a cut classic file as zeros, two variables at one place as they lie, and allocates
+what a damaged header counts. Source: the classic format specification (NetCDF Users Guide, appendix
+"File Format Specifications"), CDF-5 of PnetCDF, and the superblock of the HDF5 file format.
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ ABSENT, DIMENSIONS, VARIABLES, ATTRIBUTES = 0, 10, 11, 12
 MAX_HEADER_ITEMS = 1 << 20
 MAX_NAME_BYTES = 256
 HDF5 = b"\x89HDF\r\n\x1a\n"
+END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where the superblock of a version says the file's end
 
 
-def expected_bytes(path: Path) -> int | None:
-    """Bytes that the header promises, or None for NetCDF-4, which is HDF5.
+def expected_bytes(path: Path) -> int:
+    """Bytes that the header promises.
 
     Raises:
         ValueError: another format, or the header itself is cut off or makes no sense.
     """
     with path.open("rb") as file:
-        magic = file.read(8)
-        if magic == HDF5:
-            return None
-        if magic[:3] != b"CDF" or magic[3] not in N_TYPES:
+        start = file.read(52)
+        version = int.from_bytes(start[3:4])
+        if start[:3] == b"CDF" and version in N_TYPES:
+            file.seek(4)
+            return _Header(file, version).end()
+        if start[:8] != HDF5:
             raise ValueError("it begins as no NetCDF file does")
-        file.seek(4)
-        return _Header(file, magic[3]).end()
+        # NetCDF-4 is HDF5, whose library checks the rest itself.
+        at = END_ADDRESS.get(start[8]) if len(start) == 52 else None
+        if at is None:
+            raise ValueError("its header is cut off, or of a newer HDF5")
+        return int.from_bytes(start[at : at + 8], "little")
 
 
 class _Header:
@@ -54,7 +60,7 @@ class _Header:
             lengths.append(self._number(self._count))
         _check_names(names, "dimension")
         if n_records < 0 or min(lengths, default=0) < 0 or lengths.count(0) > 1:
-            raise ValueError(f"its header has {n_records} records and dimensions of {lengths}")
+            raise ValueError("the header has a size below 0, or two dimensions that grow")
         self._attributes()
         names, places, record = [], [], []
         for _ in range(self._list(VARIABLES)):
@@ -68,7 +74,9 @@ class _Header:
             # In 32 bits what is too large can't be said.
             is_said = said in (size, _padded(size)) or size >= 2**31 - 4
             if 0 in shape[grows:] or not is_said:
-                raise ValueError(f"'{names[-1]}' has dimensions of {shape} and {said} bytes")
+                raise ValueError(
+                    f"the size of variable '{names[-1]}' is not that of its dimensions"
+                )
             if grows:
                 record.append((begin, size))
             else:

@@ -13,7 +13,6 @@ import pytest
 from features import ClimstackError, FoldedStore, FoldPlan, Grid, Store, convert, load_schema
 from features.climate.physics import hybrid_levels
 from features.sources.netcdf import Moment, find_pairs, read_pair
-from features.sources.netcdf_header import expected_bytes
 from features.views.tabular import Fill
 from models import CellStore, FoldData, ModelSpec, cross_validate
 
@@ -326,28 +325,6 @@ def test_two_clocks_may_not_meet(broken, generated, schema, tmp_path):
     sources = [generated["train"], broken]
     with pytest.raises(ClimstackError, match=r"timesteps 5 to \d+ of .* meet those of .*, 0 to 23"):
         convert(sources, tmp_path / "store", schema, N_GRID)
-
-
-@pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", FORMAT])
-def test_headers_promise_what_is_there(form, tmp_path):
-    path = tmp_path / "a.nc"
-    with netCDF4.Dataset(path, "w", format=form) as data:
-        data.title = "odd lengths to pad"
-        data.createDimension("time", None)
-        data.createDimension("x", 3)
-        for name in ("a", "b"):
-            data.createVariable(name, "i2", ("time", "x"))[:] = np.ones((5, 3))
-        data.createVariable("c", "f8", ("x",))[:] = 1.0
-    promised = expected_bytes(path)
-    assert path.stat().st_size - 4 < promised <= path.stat().st_size
-    cut(path, -9)
-    assert path.stat().st_size < expected_bytes(path)
-
-
-def test_other_formats_promise_nothing(tmp_path):
-    path = tmp_path / "E3SM-MMF.mli.0002-02-28-00000.nc"
-    write(path, {"state_t": np.ones((60, N_GRID))}, "0002-02-28-00000", "NETCDF4")
-    assert expected_bytes(path) is None
 
 
 def test_grid_is_kept_with_the_store(generated, schema, tmp_path):

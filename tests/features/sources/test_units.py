@@ -34,7 +34,8 @@ def test_equal_units_change_nothing(found, wanted):
     [
         ("hPa", "Pa", 100, 0), ("mb", "Pa", 100, 0), ("millibars", "Pa", 100, 0),
         ("mbar", "Pa", 100, 0), ("kPa", "Pa", 1000, 0), ("degC", "K", 1, 273.15),
-        ("celsius", "K", 1, 273.15), ("degrees_C", "K", 1, 273.15), ("degF", "K", 5 / 9, 459.67 / 1.8),
+        ("celsius", "K", 1, 273.15), ("degrees_C", "K", 1, 273.15),
+        ("degF", "K", 5 / 9, 459.67 / 1.8),
         ("g/kg", "kg/kg", 1e-3, 0), ("g kg-1", "kg/kg", 1e-3, 0), ("1e-3 kg/kg", "kg/kg", 1e-3, 0),
         ("ppmv", "mol/mol", 1e-6, 0), ("percent", "1", 0.01, 0), ("%", "1", 0.01, 0),
         ("mm/day", "m/s", 1e-3 / 86_400, 0), ("K/day", "K/s", 1 / 86_400, 0), ("cm", "m", 0.01, 0),
