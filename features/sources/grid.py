@@ -148,7 +148,7 @@ def _read_netcdf(path: Path) -> dict[str, Any]:
                     " scale hyam and hyai to it"
                 )
     for note in content.notes:
-        warnings.warn(f"{path}: {note}", stacklevel=4)
+        warnings.warn(f"{path}: {note}", stacklevel=2)
     return content.values
 
 
@@ -170,7 +170,7 @@ def _check(path: Path, grid: Grid) -> Grid:
     if all((np.diff(p) < 0).all() for p in (mid, edge)):
         warnings.warn(
             f"{path}: levels run from the ground up by hyam and hybm and were turned over",
-            stacklevel=3,
+            stacklevel=2,
         )
         turned = {name: getattr(levels, name)[::-1] for name in OF_LEVELS}
         return replace(grid, levels=HybridLevels(**turned))
