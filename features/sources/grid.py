@@ -131,7 +131,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_netcdf(path: Path) -> dict[str, Any]:
-    content = Content(path)
+    content = Content(path=path)
     with open_netcdf(path) as data:
         content.read(
             data,

@@ -246,7 +246,7 @@ def _wanted(name: str, unit: str, like: Variable, n_columns: int) -> Wanted:
 
 def _read_file(path: Path, wanted: list[Wanted], moment: Moment, places: Places) -> Content:
     """Variables of a file whose time is that of its name, levels from the top down."""
-    content = Content(path)
+    content = Content(path=path)
     with open_netcdf(path) as data:
         if {"ymd", "tod"} <= set(data.variables):
             ymd, second = (whole_number(path, data, name) for name in ("ymd", "tod"))
@@ -257,7 +257,7 @@ def _read_file(path: Path, wanted: list[Wanted], moment: Moment, places: Places)
                 )
         content.read(data, wanted)
         turn_over(data, content, [each for each in wanted if each.axes == PROFILE])
-        held = Content(path)
+        held = Content(path=path)
         for name in ("lat", "lon"):
             if name in data.variables:
                 held.read(data, [replace(wanted[0], name=name, unit="degree", axes=("column",))])

@@ -52,7 +52,7 @@ class Wanted:
     lengths: Mapping[Axis, int | None]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Content:
     """What was read from a file.
 
@@ -151,7 +151,7 @@ def whole_number(path: Path, data: Any, name: str) -> int:
     Raises:
         ClimstackError: it holds something else.
     """
-    held = Content(path)
+    held = Content(path=path)
     held.read(data, [Wanted(name=name, unit=None, axes=(), lengths={})])
     value = float(held.values[name])
     if not value.is_integer():

@@ -33,7 +33,7 @@ def turn_over(data: Any, content: Content, profiles: list[Wanted]) -> None:
     says |= _values(content, [PRESSURE, HUMIDITY, OZONE])
     if not says:
         rest = [name for name in (PRESSURE, HUMIDITY, OZONE) if name in data.variables]
-        more = Content(content.path)
+        more = Content(path=content.path)
         more.read(data, [replace(like, name=name, unit=None) for name in rest])
         says = _values(more, rest)
     up = [witness for witness, is_up in says.items() if is_up]
@@ -67,7 +67,7 @@ def rises(where: str, values: Array) -> bool:
 def _coordinates(data: Any, content: Content, like: Wanted) -> dict[str, bool]:
     """By witness, whether it says that levels run from the ground up."""
     path, says = content.path, {}
-    held = Content(path)
+    held = Content(path=path)
 
     def read(name: str) -> Array:
         own = Wanted(name=name, unit=None, axes=("level",), lengths=like.lengths)

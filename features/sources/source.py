@@ -121,16 +121,20 @@ def parse_broken(text: str) -> Broken:
 
 
 def open_source(
-    path: str | Path, schema: Schema, n_grid_columns: int | None = None, broken: Broken = "refuse"
+    path: str | Path,
+    schema: Schema,
+    n_grid_columns: int | None = None,
+    broken: Broken = "refuse",
+    grid: Grid | None = None,
 ) -> Source:
-    """A CSV or Parquet file, or a folder of NetCDF pairs.
+    """A CSV or Parquet file, or a folder of NetCDF pairs whose columns must lie as the grid's.
 
     Raises:
         ClimstackError: what can be known to be wrong before reading.
     """
     path = Path(path)
     if path.is_dir():
-        return PairSource(path, schema, n_grid_columns, broken)
+        return PairSource(path, schema, n_grid_columns, broken, grid)
     return TableSource(path, schema, n_grid_columns)
 
 

@@ -70,7 +70,8 @@ def convert(
         raise ClimstackError("nothing to convert: name a file or a folder")
     if width < 1:
         raise ClimstackError(f"grid columns must be at least 1, but got {width}")
-    opened = [open_source(path, schema, n_grid_columns, broken) for path in paths]
+    known_grid = None if grid is None else _read_grid(grid, width, schema)
+    opened = [open_source(path, schema, n_grid_columns, broken, known_grid) for path in paths]
     for source in opened[1:]:
         if source.has_targets != opened[0].has_targets:
             which = ("has", "has no") if source.has_targets else ("has no", "has")
@@ -78,7 +79,6 @@ def convert(
                 f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: convert them into"
                 " two stores"
             )
-    known_grid = None if grid is None else _read_grid(grid, width, schema)
     partial = out.with_name(f"{out.name}.partial")
     if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
         raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from features import ClimstackError, convert
-from features.sources.grid import Grid
+from features.core.files import write_json
 from features.sources.source import PairSource
 from features.synthetic import synthetic_grid
 from tests.features.sources.pairs import Files, Laid, dump, pair_of
@@ -326,11 +326,12 @@ def test_columns_in_another_order_are_refused(change: Change, said, files, read,
 def test_columns_must_lie_where_the_grid_says(files, schema, tmp_path):
     grid = synthetic_grid(16)
     files["mli"]["lat"] = Laid(grid.lat, ("ncol",))
-    folder = dump(tmp_path / "pair", files)
-    list(PairSource(folder, schema, 16, "refuse", grid).batches({}, 0, 1))
-    other = Grid(lat=grid.lat[::-1], lon=grid.lon, area=grid.area, levels=grid.levels)
+    folder, path = dump(tmp_path / "pair", files), tmp_path / "grid.json"
+    write_json(path, grid.to_table())
+    convert(folder, tmp_path / "store", schema, 16, grid=path)
+    write_json(path, grid.to_table() | {"lat": grid.lat[::-1].tolist()})
     with pytest.raises(ClimstackError, match=r"mli.*'lat' of column 0 is .* in the grid: put the"):
-        list(PairSource(folder, schema, 16, "refuse", other).batches({}, 0, 1))
+        convert(folder, tmp_path / "other", schema, 16, grid=path)
 
 
 def test_columns_of_the_other_file_in_another_order_are_seen_in_its_temperature(
