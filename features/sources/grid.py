@@ -65,6 +65,7 @@ class Grid:
         return len(self.lat)
 
     @classmethod
+    @np.errstate(all="ignore")  # absurd values are refused by name
     def read(cls, path: str | Path) -> Grid:
         """Read a NetCDF grid file such as ``ClimSim_low-res_grid-info.nc``, or a ``grid.json``.
 

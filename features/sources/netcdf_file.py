@@ -207,7 +207,7 @@ def _stored(where: str, variable: Any) -> str | None:
         return str(variable.datatype.name)
     for name in variable.ncattrs():
         if name.startswith(QUANTIZED):
-            return f"float64 with {name} = {variable.getncattr(name)}"
+            return f"float64 with {name} = {_text(variable, name)[:20]}"
     return None
 
 

@@ -34,6 +34,7 @@ KINDS = {
     "moles": r"mol|pp[mb]v",
     "mass": r"gram|g\b|g(?=[-\d])",
 }
+MAY_MEET: tuple[set[str | None], ...] = ({None, "moles"}, {None, "mass"})
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,8 @@ def conversion(found: str, wanted: str) -> Conversion | None:
             "comparing units needs the package pint: pip install 'climstack[netcdf]'"
         ) from None
     here, there = _read(found), _read(wanted)
-    kinds = _kind(found), _kind(wanted)
-    if (
-        there.dimensionless
-        and kinds[0] != kinds[1]
-        and (None not in kinds or "angle" in str(kinds))
-    ):
+    kinds = {_kind(found), _kind(wanted)}
+    if there.dimensionless and len(kinds) == 2 and kinds not in MAY_MEET:
         raise ClimstackError("of another kind")
     try:
         steps = _registry().Quantity(here.magnitude * np.arange(3.0), here.units)
@@ -96,14 +93,13 @@ def _read(text: str) -> Any:
     if len(text) > MAX_LENGTH or not re.fullmatch(allowed, plain) or "**" in plain:
         raise ClimstackError("unreadable")
     try:
-        # Pint's parser raises whatever Python's tokenizer does.
-        unit = _registry().parse_expression(plain.replace("@", "**") or "1")
-        unit = unit if hasattr(unit, "units") else _registry().Quantity(unit)
-        if 0 < unit.magnitude < math.inf:
-            return unit
-    except Exception:
-        pass
-    raise ClimstackError("unreadable")
+        unit = _registry().Quantity(plain.replace("@", "**") or "1")
+        is_one = 0 < unit.magnitude < math.inf
+    except Exception:  # Pint's parser raises whatever Python's tokenizer does
+        is_one = False
+    if not is_one:
+        raise ClimstackError("unreadable")
+    return unit
 
 
 def _kind(text: str) -> str | None:

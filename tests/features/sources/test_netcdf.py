@@ -13,6 +13,7 @@ import pytest
 from features import ClimstackError, FoldedStore, FoldPlan, Grid, Store, convert, load_schema
 from features.climate.physics import hybrid_levels
 from features.sources.netcdf import Moment, find_pairs, read_pair
+from features.sources.source import open_source
 from features.views.tabular import Fill
 from models import CellStore, FoldData, ModelSpec, cross_validate
 
@@ -253,6 +254,13 @@ def test_broken_pairs_are_refused_or_skipped(name, broken, schema, tmp_path):
     assert len(made) == (N_STEPS - 1) * N_GRID
     assert len(made.sources[0]["skipped"]) == 1
     assert made.sources[0]["skipped"][0].startswith(str(broken))
+
+
+def test_what_is_skipped_after_a_part_is_told_though_no_row_follows(broken, schema):
+    cut(broken / f"E3SM-MMF.mli.{STAMPS[5]}.nc", -8)
+    source = open_source(broken, schema, N_GRID, "skip")
+    (batch,) = source.batches({"pair": 5, "row": 5 * N_GRID}, 0, 1)
+    assert (len(batch), len(batch.skipped), batch.first_row) == (0, 1, 5 * N_GRID)
 
 
 def test_the_command_names_what_it_left_out(broken, tmp_path, monkeypatch, capsys):

@@ -138,7 +138,7 @@ def test_no_damage_does_more_than_refuse_the_file(form, total, store: Store, tmp
         for path, data in whole.items():
             path.write_bytes(data)
         words = [sys.executable, FUZZ, folder, str(len(lines)), str(min(total, len(lines) + 250))]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
         lines += done.stdout.splitlines()
         if done.returncode:
             lines[-1] += f"ended with {done.returncode}: {done.stderr[-500:]}"
