@@ -23,7 +23,7 @@ DEFINITIONS = (
     "mb = 100 pascal = mbar = millibars",
     "fraction = 1 = unitless = none",
     "ppmv = 1e-6",
-    "ppbv = 1e-9",
+    "ppbv = 1e-9 = ppb",
     "@alias degree = degrees_north = degree_north = degrees_n = degree_N = degreeN = degreesn",
     "@alias degree = degrees_east = degree_east = degrees_e = degree_E = degreeE = degreese",
     "@alias degree_Celsius = degrees_c = degree_c = deg_c",

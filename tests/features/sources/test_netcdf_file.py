@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -214,9 +214,9 @@ def test_a_masked_value_is_nan_and_refused_by_row_and_column(
 ):
     values = np.ones((60, 16))
     values[5, 3] = 7
-    files["mli"]["state_u"] = Laid(values, ("lev", "ncol"), dtype, attributes)
+    files["mli"]["pbuf_N2O"] = Laid(values, ("lev", "ncol"), dtype, attributes)
     folder = dump(tmp_path / "pair", files)
-    with pytest.raises(ClimstackError, match=r"mli.*column 'state_u_5' has nan in row 3"):
+    with pytest.raises(ClimstackError, match=r"mli.*column 'pbuf_N2O_5' has nan in row 3"):
         convert(folder, tmp_path / "store", schema, 16)
 
 
@@ -262,12 +262,11 @@ def test_what_is_no_number_is_refused(files, read, schema, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [">f8", "<f8", "i8", "u2"])
-def test_any_type_of_numbers_in_any_order_of_bytes_is_read(dtype, files, read, tmp_path):
+def test_any_type_of_numbers_in_any_order_of_bytes_is_read(dtype, files, read, schema, tmp_path):
     values = np.arange(960.0).reshape(60, 16)
-    files["mli"]["state_u"] = Laid(values, ("lev", "ncol"), dtype)
+    files["mli"]["pbuf_N2O"] = Laid(values, ("lev", "ncol"), dtype)
     batch = read(dump(tmp_path / "pair", files, "NETCDF4"))
-    at = next(i for i, row in enumerate(batch.inputs[1]) if row == 1.0)
-    np.testing.assert_array_equal(batch.inputs[:, at : at + 60], values.T)
+    np.testing.assert_array_equal(batch.inputs[:, schema.slice_of("pbuf_N2O")], values.T)
 
 
 def test_a_file_that_promises_more_than_memory_holds_is_refused(files, read, tmp_path):
@@ -334,12 +333,23 @@ def test_columns_must_lie_where_the_grid_says(files, schema, tmp_path):
         convert(folder, tmp_path / "other", schema, 16, grid=path)
 
 
-def test_columns_of_the_other_file_in_another_order_are_seen_in_its_temperature(
-    files, read, tmp_path: Path
-):
-    for laid in files["mlo"].values():
+def test_air_of_another_order_is_seen_in_its_temperature_and_wind(files, read, tmp_path):
+    other = deepcopy(files)
+    for laid in other["mlo"].values():
         laid.values = laid.values[..., ::-1]
+    said = r"mlo.*'state_t' of column \d+ is .* K off that of .*mli"
+    with pytest.raises(ClimstackError, match=said):
+        read(dump(tmp_path / "columns", other))
+    files["mli"]["state_u"].turn()
     with pytest.raises(
-        ClimstackError, match=r"mlo.*'state_t' of column \d+ is .* K off that of .*mli"
+        ClimstackError, match=r"'state_u' of column \d+ is .* m/s off that of .*mli"
+    ):
+        read(dump(tmp_path / "wind", files))
+
+
+def test_a_copy_of_the_state_before_is_no_state_after(files, read, tmp_path):
+    files["mlo"] |= {name: laid for name, laid in files["mli"].items() if name in files["mlo"]}
+    with pytest.raises(
+        ClimstackError, match=r"mlo.*'state_t' is that of .*mli.* a copy of the other"
     ):
         read(dump(tmp_path / "pair", files))
