@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from features.climate.physics import HybridLevels, hybrid_levels
+from features.climate.physics import REFERENCE_PRESSURE, HybridLevels, hybrid_levels
 from features.core.errors import ClimstackError
 from features.core.files import read_json
 from features.core.types import Array
 from features.schemas.schema import Schema
+from features.sources.netcdf_file import Axis, Content, Wanted, open_netcdf
 
 OF_COLUMNS = ("lat", "lon", "area")
 OF_LEVELS = ("hyam", "hybm", "hyai", "hybi")
+AS_READ: dict[str, tuple[str, Axis]] = {
+    "lat": ("degree", "column"),
+    "lon": ("degree", "column"),
+    "area": ("sr", "column"),
+    "hyam": ("1", "level"),
+    "hybm": ("1", "level"),
+    "hyai": ("1", "interface"),
+    "hybi": ("1", "interface"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,28 +65,24 @@ class Grid:
         return len(self.lat)
 
     @classmethod
+    @np.errstate(all="ignore")  # absurd values are refused by name
     def read(cls, path: str | Path) -> Grid:
         """Read a NetCDF grid file such as ``ClimSim_low-res_grid-info.nc``, or a ``grid.json``.
 
         Raises:
-            ClimstackError: missing, unreadable, or without one of the seven variables.
+            ClimstackError: missing, unreadable, without one of the seven variables or with one in
+                another unit; columns beyond the globe; levels in no order. Levels from the ground
+                up are turned over, with a warning.
         """
-        path, names = Path(path), (*OF_COLUMNS, *OF_LEVELS)
-        if path.suffix == ".json":
-            found = read_json(path)
-            for name in names:
-                if not isinstance(found, dict) or name not in found:
-                    raise ClimstackError(f"{path} has no variable '{name}': get the whole file")
-        else:
-            from features.sources.netcdf import read_variables
-
-            found = read_variables(path, names)
+        path = Path(path)
+        found = _read_json(path) if path.suffix == ".json" else _read_netcdf(path)
         try:
-            return cls.from_table(found)
+            grid = cls.from_table(found)
         except ClimstackError as error:
             raise ClimstackError(f"{path}: {error}") from None
         except (TypeError, ValueError) as error:
             raise ClimstackError(f"{path} holds no numbers ({error}): get it again") from None
+        return _check(path, grid)
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Grid:
@@ -114,3 +121,63 @@ class Grid:
         ):
             return None
         return self.levels
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    for name in (*OF_COLUMNS, *OF_LEVELS):
+        if not isinstance(found, dict) or name not in found:
+            raise ClimstackError(f"{path} has no variable '{name}': get the whole file")
+    return {name: found[name] for name in (*OF_COLUMNS, *OF_LEVELS)}
+
+
+def _read_netcdf(path: Path) -> dict[str, Any]:
+    content = Content(path=path)
+    with open_netcdf(path) as data:
+        content.read(
+            data,
+            [
+                Wanted(name=name, unit=unit, axes=(axis,), lengths={})
+                for name, (unit, axis) in AS_READ.items()
+            ],
+        )
+        if "P0" in data.variables:
+            content.read(data, [Wanted(name="P0", unit="Pa", axes=(), lengths={})])
+            if content.values["P0"] != REFERENCE_PRESSURE:
+                raise ClimstackError(
+                    f"{path} has P0 = {content.values['P0']:g} Pa, expected {REFERENCE_PRESSURE:g}:"
+                    " scale hyam and hyai to it"
+                )
+    for note in content.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return content.values
+
+
+def _check(path: Path, grid: Grid) -> Grid:
+    """A grid of degrees, its levels from the top down."""
+    if np.abs(grid.lat).max() > 90 or np.abs(grid.lon).max() > 360:
+        raise ClimstackError(f"{path}: 'lat' or 'lon' is beyond the globe: are they degrees?")
+    if (
+        len(grid) > 1
+        and np.abs(grid.lat).max() <= np.pi / 2
+        and np.abs(grid.lon).max() <= 2 * np.pi
+    ):
+        raise ClimstackError(
+            f"{path}: 'lat' and 'lon' look like radians: say so in their units, or turn them into"
+            " degrees"
+        )
+    levels = grid.levels
+    mid, edge = levels.hyam + levels.hybm, levels.hyai + levels.hybi
+    if all((np.diff(p) < 0).all() for p in (mid, edge)):
+        warnings.warn(
+            f"{path}: levels run from the ground up by hyam and hybm and were turned over",
+            stacklevel=2,
+        )
+        turned = {name: getattr(levels, name)[::-1] for name in OF_LEVELS}
+        return replace(grid, levels=HybridLevels(**turned))
+    if not (edge[:-1] < mid).all() or not (mid < edge[1:]).all():
+        raise ClimstackError(
+            f"{path}: hyam + hybm must rise from level to level, between hyai + hybi: get the"
+            " grid of these data"
+        )
+    return grid

@@ -1,7 +1,7 @@
 """Pairs of NetCDF files of the ClimSim archive as rows of a store.
 
 ``E3SM-MMF.mli.YYYY-MM-DD-SSSSS.nc`` holds the columns of air before a step of the model and
-``E3SM-MMF.mlo...`` after it, profiles as (lev, ncol). The calendar has no leap years.
+``E3SM-MMF.mlo...`` after it. The calendar has no leap years.
 Source: ClimSim, Yu et al., NeurIPS 2023, CC BY 4.0.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from features.climate import climsim
 from features.core.errors import ClimstackError
 from features.core.types import Array
 from features.schemas.schema import Schema, Variable
-from features.sources.netcdf_header import expected_bytes
+from features.sources.netcdf_file import Axis, Content, Wanted, open_netcdf, whole_number
+from features.sources.orientation import turn_over
 
 STEP_SECONDS = 1200
 STEPS_PER_DAY = 86_400 // STEP_SECONDS
@@ -34,6 +35,13 @@ DERIVED: Mapping[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
 }
 # Tendencies of sums: of which states.
 MERGED = {"ptend_qn": ("state_q0002", "state_q0003")}
+# Of variables that files hold and not every schema does.
+RAW_UNITS = dict.fromkeys(("state_q0001", "state_q0002", "state_q0003"), "kg/kg")
+RAW_UNITS |= {"state_pmid": "Pa"}
+PROFILE: tuple[Axis, ...] = ("level", "column")
+# What changes little in 20 minutes, on average over a column: on ClimSim's rows .37 K, .16 m/s.
+STEADY, MAX_CHANGE = {"state_t": "K", "state_u": "m/s", "state_v": "m/s"}, 3.0
+SAME_PLACE = 1e-3  # degrees: what float32 leaves of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,11 @@ class Moment:
         """Steps of 20 minutes since the start of year 0."""
         days = self.year * 365 + sum(MONTH_DAYS[: self.month - 1]) + self.day - 1
         return days * STEPS_PER_DAY + self.second // STEP_SECONDS
+
+    @property
+    def ymd(self) -> int:
+        """The date as one number."""
+        return self.year * 10_000 + self.month * 100 + self.day
 
     @property
     def fault(self) -> str | None:
@@ -81,6 +94,50 @@ class Pair:
     after: Path
     moment: Moment
     fault: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The rows of one step.
+
+    Attributes:
+        inputs: (n_columns, n_inputs).
+        targets: (n_columns, n_targets).
+        rounded: see :attr:`features.sources.source.Batch.rounded`.
+        notes: what was done to the values, and the first file where it was.
+    """
+
+    inputs: Array
+    targets: Array
+    rounded: Mapping[str, Mapping[str, int]]
+    notes: Mapping[str, Path]
+
+
+@dataclass
+class Places:
+    """Where the columns lie, as the grid or the first files say it.
+
+    Attributes:
+        known: source and degrees, (n_columns,), of ``lat`` and ``lon``.
+    """
+
+    known: dict[str, tuple[str, Array]] = field(default_factory=dict)
+
+    def add(self, path: Path, found: Mapping[str, Array]) -> None:
+        """See that a file says the same.
+
+        Raises:
+            ClimstackError: a column lies elsewhere.
+        """
+        for name, degrees in found.items():
+            source, known = self.known.setdefault(name, (str(path), degrees))
+            same = np.abs((degrees - known + 180.0) % 360.0 - 180.0) <= SAME_PLACE
+            if not same.all():
+                at = int((~same).argmax())
+                raise ClimstackError(
+                    f"{path}: '{name}' of column {at} is {degrees[at]:g} degrees, but"
+                    f" {known[at]:g} in {source}: put the columns in one order"
+                )
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -121,108 +178,129 @@ def _pair(files: dict[str, Path], stamp: tuple[str, ...]) -> Pair:
     return Pair(before=before, after=after, moment=moment, fault=fault)
 
 
-def read_pair(pair: Pair, schema: Schema) -> tuple[Array, Array]:
-    """Inputs (n_columns, n_inputs) and targets (n_columns, n_targets) of one step.
+@np.errstate(all="ignore")  # values are looked at when they are stored, with row and column
+def read_pair(
+    pair: Pair, schema: Schema, n_columns: int | None = None, places: Places | None = None
+) -> Step:
+    """The rows of one step, by names, units and coordinates.
+
+    Args:
+        pair: its files.
+        schema: which variables, in which units.
+        n_columns: of the grid; None takes the schema's.
+        places: where the columns of pairs before it lie.
 
     Raises:
-        ClimstackError: a file is broken, cut, of another time than its name says, or lacks a
-            variable; values are not looked at.
+        ClimstackError: a file is broken, cut, of another time than its name says, lacks a variable,
+            or has one with other dimensions, types or units; the files don't belong together.
+            Values are not looked at.
     """
     if pair.fault:
         raise ClimstackError(pair.fault)
-    tendencies = {v.name: MERGED.get(v.name, (_state(v.name),)) for v in schema.targets}
-    states = [name for v in schema.targets if _is_tendency(v) for name in tendencies[v.name]]
-    raw = [name for v in schema.inputs for name in DERIVED.get(v.name, ((v.name,),))[0]]
-    before = read_variables(pair.before, [*raw, *states], pair.moment)
-    others = [v.name for v in schema.targets if not _is_tendency(v)]
-    after = read_variables(pair.after, [*states, *others], pair.moment)
+    places = Places() if places is None else places
+    of_before, of_after = _needs(schema, n_columns or schema.n_grid_columns)
+    before = _read_file(pair.before, of_before, pair.moment, places)
+    after = _read_file(pair.after, of_after, pair.moment, places)
+    _check_together(before, after)
     inputs = {}
     for variable in schema.inputs:
         needs, compute = DERIVED.get(variable.name, ((variable.name,), np.array))
-        inputs[variable.name] = compute(*(before[name] for name in needs))
-    targets = {name: after[name] for name in others}
+        inputs[variable.name] = compute(*(before.values[name] for name in needs))
+    targets = {}
     for variable in schema.targets:
-        if _is_tendency(variable):
-            change: Any = 0.0
-            for name in tendencies[variable.name]:
-                change = change + after[name] - before[name]
-            targets[variable.name] = change / STEP_SECONDS
-    return (_rows(pair.before, schema.inputs, inputs), _rows(pair.after, schema.targets, targets))
-
-
-def read_variables(
-    path: Path, names: Iterable[str], moment: Moment | None = None
-) -> dict[str, Any]:
-    """Variables of a NetCDF file as float64, NaN where a value is masked.
-
-    Args:
-        path: the file.
-        names: what to read.
-        moment: the time that the file must say it holds, if it says any.
-
-    Raises:
-        ClimstackError: no such file or variable, not NetCDF, cut off, or of another time.
-    """
-    try:
-        import netCDF4
-    except ImportError:
-        raise ClimstackError(
-            "NetCDF files need the package netCDF4: pip install 'climstack[netcdf]'"
-        ) from None
-    if not path.is_file():
-        raise ClimstackError(f"no file {path}")
-    try:
-        size, expected = path.stat().st_size, expected_bytes(path)
-        if expected is not None and size < expected:
-            raise ClimstackError(
-                f"{path} is cut off: it has {size} bytes, its header promises {expected}: get it"
-                " again"
-            )
-        with netCDF4.Dataset(path) as data:
-            if moment is not None and {"ymd", "tod"} <= set(data.variables):
-                _check_moment(path, int(data["ymd"][...]), int(data["tod"][...]), moment)
-            found = {}
-            for name in dict.fromkeys(names):
-                if name not in data.variables:
-                    raise ClimstackError(f"{path} has no variable '{name}': get the whole file")
-                values = np.ma.asarray(data[name][...], dtype=np.float64)
-                found[name] = np.ma.filled(values, np.nan)
-            return found
-    except ClimstackError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
-        why = str(error).replace(f": '{path}'", "") or type(error).__name__
-        raise ClimstackError(
-            f"{path} is not a readable NetCDF file ({why}): get it again"
-        ) from None
-
-
-def _check_moment(path: Path, ymd: int, second: int, moment: Moment) -> None:
-    if (ymd, second) != (moment.year * 10_000 + moment.month * 100 + moment.day, moment.second):
-        raise ClimstackError(
-            f"{path} holds the time {ymd}, {second} s, its name says otherwise: was it renamed?"
+        change: Any = 0.0
+        for name in _states(variable):
+            change = change + after.values[name] - before.values[name]
+        is_tendency = bool(_states(variable))
+        targets[variable.name] = (
+            change / STEP_SECONDS if is_tendency else after.values[variable.name]
         )
+    return Step(
+        inputs=_rows(schema.inputs, inputs),
+        targets=_rows(schema.targets, targets),
+        rounded=_sum(before.rounded, after.rounded),
+        notes={note: each.path for each in (after, before) for note in each.notes},
+    )
 
 
-def _rows(path: Path, variables: Iterable[Variable], held: Mapping[str, Array]) -> Array:
-    """Columns of all variables side by side, (n_columns, width)."""
-    parts = []
-    n_columns = None
-    for variable in variables:
-        values = np.atleast_2d(held[variable.name])
-        n_columns = values.shape[1] if n_columns is None else n_columns
-        if values.shape != (variable.n_levels, n_columns):
+def _needs(schema: Schema, n_columns: int) -> tuple[list[Wanted], list[Wanted]]:
+    """What to read before and after the step."""
+    units = RAW_UNITS | {v.name: v.unit for v in schema.inputs}
+    before, states, others = [], [], []
+    for variable in schema.inputs:
+        for name in DERIVED.get(variable.name, ((variable.name,),))[0]:
+            before.append(_wanted(name, units.get(name, variable.unit), variable, n_columns))
+    for variable in schema.targets:
+        for name in _states(variable):
+            unit = units.get(name, f"{variable.unit} s")
+            states.append(_wanted(name, unit, variable, n_columns))
+        if not _states(variable):
+            others.append(_wanted(variable.name, variable.unit, variable, n_columns))
+    return [*before, *states], [*states, *others]
+
+
+def _wanted(name: str, unit: str, like: Variable, n_columns: int) -> Wanted:
+    axes = PROFILE if like.n_levels > 1 else ("column",)
+    lengths: dict[Axis, int | None] = {"level": like.n_levels, "column": n_columns}
+    return Wanted(name=name, unit=unit, axes=axes, lengths=lengths)
+
+
+def _read_file(path: Path, wanted: list[Wanted], moment: Moment, places: Places) -> Content:
+    """Variables of a file whose time is that of its name, levels from the top down."""
+    content = Content(path=path)
+    with open_netcdf(path) as data:
+        if {"ymd", "tod"} <= set(data.variables):
+            ymd, second = (whole_number(path, data, name) for name in ("ymd", "tod"))
+            if (ymd, second) != (moment.ymd, moment.second):
+                raise ClimstackError(
+                    f"{path} holds the time {ymd}, {second} s, its name says otherwise: was it"
+                    " renamed?"
+                )
+        content.read(data, wanted)
+        turn_over(data, content, [each for each in wanted if each.axes == PROFILE])
+        held = Content(path=path)
+        for name in ("lat", "lon"):
+            if name in data.variables:
+                held.read(data, [replace(wanted[0], name=name, unit="degree", axes=("column",))])
+        places.add(path, held.values)
+    return content
+
+
+def _check_together(before: Content, after: Content) -> None:
+    """See that the rows of both files are the same columns of air, and not of the same moment."""
+    for name in [n for n in STEADY if n in before.values and n in after.values]:
+        change = np.abs(after.values[name] - before.values[name]).mean(0)
+        if not change.any():
             raise ClimstackError(
-                f"{path}: variable '{variable.name}' has shape {held[variable.name].shape},"
-                f" expected {variable.n_levels} levels of {n_columns} columns"
+                f"{after.path}: '{name}' is that of {before.path.name} to the last digit: is one"
+                " a copy of the other?"
             )
-        parts.append(values.T)
-    return np.concatenate(parts, axis=1)
+        if (change > MAX_CHANGE).any():
+            at = int((change > MAX_CHANGE).argmax())
+            raise ClimstackError(
+                f"{after.path}: '{name}' of column {at} is {change[at]:.3g} {STEADY[name]} off that"
+                f" of {before.path.name} on average, too much for 20 minutes: are levels and"
+                " columns of both files in one order?"
+            )
 
 
-def _is_tendency(variable: Variable) -> bool:
-    return variable.name.startswith("ptend_")
+def _sum(*tables: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for table in tables:
+        for how, counts in table.items():
+            held = found.setdefault(how, {})
+            for name, n in counts.items():
+                held[name] = held.get(name, 0) + n
+    return found
 
 
-def _state(name: str) -> str:
-    return name.replace("ptend_", "state_", 1)
+def _rows(variables: Iterable[Variable], held: Mapping[str, Array]) -> Array:
+    """Columns of all variables side by side, (n_columns, width)."""
+    return np.concatenate([np.atleast_2d(held[v.name]).T for v in variables], axis=1)
+
+
+def _states(variable: Variable) -> tuple[str, ...]:
+    """The states that a tendency is the change of; none of another target."""
+    if not variable.name.startswith("ptend_"):
+        return ()
+    return MERGED.get(variable.name, (variable.name.replace("ptend_", "state_", 1),))

@@ -20,7 +20,8 @@ from features.core.errors import ClimstackError
 from features.core.files import content_hash
 from features.core.types import Array
 from features.schemas.schema import Schema
-from features.sources.netcdf import Pair, find_pairs, read_pair
+from features.sources.grid import Grid
+from features.sources.netcdf import Places, Step, find_pairs, read_pair
 from features.sources.readers import Block, TableFile, find_columns
 
 Item = TypeVar("Item")
@@ -45,6 +46,8 @@ class Batch:
         row_of: from a row of this batch, its number as a person counts it in ``path``.
         is_empty: from a row and a column's name, whether nothing at all stands there.
         skipped: sentences on what was left out before this batch.
+        notes: what was done to values on their way in (another unit, levels turned over), and the
+            file where.
         rounded: of values that stand in the source in fewer digits than a float64 has, how many:
             by how they are stored ("float32", "int16 in steps of 0.01"), then by the name of the
             variable or column.
@@ -62,6 +65,7 @@ class Batch:
     row_of: Callable[[int], int]
     is_empty: Callable[[int, str], bool]
     skipped: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
     rounded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -121,16 +125,20 @@ def parse_broken(text: str) -> Broken:
 
 
 def open_source(
-    path: str | Path, schema: Schema, n_grid_columns: int | None = None, broken: Broken = "refuse"
+    path: str | Path,
+    schema: Schema,
+    n_grid_columns: int | None = None,
+    broken: Broken = "refuse",
+    grid: Grid | None = None,
 ) -> Source:
-    """A CSV or Parquet file, or a folder of NetCDF pairs.
+    """A CSV or Parquet file, or a folder of NetCDF pairs whose columns must lie as the grid's.
 
     Raises:
         ClimstackError: what can be known to be wrong before reading.
     """
     path = Path(path)
     if path.is_dir():
-        return PairSource(path, schema, n_grid_columns, broken)
+        return PairSource(path, schema, n_grid_columns, broken, grid)
     return TableSource(path, schema, n_grid_columns)
 
 
@@ -194,11 +202,16 @@ class PairSource:
     clock, has_targets = "model", True
 
     def __init__(
-        self, path: Path, schema: Schema, n_grid_columns: int | None, broken: Broken
+        self,
+        path: Path,
+        schema: Schema,
+        n_grid_columns: int | None,
+        broken: Broken,
+        grid: Grid | None = None,
     ) -> None:
         """Find the pairs; the first broken name or missing partner stops, unless skipped."""
         self.path, self._schema, self._broken, self._pairs = path, schema, broken, find_pairs(path)
-        self.n_grid_columns = n_grid_columns or schema.n_grid_columns
+        self.n_grid_columns, self._grid = n_grid_columns or schema.n_grid_columns, grid
         faults = [pair.fault for pair in self._pairs if pair.fault]
         if faults and broken == "refuse":
             more = f" ({len(faults)} such)" if len(faults) > 1 else ""
@@ -214,36 +227,32 @@ class PairSource:
         """Rows from a place on, one step a batch; see :class:`Source`."""
         first_row, start, taken = (place.get(name, 0) for name in ("row", "pair", "taken"))
         skipped: list[str] = []
+        places = Places()
+        if self._grid is not None:
+            places = Places(
+                {"lat": ("the grid", self._grid.lat), "lon": ("the grid", self._grid.lon)}
+            )
         for position in range(start, len(self._pairs)):
             try:
-                inputs, targets = self._read(self._pairs[position])
+                step = read_pair(self._pairs[position], self._schema, self.n_grid_columns, places)
             except ClimstackError as error:
                 if self._broken == "refuse":
                     raise
                 skipped.append(str(error))
                 continue
-            yield self._batch(position, (inputs, targets), first_row, taken, skipped)
-            first_row, taken, skipped = first_row + len(inputs), 0, []
+            yield self._batch(position, step, first_row, taken, skipped)
+            first_row, taken, skipped = first_row + len(step.inputs), 0, []
         if first_row == 0:
             raise ClimstackError(f"{self.path} holds no pair that can be read: {skipped[0]}")
         if skipped:
-            empty = inputs[:0], targets[:0]
+            width = len(self._schema.input_columns), len(self._schema.target_columns)
+            inputs, targets = (np.empty((0, n)) for n in width)
+            empty = Step(inputs=inputs, targets=targets, rounded={}, notes={})
             yield self._batch(len(self._pairs) - 1, empty, first_row, 0, skipped)
 
-    def _read(self, pair: Pair) -> tuple[Array, Array]:
-        inputs, targets = read_pair(pair, self._schema)
-        if not len(inputs) == len(targets) == self.n_grid_columns:
-            raise ClimstackError(
-                f"{pair.before} has {len(inputs)} columns and its partner {len(targets)}, expected"
-                f" {self.n_grid_columns} grid columns: give the grid's size"
-            )
-        return inputs, targets
-
-    def _batch(
-        self, at: int, values: tuple[Array, Array], first_row: int, taken: int, skipped: list[str]
-    ) -> Batch:
+    def _batch(self, at: int, step: Step, first_row: int, taken: int, skipped: list[str]) -> Batch:
         """One step, without the rows that are taken already."""
-        moment, n = self._pairs[at].moment, len(values[0])
+        moment, n = self._pairs[at].moment, len(step.inputs)
 
         def place_after(n_rows: int) -> Place:
             if taken + n_rows == n:
@@ -252,8 +261,8 @@ class PairSource:
 
         return Batch(
             ids=pl.Series(moment.ids(n)[taken:], dtype=pl.String),
-            inputs=values[0][taken:],
-            targets=values[1][taken:],
+            inputs=step.inputs[taken:],
+            targets=step.targets[taken:],
             time=np.full(n - taken, moment.step),
             column=np.arange(taken, n),
             first_row=first_row + taken,
@@ -263,6 +272,11 @@ class PairSource:
             row_of=lambda row: taken + row,
             is_empty=lambda _row, _column: False,
             skipped=tuple(skipped),
+            notes={note: str(path) for note, path in step.notes.items()},
+            rounded={
+                how: {name: count // n * (n - taken) for name, count in counts.items()}
+                for how, counts in step.rounded.items()
+            },
         )
 
 

@@ -120,6 +120,8 @@ class _Check:
         where = str(sources[0].path) + (f" and {len(sources) - 1} more" if sources[1:] else "")
         for level, sentence in chain(seen.copies(), seen.columns.odd(schema), seen.keys()):
             self.say(level, f"{where}: {sentence}")
+        for note, path in seen.notes.items():
+            self.say("warning", f"{path}: {note}")
         for kind, counts in seen.rounded.items():
             self.say("warning", f"{where}: {said_rounded(kind, counts)}")
 
@@ -134,6 +136,8 @@ class _Check:
             for batch in ahead(source.batches({}, CSV_BLOCK_BYTES)):
                 for sentence in batch.skipped:
                     self.say("warning", f"left out: {sentence}")
+                for note, path in batch.notes.items():
+                    seen.notes.setdefault(note, path)
                 seen.add(batch, intake.take(batch, 0, len(batch)))
                 if self.progress is not None:
                     self.progress(f"check {source.path.name}", batch.bytes_read, source.n_bytes)
@@ -150,12 +154,14 @@ class _Seen:
         columns: facts on each.
         n_rows: how many rows.
         rounded: how many values came in fewer digits, by type and name.
+        notes: what was done to values on their way in, and the first file where.
         sources: path of each, and how many rows came up to its end.
     """
 
     def __init__(self, names: list[str], repairs: tuple[Repair, Repair]) -> None:
         self.columns, self.n_rows, self._repairs = _Columns(names), 0, repairs
         self.rounded: dict[str, dict[str, int]] = {}
+        self.notes: dict[str, str] = {}
         self.sources: list[tuple[Path, int]] = []
         self._digests: list[NDArray[np.uint64]] = []
         self._sample: list[Array] = []

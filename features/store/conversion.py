@@ -76,12 +76,12 @@ def convert(
         raise ClimstackError(f"{out} exists: choose another place or delete it first")
     paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
     block_bytes = _block_bytes(memory_limit_mb)
-    opened = open_sources(paths, schema, n_grid_columns, broken)
+    width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
+    known_grid = None if grid is None else _read_grid(grid, width, schema)
+    opened = open_sources(paths, schema, n_grid_columns, broken, known_grid)
     for path in paths:
         if is_store(path):
             raise ClimstackError(f"{path} is a store already: it needs no converting")
-    width = opened[0].n_grid_columns
-    known_grid = None if grid is None else _read_grid(grid, width, schema)
     partial = out.with_name(f"{out.name}.partial")
     if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
         raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")
@@ -179,6 +179,7 @@ class _Conversion:
         self.state: dict[str, Any] = {
             "source": 0, "place": {}, "rows": [0] * n, "skipped": [[] for _ in range(n)],
             "times": [None] * n, "clocks": {}, "inputs": {}, "targets": {}, "rounded": {},
+            "notes": {},
         }  # fmt: skip
         repairs = Repair(self.schema.inputs), Repair(self.schema.targets)
         self.intakes = [
@@ -221,7 +222,8 @@ class _Conversion:
             kinds = "clipped", "imputed"
             repaired = {kind: inputs.get(kind, {}) | targets.get(kind, {}) for kind in kinds}
             counts = {"repaired": repaired, "rounded": self.state["rounded"]}
-            writer.close(self._origins(), counts, grid)
+            notes = [f"{path}: {note}" for note, path in self.state["notes"].items()]
+            writer.close(self._origins(), counts, notes, grid)
 
     def keep_whole_sources(self) -> None:
         """After bad input: keep the parts that hold nothing of the source that is bad."""
@@ -264,6 +266,7 @@ class _Conversion:
 
     def _take(self, batch: Batch, number: int, writer: StoreWriter) -> None:
         self.state["skipped"][number] = [*self.state["skipped"][number], *batch.skipped]
+        self.state["notes"] = dict(batch.notes) | self.state["notes"]  # the first file that has it
         intake, start = self.intakes[number], 0
         while start < len(batch):
             stop = min(len(batch), start + writer.room)

@@ -63,6 +63,7 @@ def _found(store: Store) -> Iterator[str]:
             yield from _jumps(store, variable.name, where)
     for kind, counts in store.rounded.items():
         yield said_rounded(kind, counts)
+    yield from store.notes
 
 
 def _jumps(store: Store, name: str, where: slice) -> Iterator[str]:

@@ -132,6 +132,12 @@ class Store:
         found: dict[str, dict[str, int]] = self.manifest.get("rounded", {})
         return found
 
+    @property
+    def notes(self) -> list[str]:
+        """What was done to values on their way in: units converted, levels turned over."""
+        found: list[str] = self.manifest.get("notes", [])
+        return found
+
     @cached_property
     def grid(self) -> Grid | None:
         """Where the columns lie and the pressure of the levels, if a grid file was given."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from features.core.errors import ClimstackError
 from features.schemas.schema import Schema
+from features.sources.grid import Grid
 from features.sources.source import Batch, Broken, Place, Source, open_source
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
@@ -18,6 +19,7 @@ def open_sources(
     schema: Schema,
     n_grid_columns: int | None = None,
     broken: Broken = "refuse",
+    grid: Grid | None = None,
 ) -> list[Source]:
     """Tables, folders of NetCDF pairs and stores, all with targets or all without.
 
@@ -28,7 +30,12 @@ def open_sources(
         raise ClimstackError("no source: name a file, a folder of NetCDF pairs or a store")
     if n_grid_columns is not None and n_grid_columns < 1:
         raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
-    opened = [_open(Path(path), schema, n_grid_columns, broken) for path in paths]
+    opened: list[Source] = [
+        StoreSource(Path(path), schema, n_grid_columns)
+        if is_store(Path(path))
+        else open_source(path, schema, n_grid_columns, broken, grid)
+        for path in paths
+    ]
     for source in opened[1:]:
         if source.has_targets != opened[0].has_targets:
             which = ("has", "has no") if source.has_targets else ("has no", "has")
@@ -42,12 +49,6 @@ def open_sources(
 def is_store(path: Path) -> bool:
     """Whether a store lies there."""
     return (path / "manifest.json").is_file()
-
-
-def _open(path: Path, schema: Schema, n_grid_columns: int | None, broken: Broken) -> Source:
-    if is_store(path):
-        return StoreSource(path, schema, n_grid_columns)
-    return open_source(path, schema, n_grid_columns, broken)
 
 
 class StoreSource:

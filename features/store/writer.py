@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -92,6 +93,7 @@ class StoreWriter:
         self,
         sources: list[dict[str, Any]],
         counts: dict[str, dict[str, dict[str, int]]] | None = None,
+        notes: Sequence[str] = (),
         grid: Grid | None = None,
     ) -> None:
         """Seal the store.
@@ -100,6 +102,7 @@ class StoreWriter:
             sources: where the rows came from.
             counts: how many values were ``"repaired"``: ``"clipped"`` or ``"imputed"``, by column;
                 and how many came ``"rounded"``: by how they were stored, and by name.
+            notes: what was done to values on their way in.
             grid: where the columns lie.
         """
         self.close_part({})
@@ -119,6 +122,7 @@ class StoreWriter:
                 what: {kind: of for kind, of in (counts or {}).get(what, {}).items() if of}
                 for what in ("repaired", "rounded")
             },
+            "notes": list(notes),
             "grid": None if grid is None else file_hash(grid_file),
             "data_hash": self._data_hash.hexdigest(),
         }
