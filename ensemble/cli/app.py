@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +11,7 @@ import typer
 
 from ensemble.cli import console, tables
 from ensemble.cli.data import compare, explore
+from ensemble.cli.main import main as main
 from ensemble.evaluation.leaderboard import load_leaderboard
 from ensemble.experiment.experiment import load_experiment
 from ensemble.experiment.folder import RunFolder
@@ -43,6 +41,12 @@ Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns.")]
 Grid = Annotated[
     int | None, typer.Option("--grid-columns", help="Rows per timestep, if not the schema's.")
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore", metavar="COLUMN", help="A column that is not read; * stands for any letters."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -108,6 +112,7 @@ def convert_command(
         str, typer.Option(help="NetCDF pairs that can't be read: refuse or skip.")
     ] = "refuse",
     grid: Annotated[Path | None, typer.Option(help="Grid file to keep with the store.")] = None,
+    ignore: Ignore = None,
 ) -> None:
     """Turn CSV, Parquet and folders of NetCDF pairs into a store; a rerun goes on.
 
@@ -122,6 +127,7 @@ def convert_command(
             memory_limit_mb=parse_memory(memory_limit),
             broken=parse_broken(broken),
             grid=grid,
+            ignore=ignore or (),
             progress=report,
         )
     tables.show_converted(store)
@@ -132,12 +138,13 @@ def check(
     source: Annotated[Path, typer.Argument(metavar="SRC", show_default=False)],
     schema: SchemaName = "leap",
     grid_columns: Grid = None,
+    ignore: Ignore = None,
 ) -> None:
     """Say what is wrong with a CSV or Parquet file; exit 1 if it can't be used.
 
     Example: climstack data check train.csv
     """
-    findings = check_file(source, load_schema(schema), grid_columns)
+    findings = check_file(source, load_schema(schema), grid_columns, ignore or ())
     tables.show_findings(findings)
     errors = sum(finding.level == "error" for finding in findings)
     console.out.print(f"errors: {errors}, other findings: {len(findings) - errors}")
@@ -345,39 +352,3 @@ def score(
         typer.echo(json.dumps({"score": value, "r2": r2}, indent=2))
     else:
         typer.echo(repr(value))
-
-
-class Interrupted(BaseException):
-    """Ctrl-C; not a KeyboardInterrupt, which Typer would end silently."""
-
-
-def _interrupt(*_: object) -> None:
-    raise Interrupted
-
-
-def main() -> None:
-    """Run the command line; exit 0 done, 1 failed, 2 wrong usage."""
-    debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        app(arguments)
-    except Interrupted:
-        console.fail("interrupted: the same command goes on where it stopped")
-        sys.exit(130)
-    except Exception as error:
-        if debug:
-            raise
-        console.fail(_sentence(error))
-        sys.exit(1)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, ClimstackError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}: put that right and run the same command again"
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message} (--debug shows where)"

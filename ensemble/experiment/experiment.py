@@ -40,6 +40,8 @@ class DataSettings:
         schema: name of the schema.
         grid_columns: rows per timestep; None takes the schema's.
         grid: grid file to keep with the store that is made of a table ``train``.
+        ignore: columns of tables that may be there and are not read; ``*`` and ``?`` stand for
+            other characters.
         auxiliary: sources that train and never validate: sources of the training store by name or,
             where ``train`` is a table, further files or folders that are converted with it.
     """
@@ -50,6 +52,7 @@ class DataSettings:
     schema: str = "leap"
     grid_columns: int | None = None
     grid: str | None = None
+    ignore: tuple[str, ...] = ()
     auxiliary: tuple[Auxiliary, ...] = ()
 
     def __post_init__(self) -> None:

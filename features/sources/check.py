@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ from features.core.errors import ClimstackError
 from features.core.types import Array
 from features.schemas.schema import Schema
 from features.sources.ids import IdCheck
-from features.sources.readers import TableFile, first_bad_value, header_faults
+from features.sources.readers import TableFile, first_bad_value, has_inputs, header_faults
 
 UNIQUE_ROWS = 65_536  # distinct values are counted in so many first rows, to bound memory
 SMALLEST_FLOAT32 = float(np.finfo(np.float32).tiny)
@@ -69,7 +69,10 @@ class _Columns:
 
 
 def check_file(
-    path: str | Path, schema: Schema, n_grid_columns: int | None = None
+    path: str | Path,
+    schema: Schema,
+    n_grid_columns: int | None = None,
+    ignore: Sequence[str] = (),
 ) -> list[Finding]:
     """Everything that is wrong or odd in a CSV or Parquet file, in one streaming pass.
 
@@ -77,6 +80,7 @@ def check_file(
         path: the file.
         schema: what it should hold.
         n_grid_columns: rows per timestep; None takes the schema's.
+        ignore: columns that may be there: see :func:`features.sources.readers.find_columns`.
 
     Returns:
         Findings, errors first; empty when there is nothing to say.
@@ -97,7 +101,7 @@ def check_file(
     except ClimstackError as error:
         return [Finding("error", str(error))]
     has_targets = bool(set(file.columns) & set(schema.target_columns))
-    for fault in header_faults(file, schema, has_targets):
+    for fault in header_faults(file, schema, has_targets, ignore):
         say("error", fault)
     wanted = [*schema.input_columns, *(schema.target_columns if has_targets else [])]
     present = [column for column in wanted if column in set(file.columns)]
@@ -119,7 +123,7 @@ def check_file(
                 f"{file.path}: {len(narrow)} columns have type {found}, not Float64, so small"
                 f" values may be lost already: {compress(narrow)}",
             )
-    if schema.id_column in file.columns and present:
+    if schema.id_column in file.columns and has_inputs(file, schema):
         _check_values(say, file, schema, present, n_grid_columns if has_targets else 1)
     return worst_first(findings)
 

@@ -39,6 +39,7 @@ def convert(
     memory_limit_mb: int = MEMORY_LIMIT_MB,
     broken: Broken = "refuse",
     grid: str | Path | None = None,
+    ignore: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Store:
     """Turn CSV files (also .gz, .zip), Parquet files and folders of NetCDF pairs into a store.
@@ -55,6 +56,8 @@ def convert(
         memory_limit_mb: what the process may take at most, MB (2^20 bytes).
         broken: whether NetCDF pairs that can't be read are refused or left out.
         grid: grid file to keep with the store: see :meth:`features.sources.grid.Grid.read`.
+        ignore: columns of tables that may be there and are not read: see
+            :func:`features.sources.readers.find_columns`.
         progress: called with ("convert", bytes read, bytes in all).
 
     Raises:
@@ -70,7 +73,7 @@ def convert(
         raise ClimstackError("nothing to convert: name a file or a folder")
     if width < 1:
         raise ClimstackError(f"grid columns must be at least 1, but got {width}")
-    opened = [open_source(path, schema, n_grid_columns, broken) for path in paths]
+    opened = [open_source(path, schema, n_grid_columns, broken, ignore) for path in paths]
     for source in opened[1:]:
         if source.has_targets != opened[0].has_targets:
             which = ("has", "has no") if source.has_targets else ("has no", "has")
