@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     )
     from ensemble.experiment.folder import RunFolder
     from ensemble.inference.predict import predict
-    from ensemble.inference.submission import read_weights, score_files, write_submission
+    from ensemble.inference.sample import read_weights
+    from ensemble.inference.submission import score_files, write_submission
     from ensemble.runs.pipeline import open_run, run_experiment, submit_run
     from ensemble.runs.planner import plan_run
     from ensemble.runs.run import Run

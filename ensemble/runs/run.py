@@ -22,7 +22,8 @@ from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.inference.interval_file import interval_file
 from ensemble.inference.predict import predict_blocks
-from ensemble.inference.submission import check_ids, write_submission
+from ensemble.inference.sample import check_sample
+from ensemble.inference.submission import write_submission
 from ensemble.report import Report
 from ensemble.runs.stack import fit_stack
 from ensemble.runs.store import RunStore
@@ -117,7 +118,7 @@ class Run:
         if data.test is not None:
             test = self.test_store()
             if data.sample_submission is not None:
-                check_ids(data.sample_submission, test.schema, test.sample_ids)
+                check_sample(data.sample_submission, test.schema, test.sample_ids)
 
     @cached_property
     def data(self) -> FoldedStore:

@@ -6,12 +6,11 @@ does not matter; everything else that is wrong raises with file, column and row.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +18,14 @@ import polars as pl
 from features.core.errors import ClimstackError, closest
 from features.schemas.schema import Schema
 from features.sources.ids import shown
-from features.sources.text import Unreadable, first_line_of, read_line, unpacked
+from features.sources.text import (
+    Lines,
+    Unreadable,
+    explain_csv,
+    first_line_of,
+    read_line,
+    unpacked,
+)
 
 CSV_BLOCK_BYTES = 1 << 24
 PARQUET_BLOCK_ROWS = 8192
@@ -145,7 +151,7 @@ class TableFile:
                     file.seek(offset)
                 else:
                     offset = len(read_line(file, self.path, "the header"))
-                lines = _Lines(file, self.path, file is raw, first_row)
+                lines = Lines(file, self.path, file is raw, first_row)
                 for text in lines.blocks(offset, size):
                     start, ends, is_blank = offset, _ends(text), not text.strip()
                     offset += len(text)
@@ -170,14 +176,14 @@ class TableFile:
             frame = pl.read_csv(block, has_header=False, schema=types).rechunk()
         except (Exception, pl.exceptions.PanicException) as error:
             raise ClimstackError(
-                _explain_csv(self.path, block, types, first_row)
+                explain_csv(self.path, block, types, first_row)
                 or f"{self.path} is not readable from row {first_row} on: {first_line_of(error)}"
             ) from None
         # Polars fills rows that are cut short, and takes a quoted line break for a part of a field.
         n_fields = len(frame) * len(types)
         n_commas = int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
         odd = len(frame) != n_lines or n_commas + len(frame) != n_fields
-        if odd and (sentence := _explain_csv(self.path, block, types, first_row)) is not None:
+        if odd and (sentence := explain_csv(self.path, block, types, first_row)) is not None:
             raise ClimstackError(sentence)
         return frame
 
@@ -208,41 +214,12 @@ def _ends(text: bytes) -> tuple[int, ...]:
     return tuple(ends)
 
 
-@dataclass
-class _Lines:
-    """Whole lines of a file; a last one without a line break, perhaps cut off, comes alone."""
-
-    file: IO[bytes]
-    path: Path
-    seekable: bool
-    rows: int
-
-    def blocks(self, offset: int, size: int) -> Iterator[bytes]:
-        """From an offset on, ``size`` bytes or a little more at a time."""
-        while text := self._read(offset, size):
-            offset += len(text)
-            cut = text.rfind(b"\n") + 1
-            pieces = [text[:cut], text[cut:]] if 0 < cut < len(text) else [text]
-            del text
-            while pieces:
-                yield pieces.pop(0)
-
-    def _read(self, offset: int, size: int) -> bytes:
-        """The next lines; a plain file is read in one piece, since joining many MB takes time."""
-        where = f"a line after row {self.rows}"
-        if not self.seekable:
-            return self.file.read(size) + read_line(self.file, self.path, where)
-        self.file.seek(offset + size)
-        size += len(read_line(self.file, self.path, where))
-        self.file.seek(offset)
-        return self.file.read(size)
-
-
 def _parquet_header(path: Path) -> list[str]:
     try:
         return list(pl.read_parquet_schema(path))
     except (Exception, pl.exceptions.PanicException) as error:
-        raise ClimstackError(f"{path} is not a readable Parquet file: {first_line_of(error)}") from None
+        why = first_line_of(error)
+        raise ClimstackError(f"{path} is not a readable Parquet file: {why}") from None
 
 
 def _csv_header(path: Path) -> list[str]:
@@ -326,9 +303,7 @@ def header_faults(
     return sentences
 
 
-def _unknown_columns(
-    file: TableFile, schema: Schema, extra: list[str], expected: list[str]
-) -> str:
+def _unknown_columns(file: TableFile, schema: Schema, extra: list[str], expected: list[str]) -> str:
     names = ", ".join(map(shown, extra[:SHOWN_COLUMNS]))
     more = f" and {len(extra) - SHOWN_COLUMNS} more" if len(extra) > SHOWN_COLUMNS else ""
     what = f"a column {names}" if len(extra) == 1 else f"the columns {names}{more}"
@@ -355,47 +330,3 @@ def first_bad_value(frame: pl.DataFrame, path: Path, first_row: int) -> str | No
     if is_empty and path.suffix != ".parquet":
         hint = "fill it, or is the row empty or cut short?"
     return f"{path}: column '{column}' has {found} in row {first_row + row}: {hint}"
-
-
-def _explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int) -> str | None:
-    """A sentence on the first line that polars can't take for a row, or None."""
-    for row, line in enumerate(block.rstrip(b"\n").split(b"\n"), first_row):
-        try:
-            text = line.decode().rstrip("\r")
-        except UnicodeDecodeError as error:
-            return (
-                f"{path}: row {row} is not UTF-8 text (byte 0x{line[error.start]:02x}):"
-                " write the file in UTF-8"
-            )
-        if text.count('"') % 2:
-            return f"{path}: row {row} has a quote that is not closed: close or remove it"
-        if not text.strip():
-            return f"{path}: row {row} is empty: remove the line"
-        try:
-            fields = next(csv.reader([text])) if '"' in text else text.split(",")
-        except csv.Error as error:
-            return f"{path}: row {row} is not a row of CSV ({error}): put it right"
-        if len(fields) > len(types):
-            return (
-                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}:"
-                " remove the extra ones"
-            )
-        for value, (column, dtype) in zip(fields, types.items(), strict=False):
-            if dtype == pl.Float64 and value.strip() and not _is_number(value):
-                return (
-                    f"{path}: column '{column}' has {shown(value)} in row {row}: expected a number"
-                )
-        if len(fields) < len(types):
-            return (
-                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}: was the"
-                " row or the file cut off?"
-            )
-    return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.isascii() and "_" not in text and text == text.rstrip()
