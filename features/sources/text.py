@@ -47,8 +47,6 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         except ClimstackError:
             raise
         except DAMAGED as error:
-            if isinstance(error, OSError) and error.errno:
-                raise  # the disk's fault, not the file's
             raise Unreadable(first_line_of(error)) from None
         except UNABLE as error:
             raise ClimstackError(
@@ -140,7 +138,7 @@ def explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int)
                 " remove the extra ones"
             )
         for value, (column, dtype) in zip(fields, types.items(), strict=False):
-            if dtype == pl.Float64 and value.strip() and not _is_number(value):
+            if dtype == pl.Float64 and value and not _is_number(value):
                 return (
                     f"{path}: column '{column}' has {shown(value)} in row {row}: expected a number"
                 )
@@ -163,4 +161,4 @@ def _is_number(text: str) -> bool:
 def first_line_of(error: BaseException) -> str:
     """An error's message, cut to what fits in a sentence."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return "".join(mark if mark.isprintable() else "?" for mark in lines[0][:200])
