@@ -35,12 +35,14 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, help="Generate, convert, check, explore and compare data.")
 app.add_typer(data, name="data")
 
+MOST = 10**7  # timesteps or grid columns: more is a slip of the finger
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", show_default=False)]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns.")]
 Grid = Annotated[
-    int | None, typer.Option("--grid-columns", help="Rows per timestep, if not the schema's.")
+    int | None,
+    typer.Option("--grid-columns", max=MOST, help="Rows per timestep, if not the schema's."),
 ]
 Ignore = Annotated[
     list[str] | None,
@@ -66,7 +68,7 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
 
     with console.progress() as report:
         result = run_demo(out, report)
-    tables.show_leaderboard(result.leaderboard)
+    tables.show_leaderboard(result.leaderboard, score=load_schema("leap").score_name)
     chosen = next(row for row in result.leaderboard if row["chosen"])
     if chosen["blend"]:
         console.out.print(
@@ -82,8 +84,8 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
 @data.command("generate")
 def generate(
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
-    timesteps: Annotated[int, typer.Option(help="Stored timesteps.")] = 80,
-    columns: Annotated[int, typer.Option(help="Columns of the grid.")] = 96,
+    timesteps: Annotated[int, typer.Option(min=1, max=MOST, help="Stored timesteps.")] = 80,
+    columns: Annotated[int, typer.Option(min=1, max=MOST, help="Columns of the grid.")] = 96,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
 ) -> None:
     """Write train, test, sample_submission and solution files of simulated columns of air.
@@ -178,7 +180,7 @@ def run(
         return
     with console.progress() as report:
         rows = run_experiment(settings, runs, report, limit_mb)
-    tables.show_leaderboard(rows)
+    tables.show_leaderboard(rows, score=load_schema(settings.data.schema).score_name)
     console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
 
 
@@ -263,7 +265,7 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
     settings = load_experiment(experiment)
     with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
         rows = opened.stack()
-    tables.show_leaderboard(rows)
+    tables.show_leaderboard(rows, score=load_schema(settings.data.schema).score_name)
 
 
 @app.command()
@@ -281,7 +283,9 @@ def leaderboard(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
-        tables.show_leaderboard(rows, sort, by)
+        settings = load_experiment(RunFolder(run).experiment)
+        score = load_schema(settings.data.schema).score_name
+        tables.show_leaderboard(rows, sort, by, score=score)
 
 
 @app.command()
@@ -342,13 +346,14 @@ def score(
     schema: SchemaName = "leap",
     as_json: AsJson = False,
 ) -> None:
-    """Score a submission by the exact competition metric.
+    """Score a submission: the mean R2 over the schema's targets, LEAP's exact metric.
 
     Example: climstack score submission.parquet solution.parquet
     """
-    r2 = score_files(submission, solution, load_schema(schema), weights)
+    known = load_schema(schema)
+    r2 = score_files(submission, solution, known, weights)
     value = float(np.mean(list(r2.values())))
     if as_json:
-        typer.echo(json.dumps({"score": value, "r2": r2}, indent=2))
+        typer.echo(json.dumps({"score": value, "name": known.score_name, "r2": r2}, indent=2))
     else:
         typer.echo(repr(value))

@@ -24,7 +24,7 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    stop = _Stop(arguments)
+    stop = Stop(arguments)
     from ensemble.cli import console
     from ensemble.cli.app import app
     from features.core.errors import ClimstackError
@@ -44,7 +44,7 @@ def main() -> None:
         sys.exit(1)
 
 
-class _Stop:
+class Stop:
     """What SIGINT and SIGTERM do: end the children, then the command by an exception.
 
     Attributes:
@@ -58,6 +58,7 @@ class _Stop:
             signal.signal(number, self)
 
     def __call__(self, number: int, _: FrameType | None) -> None:
+        """A signal came."""
         is_second, self.number = bool(self.number), number
         if self.began and not is_second:
             _end_children()

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +30,7 @@ from ensemble.runs.stack import fit_stack
 from ensemble.runs.store import RunStore
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.intervals import Intervals
-from features.core.errors import ClimstackError
+from features.core.errors import ClimstackError, LeakageWarning
 from features.core.files import atomic_path, content_hash, write_json, write_text
 from features.core.types import Progress
 from features.folds.enrichment import main_rows, plan_store
@@ -42,6 +43,12 @@ from models.member import Member, read_member
 from models.oof import CellStore
 from models.process import peak_memory_mb
 
+LATER = (
+    "all test rows are later than the training rows, but the honest score of time_blocks speaks"
+    " of periods between the training blocks: for the score to expect, run the experiment under"
+    ' another name with [folds] scheme = "forward_chaining", and name the folder of that run in'
+    " [stack] compare to see both side by side"
+)
 PACKAGES = (
     "climstack",
     "numpy",
@@ -117,6 +124,8 @@ class Run:
         data = self.experiment.data
         if data.test is not None:
             test = self.test_store()
+            if is_later(self.train_store, test) and self.experiment.folds.scheme == "time_blocks":
+                warnings.warn(LATER, LeakageWarning, stacklevel=2)
             if data.sample_submission is not None:
                 check_sample(data.sample_submission, test.schema, test.sample_ids)
 
@@ -310,6 +319,12 @@ class Request:
     test: str | Path | None = None
     sample_submission: str | Path | None = None
     intervals: Path | None = None
+
+
+def is_later(train: Store, test: Store) -> bool:
+    """Whether all test rows are known to be later than all training rows: on the model's clock."""
+    clocks = {source["clock"] for store in (train, test) for source in store.sources}
+    return clocks == {"model"} and int(test.time.min()) > int(train.time.max())
 
 
 def _circumstances() -> dict[str, Any]:

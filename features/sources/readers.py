@@ -151,7 +151,8 @@ class TableFile:
                     file.seek(offset)
                 else:
                     offset = len(read_line(file, self.path, "the header"))
-                lines = Lines(file, self.path, file is raw, first_row)
+                is_plain = file is raw
+                lines = Lines(file=file, path=self.path, seekable=is_plain, rows=first_row)
                 for text in lines.blocks(offset, size):
                     start, ends, is_blank = offset, _ends(text), not text.strip()
                     offset += len(text)

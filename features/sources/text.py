@@ -84,7 +84,7 @@ def read_line(file: IO[bytes], path: Path, where: str) -> bytes:
     return line
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Lines:
     """Whole lines of a file; a last one without a line break, perhaps cut off, comes alone."""
 

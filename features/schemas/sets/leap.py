@@ -36,6 +36,7 @@ def _moisture_tendency(species: str, exact: Proportion | None = None) -> Variabl
 
 SCHEMA = Schema(
     name="leap",
+    score="LEAP score",
     n_grid_columns=384,
     variables=(
         _input("state_t", "K", N_LEVELS),

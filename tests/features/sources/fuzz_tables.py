@@ -163,7 +163,8 @@ def fault(frame: pl.DataFrame, data: bytes, columns: list[str] = COLUMNS) -> str
         if len(line) != len(names) and line:
             return f"row {number} has {len(line)} fields and was read"
         for name, value in zip(columns, row, strict=True):
-            text = line[names.index(name)].strip() if line else ""
+            text = line[names.index(name)] if line else ""
+            text = text if name == columns[0] else text.strip()
             wanted: object = text or None
             if name != columns[0] and text:
                 try:
