@@ -111,7 +111,7 @@ class Run:
             raise ClimstackError(
                 f"experiment {self.experiment.name} names no test data: add [data] test = ..."
             )
-        own = "" if source is None else content_hash(str(Path(wanted).resolve()))[:12]
+        own = "" if source is None else content_hash(os.path.realpath(wanted))[:12]
         place = self.folder.test_store(own)
         return self._open(RunStore(paths=(Path(wanted),), place=place, data=self.experiment.data))
 
