@@ -235,7 +235,7 @@ csv_case(
     "cut off?",
 )
 csv_case("empty_line", lambda g: g.rows(ROW, lambda line: ""), f"row {ROW} is empty", "remove")
-csv_case("empty_line_at_the_end", lambda g: "\n".join(g.lines) + "\n\n", "no value in row 48")
+csv_case("empty_line_at_the_end", lambda g: "\n".join(g.lines) + "\n\n", "row 48 is empty")
 csv_case(
     "semicolons",
     lambda g: "\n".join(g.lines).replace(",", ";"),

@@ -46,8 +46,8 @@ from models.process import peak_memory_mb
 LATER = (
     "all test rows are later than the training rows, but the honest score of time_blocks speaks"
     " of periods between the training blocks: for a score of later periods, run the experiment"
-    ' under another name with [folds] scheme = "forward_chaining", and name the folder of that run in'
-    " [stack] compare to see both side by side"
+    ' under another name with [folds] scheme = "forward_chaining", and name the folder of that run'
+    " in [stack] compare to see both side by side"
 )
 PACKAGES = (
     "climstack",

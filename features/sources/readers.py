@@ -154,10 +154,11 @@ class TableFile:
                 is_plain = file is raw
                 lines = Lines(file=file, path=self.path, seekable=is_plain, rows=first_row)
                 for text in lines.blocks(offset, size):
-                    start, ends, is_blank = offset, _ends(text), not text.strip()
+                    start, is_blank = offset, not text.strip()
                     offset += len(text)
                     if not is_blank or b"\n" in text:
-                        frame = self._parse(text, types, first_row, len(ends)).select(columns)
+                        frame = self._parse(text, types, first_row).select(columns)
+                        ends = _ends(text)
                         del text  # freed before the next is read, it leaves no gap in memory
                         where = {"first_row": first_row, "bytes_read": raw.tell(), "offset": start}
                         yield Block(frame=frame, ends=ends, **where)
@@ -169,24 +170,28 @@ class TableFile:
                 " or unpack it"
             ) from None
 
-    def _parse(
-        self, block: bytes, types: dict[str, Any], first_row: int, n_lines: int
-    ) -> pl.DataFrame:
+    def _parse(self, block: bytes, types: dict[str, Any], first_row: int) -> pl.DataFrame:
+        # Polars fills rows that are cut short: of a block of line breaks it makes gigabytes.
+        n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        n_commas = int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
+        if n_commas + n_lines != n_lines * len(types):
+            self._explain(block, types, first_row)
         try:
             # In one chunk: turning hundreds of columns in many takes several times as long.
             frame = pl.read_csv(block, has_header=False, schema=types).rechunk()
         except (Exception, pl.exceptions.PanicException) as error:
+            self._explain(block, types, first_row)
+            why = first_line_of(error)
             raise ClimstackError(
-                explain_csv(self.path, block, types, first_row)
-                or f"{self.path} is not readable from row {first_row} on: {first_line_of(error)}"
+                f"{self.path} is not readable from row {first_row} on: {why}"
             ) from None
-        # Polars fills rows that are cut short, and takes a quoted line break for a part of a field.
-        n_fields = len(frame) * len(types)
-        n_commas = int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
-        odd = len(frame) != n_lines or n_commas + len(frame) != n_fields
-        if odd and (sentence := explain_csv(self.path, block, types, first_row)) is not None:
-            raise ClimstackError(sentence)
+        if len(frame) != n_lines:  # a line break in quotes is part of a field
+            self._explain(block, types, first_row)
         return frame
+
+    def _explain(self, block: bytes, types: dict[str, Any], first_row: int) -> None:
+        if (sentence := explain_csv(self.path, block, types, first_row)) is not None:
+            raise ClimstackError(sentence) from None
 
     def _parquet_blocks(self, columns: list[str], first_row: int, size: int) -> Iterator[Block]:
         self.check_types(columns[1:])

@@ -116,7 +116,7 @@ class Lines:
 
 def explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int) -> str | None:
     """A sentence on the first line that polars can't take for a row, or None."""
-    for row, line in enumerate(block.rstrip(b"\n").split(b"\n"), first_row):
+    for row, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_row):
         try:
             text = line.decode().rstrip("\r")
         except UnicodeDecodeError as error:

@@ -130,6 +130,16 @@ def test_a_row_that_polars_would_fill_or_join_is_refused(row, words, tmp_path):
     assert words in str(caught.value)
 
 
+def test_a_bomb_of_line_breaks_takes_no_memory(tmp_path):
+    """Polars would make a row of nulls of each: 901 columns x 2 million rows."""
+    columns = ["sample_id", *(f"x{i}" for i in range(900))]
+    row = ",".join(["x_0", *["1"] * 900])
+    with gzip.open(tmp_path / "t.csv.gz", "wb", compresslevel=1) as file:
+        file.write(f"{','.join(columns)}\n{row}\n".encode() + b"\n" * 2_000_000)
+    with pytest.raises(ClimstackError, match="row 1 is empty"):
+        list(TableFile.open(tmp_path / "t.csv.gz").blocks(columns))
+
+
 def test_commas_in_quotes_are_no_fields(tmp_path):
     (tmp_path / "t.csv").write_text(ROWS.replace("x_1", '"x,1"'), encoding="utf-8")
     assert rows_of(tmp_path / "t.csv")[1] == ("x,1", 3.0, 4.0)
