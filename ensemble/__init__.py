@@ -1,29 +1,37 @@
 """The roof: blending, scoring, submission, the pipeline and the command line."""
 
-from ensemble.evaluation.held_out import HeldOut
-from ensemble.evaluation.leaderboard import leaderboard, load_leaderboard
-from ensemble.evaluation.moments import collect_moments
-from ensemble.evaluation.regime_errors import write_errors
-from ensemble.evaluation.scores import ScoreSums, choose, evaluate
-from ensemble.experiment.experiment import (
-    DataSettings,
-    Experiment,
-    FoldSettings,
-    StackSettings,
-    load_experiment,
-)
-from ensemble.experiment.folder import RunFolder
-from ensemble.inference.predict import predict
-from ensemble.inference.submission import read_weights, score_files, write_submission
-from ensemble.runs.pipeline import open_run, run_experiment, submit_run
-from ensemble.runs.planner import plan_run
-from ensemble.runs.run import Run
-from ensemble.runs.tune import tune_model
-from ensemble.stacking.blend import Blend
-from ensemble.stacking.candidate import Candidate, available_blenders, candidates
-from ensemble.stacking.contender import Contender, fit_contenders
-from ensemble.uncertainty.conformal import fit_uncertainty, load_uncertainty
-from ensemble.uncertainty.intervals import Intervals
+from typing import TYPE_CHECKING
+
+from features.core.lazy import attach
+
+if TYPE_CHECKING:
+    from ensemble.evaluation.held_out import HeldOut
+    from ensemble.evaluation.leaderboard import leaderboard, load_leaderboard
+    from ensemble.evaluation.moments import collect_moments
+    from ensemble.evaluation.regime_errors import write_errors
+    from ensemble.evaluation.scores import ScoreSums, choose, evaluate
+    from ensemble.experiment.experiment import (
+        DataSettings,
+        Experiment,
+        FoldSettings,
+        StackSettings,
+        load_experiment,
+    )
+    from ensemble.experiment.folder import RunFolder
+    from ensemble.inference.predict import predict
+    from ensemble.inference.sample import read_weights
+    from ensemble.inference.submission import score_files, write_submission
+    from ensemble.runs.pipeline import open_run, run_experiment, submit_run
+    from ensemble.runs.planner import plan_run
+    from ensemble.runs.run import Run
+    from ensemble.runs.tune import tune_model
+    from ensemble.stacking.blend import Blend
+    from ensemble.stacking.candidate import Candidate, available_blenders, candidates
+    from ensemble.stacking.contender import Contender, fit_contenders
+    from ensemble.uncertainty.conformal import fit_uncertainty, load_uncertainty
+    from ensemble.uncertainty.intervals import Intervals
+
+__getattr__, __dir__ = attach(__name__, __file__)
 
 __all__ = [
     "Blend",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +11,7 @@ import typer
 
 from ensemble.cli import console, tables
 from ensemble.cli.data import compare, explore
+from ensemble.cli.main import main as main
 from ensemble.evaluation.leaderboard import load_leaderboard
 from ensemble.experiment.experiment import load_experiment
 from ensemble.experiment.folder import RunFolder
@@ -37,12 +35,20 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, help="Generate, convert, check, explore and compare data.")
 app.add_typer(data, name="data")
 
+MOST = 10**7  # timesteps or grid columns: more is a slip of the finger
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", show_default=False)]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 SchemaName = Annotated[str, typer.Option("--schema", help="Schema of the columns.")]
 Grid = Annotated[
-    int | None, typer.Option("--grid-columns", help="Rows per timestep, if not the schema's.")
+    int | None,
+    typer.Option("--grid-columns", max=MOST, help="Rows per timestep, if not the schema's."),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore", metavar="COLUMN", help="A column that is not read; * stands for any letters."
+    ),
 ]
 Broken = Annotated[str, typer.Option(help="NetCDF pairs that can't be read: refuse or skip.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -63,7 +69,7 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
 
     with console.progress() as report:
         result = run_demo(out, report)
-    tables.show_leaderboard(result.leaderboard)
+    tables.show_leaderboard(result.leaderboard, score=load_schema("leap").score_name)
     chosen = next(row for row in result.leaderboard if row["chosen"])
     if chosen["blend"]:
         console.out.print(
@@ -79,8 +85,8 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
 @data.command("generate")
 def generate(
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
-    timesteps: Annotated[int, typer.Option(help="Stored timesteps.")] = 80,
-    columns: Annotated[int, typer.Option(help="Columns of the grid.")] = 96,
+    timesteps: Annotated[int, typer.Option(min=1, max=MOST, help="Stored timesteps.")] = 80,
+    columns: Annotated[int, typer.Option(min=1, max=MOST, help="Columns of the grid.")] = 96,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
 ) -> None:
     """Write train, test, sample_submission and solution files of simulated columns of air.
@@ -107,6 +113,7 @@ def convert_command(
     ] = "2GB",
     broken: Broken = "refuse",
     grid: Annotated[Path | None, typer.Option(help="Grid file to keep with the store.")] = None,
+    ignore: Ignore = None,
 ) -> None:
     """Turn CSV, Parquet and folders of NetCDF pairs into a store; a rerun goes on.
 
@@ -121,6 +128,7 @@ def convert_command(
             memory_limit_mb=parse_memory(memory_limit),
             broken=parse_broken(broken),
             grid=grid,
+            ignore=ignore or (),
             progress=report,
         )
     tables.show_converted(store)
@@ -132,6 +140,7 @@ def check(
     schema: SchemaName = "leap",
     grid_columns: Grid = None,
     broken: Broken = "refuse",
+    ignore: Ignore = None,
 ) -> None:
     """Say what is wrong with tables, folders of NetCDF pairs or stores; exit 1 if it is an error.
 
@@ -143,6 +152,7 @@ def check(
             load_schema(schema),
             grid_columns,
             broken=parse_broken(broken),
+            ignore=ignore or (),
             progress=report,
         )
     tables.show_findings(findings)
@@ -178,7 +188,7 @@ def run(
         return
     with console.progress() as report:
         rows = run_experiment(settings, runs, report, limit_mb)
-    tables.show_leaderboard(rows)
+    tables.show_leaderboard(rows, score=load_schema(settings.data.schema).score_name)
     console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
 
 
@@ -263,7 +273,7 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
     settings = load_experiment(experiment)
     with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
         rows = opened.stack()
-    tables.show_leaderboard(rows)
+    tables.show_leaderboard(rows, score=load_schema(settings.data.schema).score_name)
 
 
 @app.command()
@@ -281,7 +291,9 @@ def leaderboard(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
-        tables.show_leaderboard(rows, sort, by)
+        settings = load_experiment(RunFolder(run).experiment)
+        score = load_schema(settings.data.schema).score_name
+        tables.show_leaderboard(rows, sort, by, score=score)
 
 
 @app.command()
@@ -342,49 +354,14 @@ def score(
     schema: SchemaName = "leap",
     as_json: AsJson = False,
 ) -> None:
-    """Score a submission by the exact competition metric.
+    """Score a submission: the mean R2 over the schema's targets, LEAP's exact metric.
 
     Example: climstack score submission.parquet solution.parquet
     """
-    r2 = score_files(submission, solution, load_schema(schema), weights)
+    known = load_schema(schema)
+    r2 = score_files(submission, solution, known, weights)
     value = float(np.mean(list(r2.values())))
     if as_json:
-        typer.echo(json.dumps({"score": value, "r2": r2}, indent=2))
+        typer.echo(json.dumps({"score": value, "name": known.score_name, "r2": r2}, indent=2))
     else:
         typer.echo(repr(value))
-
-
-class Interrupted(BaseException):
-    """Ctrl-C; not a KeyboardInterrupt, which Typer would end silently."""
-
-
-def _interrupt(*_: object) -> None:
-    raise Interrupted
-
-
-def main() -> None:
-    """Run the command line; exit 0 done, 1 failed, 2 wrong usage."""
-    debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        app(arguments)
-    except Interrupted:
-        console.fail("interrupted: the same command goes on where it stopped")
-        sys.exit(130)
-    except Exception as error:
-        if debug:
-            raise
-        console.fail(_sentence(error))
-        sys.exit(1)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, ClimstackError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}: put that right and run the same command again"
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message} (--debug shows where)"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,18 +52,21 @@ def show_converted(store: Store) -> None:
             console.warn(f"left out: {sentence}")
 
 
-def show_leaderboard(rows: Sequence[Row], sort: str = "honest", by: str = "") -> None:
+def show_leaderboard(
+    rows: Sequence[Row], sort: str = "honest", by: str = "", *, score: str = "score"
+) -> None:
     """The leaderboard as a table, the chosen model marked.
 
     Args:
         rows: of ``leaderboard.json``.
         sort: column; scores and gains from the highest, the others from the lowest.
         by: ``"fold"`` or ``"group"`` shows the honest scores of each instead.
+        score: what the schema's score is called.
     """
     wide = console.out if console.out.is_terminal else Console(width=160, highlight=False)
     columns = _score_columns(rows, by) if by else _summary_columns(wide.width < 120)
     check(sort in columns, f"no column '{sort}' to sort by: {closest(sort, columns)}")
-    table = _table("Leaderboard: LEAP score, honest (cross-fitted)", *columns)
+    table = _table(f"Leaderboard: {score}, honest (cross-fitted)", *columns)
     table.columns[0].min_width = 14
     for row in sorted(rows, key=columns[sort][0]):
         name, *cells = (show(row) for _, show in columns.values())
@@ -168,7 +173,9 @@ def show_tuning(result: TuneResult) -> None:
         wide.print(f"Kept: the tuned parameters; {n_own} targets have others than the rest")
     else:
         wide.print("Kept: the defaults, because the tuned parameters lose on the unseen fold")
-    wide.print(f'{result.best_file}: name it in the experiment as tuned = "..."', soft_wrap=True)
+    file = str(Path(result.best_file).resolve())  # found from an experiment in any folder
+    wide.print("In the experiment, instead of this model's params:", soft_wrap=True)
+    wide.print(f"tuned = {json.dumps(file, ensure_ascii=False)}", markup=False, soft_wrap=True)
 
 
 def _interval(low: float | None, high: float | None) -> str:

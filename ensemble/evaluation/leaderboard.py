@@ -12,6 +12,7 @@ from ensemble.stacking.blend import MEAN, MEMBER, ZERO
 from ensemble.stacking.contender import Contender
 from features.core.errors import ClimstackError
 from features.core.files import read_json
+from features.folds.plan import FoldPlan
 from features.schemas.schema import Schema
 from models.member import Member
 
@@ -70,6 +71,8 @@ def leaderboard(
 def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str]) -> list[Row]:
     """A run's rows with those of other runs, which are called ``RUN: MODEL``, best first.
 
+    Another run may have other folds, and another scheme: its rows say which.
+
     Args:
         rows: of the run.
         facts: what ``run.json`` says of the run; auxiliary sources may differ, scored rows may not.
@@ -81,14 +84,16 @@ def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str
     found = list(rows)
     for folder in map(RunFolder, map(Path, others)):
         theirs = load_leaderboard(folder.path)
-        if read_json(folder.facts)["rows_hash"] != facts["rows_hash"]:
+        known = folder.read_facts()
+        if known["rows_hash"] != facts["rows_hash"]:
             raise ClimstackError(
                 f"[stack] compare names {folder.path}, which was scored on other rows: remove it"
             )
+        name = folder.path.name
+        if known["folds_hash"] != facts["folds_hash"]:
+            name += f" ({FoldPlan.load(folder.folds).scheme})"
         found += [
-            row
-            | {"model": f"{folder.path.name}: {row['model']}", "chosen": False}
-            | {"run": str(folder.path)}
+            row | {"model": f"{name}: {row['model']}", "chosen": False} | {"run": str(folder.path)}
             for row in theirs
             if "run" not in row
         ]

@@ -14,7 +14,7 @@ from ensemble.evaluation.held_out import Block, HeldOut
 from features.climate.regimes import KIND_OF, latitude_of_rows, regime_masks
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
-from features.core.metrics import r2_from_sums
+from features.core.metrics import Deviation, r2_from_sums
 from features.core.types import Array
 
 BLEND = "blend"  # the chosen blend's name in the table
@@ -102,45 +102,39 @@ def write_errors(held_out: HeldOut, path: Path) -> pl.DataFrame:
     return errors.table()
 
 
-@dataclass(kw_only=True)
+@dataclass
 class RegimeSums:
     """Sums over the rows of one regime.
 
     Attributes:
-        rows: how many.
-        mean: (n_targets,), mean of the truth.
-        deviation: (n_targets,), squared deviations of the truth from its mean.
+        truth: rows, mean and squared deviations of the truth.
         errors: by model (3, n_targets): sums of squared, absolute and signed errors.
     """
 
-    rows: int
-    mean: Array
-    deviation: Array
+    truth: Deviation
     errors: dict[str, Array]
 
     @classmethod
     def empty(cls, n_targets: int, models: list[str]) -> RegimeSums:
         """No rows yet."""
         errors = {model: np.zeros((3, n_targets)) for model in models}
-        return cls(rows=0, mean=np.zeros(n_targets), deviation=np.zeros(n_targets), errors=errors)
+        return cls(Deviation.empty(n_targets), errors)
+
+    @property
+    def rows(self) -> int:
+        """How many came."""
+        return self.truth.rows
 
     def add(self, y: Array, errors: Mapping[str, Array]) -> None:
-        """Add rows: truth and, by model, prediction minus truth, (n, n_targets) each.
-
-        The truth's variance is updated as by Chan, Golub and LeVeque (1979).
-        """
-        n, mean = len(y), y.mean(0)
-        shift, total = mean - self.mean, self.rows + n
-        self.deviation += ((y - mean) ** 2).sum(0) + shift**2 * (self.rows * n / total)
-        self.mean = self.mean + shift * (n / total)
-        self.rows = total
+        """Add rows: truth and, by model, prediction minus truth, (n, n_targets) each."""
+        self.truth.add(y)
         for model, e in errors.items():
             self.errors[model] += np.stack([(e**2).sum(0), np.abs(e).sum(0), e.sum(0)])
 
     def scores(self, model: str) -> dict[str, NDArray[np.generic] | pl.Series]:
         """Columns of the table, (n_targets,) each."""
         squared, absolute, signed = self.errors[model]
-        r2 = pl.Series(r2_from_sums(squared, self.deviation))
+        r2 = pl.Series(r2_from_sums(squared, self.truth.squared))
         return {
             "rows": np.full(len(squared), self.rows),
             "r2": r2 if self.rows > 1 else pl.Series([None] * len(squared), dtype=pl.Float64),

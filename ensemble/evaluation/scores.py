@@ -19,7 +19,7 @@ from ensemble.stacking.blend import MEAN, ZERO, Blend, follow_rules
 from ensemble.stacking.contender import Contender
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
-from features.core.metrics import r2_from_sums
+from features.core.metrics import Deviation, mean_of_parts, r2_from_sums
 from features.core.types import Array, Progress, Rows
 
 TIE = 1e-4  # honest scores closer than this are a tie
@@ -243,10 +243,10 @@ class _Scoring:
         keys = sorted(self.parts)
         fold, block = np.array(keys, dtype=np.intp).T
         parts = [self.parts[key] for key in keys]
-        rows = np.array([float(part.rows) for part in parts])
-        means = np.stack([part.mean for part in parts])
-        within = np.stack([part.deviation for part in parts])
-        deviation = within + rows[:, None] * (means - rows @ means / rows.sum()) ** 2
+        rows = np.array([float(part.truth.rows) for part in parts])
+        means = np.stack([part.truth.mean for part in parts])
+        within = np.stack([part.truth.squared for part in parts])
+        deviation = within + rows[:, None] * (means - mean_of_parts(means, rows)) ** 2
         errors = np.stack([part.squared_error(self.targets) for part in parts], axis=1)
         honest, final = np.split(errors * self.schema.weights**2, 2)
         return ScoreSums(
@@ -281,30 +281,21 @@ class _Stacked:
         return cls(weights, low[..., None], high[..., None])
 
 
-@dataclass(kw_only=True)
+@dataclass
 class _Part:
     """Sums over the rows of one fold and one block of units, without the schema's weights."""
 
-    rows: int
-    mean: Array  # (n_targets,), of the truth
-    deviation: Array  # (n_targets,), of the truth from its mean
+    truth: Deviation
     fixed: Array  # (n_targets,), squared errors of what the rules alone give
     errors: Array  # (n_modelled, 2 n_contenders)
 
     @classmethod
     def empty(cls, n_targets: int, shape: tuple[int, ...]) -> _Part:
-        mean, deviation, fixed = np.zeros((3, n_targets))
-        return cls(rows=0, mean=mean, deviation=deviation, fixed=fixed, errors=np.zeros(shape))
+        return cls(Deviation.empty(n_targets), np.zeros(n_targets), np.zeros(shape))
 
     def add(self, truth: Array, fixed: Array) -> None:
-        """Add rows; the truth's variance is updated as by Chan, Golub and LeVeque (1979)."""
-        mean, total = truth.mean(0), self.rows + len(truth)
-        shift = mean - self.mean
-        self.deviation += ((truth - mean) ** 2).sum(0)
-        self.deviation += shift**2 * (self.rows * len(truth) / total)
-        self.mean = self.mean + shift * (len(truth) / total)
+        self.truth.add(truth)
         self.fixed += ((truth - fixed) ** 2).sum(0)
-        self.rows = total
 
     def squared_error(self, targets: Rows) -> Array:
         """Of every contender and target, (2 n_contenders, n_targets)."""

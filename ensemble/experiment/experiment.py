@@ -40,6 +40,8 @@ class DataSettings:
         schema: name of the schema.
         grid_columns: rows per timestep; None takes the schema's.
         grid: grid file to keep with the store that is made of a table ``train``.
+        ignore: columns of tables that may be there and are not read; ``*`` and ``?`` stand for
+            other characters.
         auxiliary: sources that train and never validate: sources of the training store by name or,
             where ``train`` is a table, further files or folders that are converted with it.
     """
@@ -50,6 +52,7 @@ class DataSettings:
     schema: str = "leap"
     grid_columns: int | None = None
     grid: str | None = None
+    ignore: tuple[str, ...] = ()
     auxiliary: tuple[Auxiliary, ...] = ()
 
     def __post_init__(self) -> None:
@@ -180,7 +183,7 @@ class Experiment:
         table: dict[str, Any] = {"name": self.name, "seed": self.seed}
         table |= {part: asdict(getattr(self, part)) for part in ("data", "folds", "stack")}
         paths = {key: table["data"][key] for key in PATHS if table["data"][key] is not None}
-        table["data"] |= {key: str(Path(path).resolve()) for key, path in paths.items()}
+        table["data"] |= {key: os.path.realpath(path) for key, path in paths.items()}
         models = []
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
@@ -204,10 +207,7 @@ def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     path = Path(path)
     if not path.is_file():
         raise ClimstackError(f"no experiment file {path}: give a .toml file")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ClimstackError(f"{path} is not valid TOML: {error}") from None
+    table = _read_toml(path)
     try:
         return experiment_from_table(table, path.parent, tuned=tuned)
     except ClimstackError as error:
@@ -231,7 +231,7 @@ def experiment_from_table(
     data = dict(_table(table.pop("data", {}), "[data]"))
     for key in PATHS:
         if isinstance(data.get(key), str):
-            data[key] = str((folder / _expand(data[key], f"[data] {key}")).resolve())
+            data[key] = os.path.realpath(folder / _expand(data[key], f"[data] {key}"))
     check("extra" not in data, "[[data.extra]] is called [[data.auxiliary]] now: rename it")
     auxiliaries = _auxiliaries(data.pop("auxiliary", []), folder, str(data.get("train", "")))
     settings = from_table(DataSettings, data, "[data]")
@@ -240,7 +240,7 @@ def experiment_from_table(
     check("levels" not in stack, "[stack] levels is called pooling now: rename it")
     if isinstance(stack.get("compare"), list):
         stack["compare"] = [
-            str((folder / _expand(str(path), "[stack] compare")).resolve())
+            os.path.realpath(folder / _expand(str(path), "[stack] compare"))
             for path in stack["compare"]
         ]
     parts["stack"] = from_table(StackSettings, stack, "[stack]")
@@ -298,13 +298,13 @@ def _auxiliaries(tables: Any, folder: Path, train: str) -> tuple[Auxiliary, ...]
     for position, table in enumerate(tables):
         where = f"[[data.auxiliary]] number {position + 1}"
         each = from_table(Auxiliary, _table(table, where), where)
-        path = (folder / _expand(each.source, where)).resolve()
+        path = os.path.realpath(folder / _expand(each.source, where))
         check(
             not in_store or Path(each.source).name == each.source,
             f"{where} source '{each.source}' is a path, but {train} is a store: give the name of"
             " one of its sources",
         )
-        found.append(each if in_store else replace(each, source=str(path)))
+        found.append(each if in_store else replace(each, source=path))
     return tuple(found)
 
 
@@ -328,10 +328,7 @@ def _tuned(
             f"model '{own.name}' takes its parameters from {file}, which is not there: run"
             f" 'climstack tune' with --model {own.name} first, or remove tuned"
         )
-    try:
-        best = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ClimstackError(f"{file} is not valid TOML: {error}") from None
+    best = _read_toml(file)
     check(
         best.get("family") == own.family,
         f"{file} holds parameters of family '{best.get('family')}', but model '{own.name}' is"
@@ -339,6 +336,13 @@ def _tuned(
     )
     found = dict(params) | dict(_table(best.get("params", {}), f"{file} params"))
     return found, _variants(best.get("variants", []), str(file))
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # also of integers with thousands of digits
+        raise ClimstackError(f"{file} is not valid TOML: {error}") from None
 
 
 def _model_spec(

@@ -11,7 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from ensemble.inference.predict import Predicted
-from ensemble.inference.submission import row_order, write_table
+from ensemble.inference.sample import row_order
+from ensemble.inference.submission import write_table
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.intervals import Intervals
 from features.core.errors import ClimstackError

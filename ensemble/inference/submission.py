@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,12 +11,20 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
+from ensemble.inference.sample import (
+    column_order,
+    need_columns,
+    positions,
+    read_ids,
+    read_weights,
+    row_order,
+)
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, release, scratch_array
-from features.core.metrics import r2_score
+from features.core.metrics import is_constant, r2_score
 from features.core.types import Array
 from features.schemas.schema import Schema
-from features.sources.ids import IdCheck
+from features.sources.findings import compress
 from features.sources.readers import TableFile, first_bad_value
 from features.store.matrix import BLOCK_ROWS
 
@@ -36,16 +45,22 @@ def write_submission(
         schema: names the columns.
         sample_ids: ids of the predicted rows, (n_samples,).
         blocks: predictions in that order, each (n, n_targets), together n_samples rows.
-        sample_submission: file whose ids and row order the submission takes; None keeps the order.
+        sample_submission: file whose ids and order of rows and columns the submission takes; None
+            keeps the order.
 
     Raises:
-        ClimstackError: unknown suffix; missing, extra or repeated ids; a value is not finite.
+        ClimstackError: unknown suffix; missing, extra or repeated ids; a target's column is
+            missing; a value is not finite.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise ClimstackError(f"{path} ends in '{path.suffix}': give a .csv or .parquet file")
-    order = row_order(schema, sample_ids, sample_submission)
+    order, columns = (
+        row_order(schema, sample_ids, sample_submission),
+        column_order(schema, sample_submission),
+    )
     names = schema.target_columns
+    places = [names.index(column) for column in columns]
     with atomic_path(path) as made:
         made.parent.mkdir(parents=True, exist_ok=True)
         shape = (len(sample_ids), len(names))
@@ -59,13 +74,13 @@ def write_submission(
                     f" {block[row, column]}: nothing was written"
                 )
             room = values[start : start + len(block)]
-            room[:] = block[: len(room)]
+            room[:] = block[: len(room), places]
             release(values)
             start += len(block)
         if start != len(sample_ids):
             raise ClimstackError(f"{start} rows were predicted for {len(sample_ids)} ids")
 
-        write_table(made, pl.DataFrame({schema.id_column: sample_ids}), names, values, order)
+        write_table(made, pl.DataFrame({schema.id_column: sample_ids}), columns, values, order)
 
 
 def write_table(
@@ -100,70 +115,6 @@ def write_table(
         lazy.sink_parquet(path, row_group_size=BLOCK_ROWS)
 
 
-def row_order(
-    schema: Schema, sample_ids: pl.Series, sample_submission: str | Path | None
-) -> NDArray[np.intp]:
-    """Which predicted row stands where in the submission, (n_samples,).
-
-    Raises:
-        ClimstackError: missing, extra or repeated ids in the sample submission.
-    """
-    if sample_submission is None:
-        return np.arange(len(sample_ids))
-    wanted = read_ids(sample_submission, schema.id_column)
-    return _positions(wanted, sample_ids, str(sample_submission), "the test set")
-
-
-def check_ids(sample_submission: str | Path, schema: Schema, sample_ids: pl.Series) -> None:
-    """See that a sample submission names exactly the given ids, in whatever order.
-
-    Raises:
-        ClimstackError: missing, extra, malformed or repeated ids.
-    """
-    row_order(schema, sample_ids, sample_submission)
-
-
-def read_ids(path: str | Path, id_column: str) -> pl.Series:
-    """The ids of a CSV or Parquet file, in its order.
-
-    Raises:
-        ClimstackError: no such file or column; an id is malformed or stands twice.
-    """
-    file = TableFile.open(path)
-    if id_column not in file.columns:
-        raise ClimstackError(f"{file.path} has no column '{id_column}': is it a submission?")
-    check, found = IdCheck(file.path), []
-    for first_row, frame in file.frames([id_column]):
-        check.add(frame[id_column], first_row)
-        found.append(frame[id_column])
-    check.close()
-    if not found:
-        raise ClimstackError(f"{file.path} has no rows")
-    return pl.concat(found)
-
-
-def read_weights(path: str | Path, schema: Schema) -> Array:
-    """Submission weights, (n_targets,): the first row of a sample submission.
-
-    Raises:
-        ClimstackError: a target's column is missing, or a weight is negative or not finite.
-    """
-    file = TableFile.open(path)
-    _need_columns(file, schema)
-    _, frame = next(iter(file.frames([schema.id_column, *schema.target_columns])), (0, None))
-    if frame is None or not len(frame):
-        raise ClimstackError(f"{path} has no rows: the weights are its first row")
-    weights: Array = frame.head(1).drop(schema.id_column).to_numpy()[0].astype(np.float64)
-    bad = ~(np.isfinite(weights) & (weights >= 0))
-    if bad.any():
-        at = int(bad.argmax())
-        raise ClimstackError(
-            f"{path}: the weight of {schema.target_columns[at]} in row 0 is {weights[at]}:"
-            " weights are finite and not negative"
-        )
-    return weights
-
-
 def score_files(
     submission: str | Path, solution: str | Path, schema: Schema, weights: str | Path | None = None
 ) -> dict[str, float]:
@@ -176,18 +127,21 @@ def score_files(
         weights: a sample submission with the weights; None takes the schema's 0/1 weights.
 
     Returns:
-        R2 of each target column, in the schema's order; their plain mean is the score.
+        R2 of each target column, in the schema's order; their plain mean is the score. Warns of
+        columns whose truth is constant.
 
     Raises:
-        ClimstackError: missing columns; missing, extra, malformed or repeated ids; a bad value.
+        ClimstackError: missing columns; missing, extra, malformed or repeated ids; a bad value, or
+            one too far off for a finite score.
     """
     files = [TableFile.open(path) for path in (submission, solution)]
     for file in files:
-        _need_columns(file, schema)
+        need_columns(file, schema)
     ids = [read_ids(file.path, schema.id_column) for file in files]
-    order = _positions(ids[1], ids[0], str(solution), str(submission))
+    order = positions(ids[1], ids[0], str(solution), str(submission))
     used = schema.weights if weights is None else read_weights(weights, schema)
     r2: dict[str, float] = {}
+    constant: list[str] = []
     names = schema.target_columns
     # CSV is read whole each time, Parquet by column: take all columns of a CSV in one go.
     step = COLUMNS_AT_ONCE if all(f.path.suffix == ".parquet" for f in files) else len(names)
@@ -195,7 +149,21 @@ def score_files(
         chunk = names[start : start + step]
         y_pred, y = (_read_columns(file, schema.id_column, chunk) for file in files)
         here = used[start : start + step]
-        r2 |= dict(zip(chunk, r2_score(y, y_pred[order], here).tolist(), strict=True))
+        found = r2_score(y, y_pred[order], here)
+        for column in np.flatnonzero(~np.isfinite(found)).tolist():
+            row = int(np.abs(y_pred[:, column]).argmax())
+            raise ClimstackError(
+                f"{submission}: column '{chunk[column]}' has {y_pred[row, column]:g} in row {row},"
+                " too far off for a finite score: correct it"
+            )
+        r2 |= dict(zip(chunk, found.tolist(), strict=True))
+        constant += [chunk[at] for at in np.flatnonzero(is_constant(y) & (here != 0))]
+    if constant:
+        warnings.warn(
+            f"{solution}: the truth of {len(constant)} columns is constant, so they score 1 where"
+            f" it is met in every row, else 0: {compress(constant)}",
+            stacklevel=2,
+        )
     return r2
 
 
@@ -207,33 +175,3 @@ def _read_columns(file: TableFile, id_column: str, names: list[str]) -> Array:
         blocks.append(frame.drop(id_column).to_numpy())
     values: Array = np.concatenate(blocks)
     return values
-
-
-def _need_columns(file: TableFile, schema: Schema) -> None:
-    present = set(file.columns)
-    missing = [c for c in [schema.id_column, *schema.target_columns] if c not in present]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ClimstackError(f"{file.path} has no column '{missing[0]}'{more}: add it")
-
-
-def _positions(
-    wanted: pl.Series, given: pl.Series, wanted_name: str, given_name: str
-) -> NDArray[np.intp]:
-    """Where each wanted id stands among the given ones, (n_wanted,)."""
-    left = pl.DataFrame({"id": wanted}).with_row_index("row")
-    right = pl.DataFrame({"id": given}).with_row_index("position")
-    joined = left.join(right, on="id", how="full", coalesce=False).sort("row", nulls_last=True)
-    missing = joined.filter(pl.col("position").is_null())["id"]
-    if len(missing):
-        raise ClimstackError(
-            f"{given_name} lacks {len(missing)} ids of {wanted_name}, first '{missing[0]}':"
-            " both need the same ids"
-        )
-    extra = joined.filter(pl.col("row").is_null())["id_right"]
-    if len(extra):
-        raise ClimstackError(
-            f"{given_name} has {len(extra)} ids that {wanted_name} does not have, first"
-            f" '{extra[0]}': both need the same ids"
-        )
-    return joined["position"].to_numpy().astype(np.intp)

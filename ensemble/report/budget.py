@@ -10,7 +10,7 @@ from ensemble.evaluation.held_out import Block
 from ensemble.report.distributions import Bins
 from ensemble.report.finished import Finished
 from features.climate import physics
-from features.core.metrics import r2_from_sums
+from features.core.metrics import Deviation, r2_from_sums
 from features.core.types import Array
 from features.pages import plot
 from features.pages.page import Figure, Parts, Table
@@ -82,9 +82,7 @@ class Budget:
     def __init__(self, run: Finished) -> None:
         self.schema, self.levels = run.schema, run.levels
         n = len(TERMS)
-        self.rows = 0
-        self.first = np.zeros((2, n))  # of truth and prediction
-        self.second = np.zeros(n)  # of the truth
+        self.truth, self.predicted = Deviation.empty(n), Deviation.empty(n)
         self.squared_error = np.zeros(n)
         self.counts = np.zeros((2, n, BINS.number), dtype=np.int64)
 
@@ -94,27 +92,24 @@ class Budget:
             terms(self.schema, block.inputs, values, self.levels)
             for values in (block.truth, block.outputs)
         ]
-        self.rows += len(block.rows)
-        self.second += (both[0] ** 2).sum(1)
         self.squared_error += ((both[1] - both[0]) ** 2).sum(1)
-        for i, values in enumerate(both):
-            self.first[i] += values.sum(1)
+        for i, (values, sums) in enumerate(zip(both, (self.truth, self.predicted), strict=True)):
+            sums.add(values.T)
             for j, own in enumerate(values):
                 self.counts[i, j] += np.bincount(BINS.place(own), minlength=BINS.number)
 
     def table(self) -> Table:
         """Each term's means, bias, root mean squared error and R2."""
-        true, predicted = self.first / self.rows
-        deviation = np.maximum(self.second - self.first[0] ** 2 / self.rows, 0.0)
+        true, predicted, rows = self.truth.mean, self.predicted.mean, self.truth.rows
         columns = {
             "term": list(TERMS),
             "what it is": list(TERMS.values()),
             "true mean": true,
             "predicted mean": predicted,
             "bias": predicted - true,
-            "true std": np.sqrt(deviation / self.rows),
-            "RMSE": np.sqrt(self.squared_error / self.rows),
-            "R2": r2_from_sums(self.squared_error, deviation),
+            "true std": np.sqrt(self.truth.squared / rows),
+            "RMSE": np.sqrt(self.squared_error / rows),
+            "R2": r2_from_sums(self.squared_error, self.truth.squared),
         }
         caption = "Column-integrated tendencies, W/m2, over all held-out rows"
         return Table.of(pl.DataFrame(columns), caption)

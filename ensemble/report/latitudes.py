@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble.evaluation.held_out import Block
 from ensemble.report.finished import SURFACE, Finished
-from features.core.metrics import r2_from_sums
+from features.core.metrics import Deviation, r2_from_sums
 from features.core.types import Array
 from features.pages import plot
 from features.pages.page import Figure, Part, Parts, Table
@@ -25,27 +25,22 @@ class Latitudes:
         band_of_column = np.clip(((latitude + 90) / BAND).astype(np.intp), 0, N_BANDS - 1)
         self._band = band_of_column[run.store.column]
         n_targets = len(run.schema.target_columns)
-        self._centre = np.zeros(n_targets)  # near the mean, so that squares don't cancel
-        self._centre[run.blend.targets] = run.blend.mean
-        self.rows = np.zeros(N_BANDS)
-        self.squared_error, self.first, self.second = np.zeros((3, N_BANDS, n_targets))
+        self.truth = [Deviation.empty(n_targets) for _ in range(N_BANDS)]
+        self.squared_error = np.zeros((N_BANDS, n_targets))
 
     def add(self, block: Block) -> None:
         """Add a block's rows."""
-        member = (self._band[block.rows] == np.arange(N_BANDS)[:, None]).astype(float)  # (bands, n)
-        away = block.truth - self._centre
-        self.rows += member.sum(1)
-        self.squared_error += member @ (block.outputs - block.truth) ** 2
-        self.first += member @ away
-        self.second += member @ away**2
+        squared, band = (block.outputs - block.truth) ** 2, self._band[block.rows]
+        for each in np.unique(band):
+            self.truth[each].add(block.truth[band == each])
+            self.squared_error[each] += squared[band == each].sum(0)
 
     @property
     def r2(self) -> Array:
         """R2 against each band's own mean, (N_BANDS, n_targets); NaN without rows."""
-        rows = np.maximum(self.rows, 1)[:, None]
-        deviation = np.maximum(self.second - self.first**2 / rows, 0.0)
-        r2 = r2_from_sums(self.squared_error, deviation)
-        return np.where(self.rows[:, None] > 1, r2, np.nan)
+        r2 = r2_from_sums(self.squared_error, np.stack([truth.squared for truth in self.truth]))
+        rows = np.array([truth.rows for truth in self.truth])
+        return np.where(rows[:, None] > 1, r2, np.nan)
 
     def parts(self) -> dict[str, Parts]:
         """A picture for each profile, and one for all scalars."""

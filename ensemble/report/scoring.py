@@ -18,6 +18,18 @@ NO_SCORES = (
     "Left out: the run has no stack/scores.parquet. 'climstack stack' on its experiment writes it."
 )
 WORST = 25
+HONEST = (
+    "Honest means that no row's truth is in the sums that its weights were solved from; the members"
+    " of other folds have seen it."
+)
+SPEAKS_OF = {
+    "forward_chaining": "periods after the training rows",
+    "column_blocks": "other places, in the periods of the training rows",
+    "regions": "other places, in the periods of the training rows",
+    "random_rows": "rows among the training rows, which flatters",
+    "time_blocks": "periods between the training blocks, not of a later one: that takes a run with"
+    " the scheme forward_chaining",
+}
 CHOSEN, OTHER = plot.PALETTE[1], plot.PALETTE[0]  # colours of points
 
 
@@ -26,10 +38,11 @@ def leaderboard(run: Finished) -> Parts:
     rows, chosen = run.board, run.chosen
     names = [row["model"] for row in rows]
     lead = (
-        f"The submission uses {chosen['model']}. Its honest score is {chosen['score']:.4f}"
-        f" ({CONFIDENCE:.0%} interval {chosen['ci_low']:.4f} to {chosen['ci_high']:.4f})."
-        " Honest means that no row helped to choose the weights that scored it. The in-sample"
-        " score, with weights learned from all rows, is optimistic and never stands alone."
+        f"The submission uses {chosen['model']}. Its honest score, {run.schema.score_name}, is"
+        f" {chosen['score']:.4f} ({CONFIDENCE:.0%} interval {chosen['ci_low']:.4f} to"
+        f" {chosen['ci_high']:.4f})."
+        f" {HONEST} The in-sample score, with weights learned from all rows, is optimistic and"
+        f" never stands alone. Both speak of {SPEAKS_OF[run.plan.scheme]}."
     )
     caption = f"Sort by a click on a column's head; intervals are those of {CONFIDENCE:.0%}."
     n_folds = max(len(row["score_per_fold"]) for row in rows)

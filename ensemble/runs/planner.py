@@ -141,9 +141,9 @@ class DryRun(Run):
 
     def check_test(self) -> None:
         """Look at the columns of test rows."""
-        test = self.experiment.data.test
-        if test is not None and not is_store(Path(test)):
-            find_columns(TableFile.open(test), load_schema(self.experiment.data.schema))
+        data = self.experiment.data
+        if data.test is not None and not is_store(Path(data.test)):
+            find_columns(TableFile.open(data.test), load_schema(data.schema), data.ignore)
 
     def stack(self, *, report: bool = False) -> list[Row]:
         """Nothing beside the fits, which it needs."""

@@ -23,13 +23,14 @@ from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.inference.interval_file import interval_file
 from ensemble.inference.predict import predict_blocks
-from ensemble.inference.submission import check_ids, write_submission
+from ensemble.inference.sample import check_sample
+from ensemble.inference.submission import write_submission
 from ensemble.report import Report
 from ensemble.runs.stack import fit_stack
 from ensemble.runs.store import RunStore
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.intervals import Intervals
-from features.core.errors import ClimstackError, DataWarning
+from features.core.errors import ClimstackError, DataWarning, LeakageWarning
 from features.core.files import atomic_path, content_hash, write_json, write_text
 from features.core.types import Progress
 from features.folds.enrichment import main_rows, plan_store
@@ -43,6 +44,12 @@ from models.member import Member, read_member
 from models.oof import CellStore
 from models.process import peak_memory_mb
 
+LATER = (
+    "all test rows are later than the training rows, but the honest score of time_blocks speaks"
+    " of periods between the training blocks: for a score of later periods, run the experiment"
+    ' under another name with [folds] scheme = "forward_chaining", and name the folder of that run'
+    " in [stack] compare to see both side by side"
+)
 PACKAGES = (
     "climstack",
     "numpy",
@@ -105,7 +112,7 @@ class Run:
             raise ClimstackError(
                 f"experiment {self.experiment.name} names no test data: add [data] test = ..."
             )
-        own = "" if source is None else content_hash(str(Path(wanted).resolve()))[:12]
+        own = "" if source is None else content_hash(os.path.realpath(wanted))[:12]
         place = self.folder.test_store(own)
         return self._open(RunStore(paths=(Path(wanted),), place=place, data=self.experiment.data))
 
@@ -120,8 +127,10 @@ class Run:
             test = self.test_store()
             for sentence in said_shared(self.train_store, test):
                 warnings.warn(sentence, DataWarning, stacklevel=2)
+            if is_later(self.train_store, test) and self.experiment.folds.scheme == "time_blocks":
+                warnings.warn(LATER, LeakageWarning, stacklevel=2)
             if data.sample_submission is not None:
-                check_ids(data.sample_submission, test.schema, test.sample_ids)
+                check_sample(data.sample_submission, test.schema, test.sample_ids)
 
     @cached_property
     def data(self) -> FoldedStore:
@@ -318,6 +327,12 @@ class Request:
     test: str | Path | None = None
     sample_submission: str | Path | None = None
     intervals: Path | None = None
+
+
+def is_later(train: Store, test: Store) -> bool:
+    """Whether all test rows are known to be later than all training rows: on the model's clock."""
+    clocks = {source["clock"] for store in (train, test) for source in store.sources}
+    return clocks == {"model"} and int(test.time.min()) > int(train.time.max())
 
 
 def _circumstances() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from features.core.types import Array
 from features.schemas.schema import Schema, load_schema
 from features.sources.netcdf import find_pairs
 from features.sources.readers import CSV_BLOCK_BYTES, TableFile
-from features.sources.source import open_source
+from features.sources.source import Source, open_source
 from features.store.conversion import convert
 from features.store.store import Store
 from features.store.stored import is_store
@@ -121,7 +121,7 @@ class RunStore:
         yield self._frame(store.inputs[rows], store.require_targets()[rows])
 
     def _first_rows(self, n_rows: int) -> Iterator[pl.DataFrame]:
-        source, found = open_source(self.paths[0], self.schema, self.data.grid_columns), 0
+        source, found = self._open(self.paths[0]), 0
         for batch in source.batches({}, CSV_BLOCK_BYTES):
             if batch.targets is None:
                 raise ClimstackError(
@@ -159,11 +159,13 @@ class RunStore:
                     f"no data at {path}: give a CSV or Parquet file, a folder of NetCDF pairs, or"
                     " a store"
                 )
-        opened = [open_source(path, self.schema, self.data.grid_columns) for path in self.paths]
-        facts: dict[str, Any] = {"sources": [source.facts for source in opened]}
+        facts: dict[str, Any] = {"sources": [self._open(path).facts for path in self.paths]}
         if self.grid is not None:
             facts["grid"] = file_hash(self.grid) if self.grid.is_file() else None
         return facts
+
+    def _open(self, path: Path) -> Source:
+        return open_source(path, self.schema, self.data.grid_columns, ignore=self.data.ignore)
 
     @property
     def _note(self) -> Path:
@@ -178,4 +180,5 @@ class RunStore:
 
 def _convert(source: RunStore, out: Path) -> None:
     warnings.simplefilter("ignore", DataWarning)  # the run says it of every store it opens
-    convert(source.paths, out, source.schema, source.data.grid_columns, grid=source.grid)
+    grid_columns, ignore = source.data.grid_columns, source.data.ignore
+    convert(source.paths, out, source.schema, grid_columns, grid=source.grid, ignore=ignore)

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path
+from features.core.metrics import mean_of_parts
 from features.core.types import Array, Mask
 
 Block = tuple[int, int, Sequence[Array], Array]  # fold, block of time, predictions, truth
@@ -103,7 +104,7 @@ class Moments:
     def merged(self) -> Moments:
         """All parts as one, by the update of Chan, Golub and LeVeque (1979)."""
         total = self.count.sum()
-        mean = np.tensordot(self.count, self.mean, axes=1) / total
+        mean = mean_of_parts(self.mean, self.count)
         shift = self.mean - mean
         between = np.einsum("f,fti,ftj->tij", self.count, shift, shift)
         return Moments(

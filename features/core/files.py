@@ -44,7 +44,12 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Works for a file or a folder that the block makes. A finished ``path`` is never seen half-made;
     a folder that is there already stays (somebody else finished the same content first). Without
     ``sync`` a power cut may leave it damaged: only for what carries checksums and can be remade.
+
+    Raises:
+        ClimstackError: ``path`` is a device, a pipe or a socket, which a file must not replace.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ClimstackError(f"{path} is neither a file nor a folder: give another place")
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:

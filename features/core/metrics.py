@@ -1,12 +1,16 @@
 """Scores in float64: R2 per target, the LEAP score, RMSE, MAE and bias.
 
 R2 follows scikit-learn's ``r2_score(..., multioutput="raw_values")``, also for a constant truth:
-1 when it is met exactly, else 0.
+1 when it is met exactly, else 0. A constant deviates from its mean by exactly 0, here and in sums
+over blocks (:class:`Deviation`), however its mean is rounded.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.types import Array
@@ -21,15 +25,27 @@ def r2_score(y: Array, y_pred: Array, weights: Array | None = None) -> Array:
         weights: (n_targets,), multiplied into truth and prediction first; None means 1.
 
     Returns:
-        (n_targets,), at most 1.
+        (n_targets,), at most 1; -inf where a prediction is too far off for a number.
 
     Raises:
         ClimstackError: shapes differ, fewer than 2 rows, or a value is not finite.
     """
     y, y_pred = _checked(y, y_pred)
-    if weights is not None:
-        y, y_pred = y * weights, y_pred * weights
-    return r2_from_sums(((y - y_pred) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0))
+    # By powers of two, which change no digit: else squares of 1e-170 are 0 and of 1e170 infinite.
+    exponent = np.frexp(np.abs(y).max(0))[1]
+    with np.errstate(over="ignore"):
+        y, y_pred = np.ldexp(y, -exponent), np.ldexp(y_pred, -exponent)
+        if weights is not None:
+            y, y_pred = y * np.frexp(weights)[0], y_pred * np.frexp(weights)[0]
+        squared_error = ((y - y_pred) ** 2).sum(0)
+    deviation = np.where(is_constant(y), 0.0, ((y - y.mean(0)) ** 2).sum(0))
+    return r2_from_sums(squared_error, deviation)
+
+
+def is_constant(y: Array) -> NDArray[np.bool_]:
+    """Whether all rows of a target are equal, (n_targets,)."""
+    same: NDArray[np.bool_] = (y == y[:1]).all(0)
+    return same
 
 
 def r2_from_sums(squared_error: Array, squared_deviation: Array) -> Array:
@@ -38,6 +54,50 @@ def r2_from_sums(squared_error: Array, squared_deviation: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         r2 = 1 - squared_error / squared_deviation
     return np.where(squared_deviation > 0, np.where(squared_error > 0, r2, 1.0), met)
+
+
+@dataclass
+class Deviation:
+    """Squared deviations of a truth from its mean, while its rows come in; of a constant exactly 0.
+
+    The update is that of Chan, Golub and LeVeque (1979).
+
+    Attributes:
+        rows: how many came.
+        mean: (n_targets,), of the truth.
+        squared: (n_targets,), sum of squared deviations from that mean.
+    """
+
+    rows: int
+    mean: Array
+    squared: Array
+
+    @classmethod
+    def empty(cls, n_targets: int) -> Deviation:
+        """No rows yet."""
+        return cls(0, np.zeros(n_targets), np.zeros(n_targets))
+
+    def add(self, y: Array) -> None:
+        """Add rows of the truth, (n_samples, n_targets)."""
+        away = y - y[:1]  # a constant is exactly 0 away, its mean may round to something else
+        offset, total = away.mean(0), self.rows + len(y)
+        mean = y[0] + offset
+        shift = mean - (self.mean if self.rows else mean)
+        self.squared += ((away - offset) ** 2).sum(0)
+        self.squared += shift**2 * (self.rows * len(y) / total)
+        self.mean = self.mean + shift * (len(y) / total) if self.rows else mean
+        self.rows = total
+
+
+def mean_of_parts(means: Array, rows: Array) -> Array:
+    """Mean over parts of the rows, (...); where all parts have the same mean, exactly that.
+
+    Args:
+        means: of each part, (n_parts, ...).
+        rows: of each part, (n_parts,).
+    """
+    mean: Array = means[0] + np.tensordot(rows, means - means[0], axes=1) / rows.sum()
+    return mean
 
 
 def leap_score(y: Array, y_pred: Array, weights: Array | None = None) -> float:
@@ -77,11 +137,13 @@ def bias(y: Array, y_pred: Array) -> Array:
 def crps(y: Array, ensemble: Array) -> Array:
     """Continuous ranked probability score of an ensemble for each target, in its unit.
 
-    The members stand for a distribution of n_members equal steps. Lower is better; with one member
-    it is the mean absolute error.
+    The fair estimator: members are taken for draws from a distribution, and the mean score is that
+    of the distribution, however many were drawn. So ensembles of other sizes compare. One member
+    has no spread to estimate: its score is the mean absolute error, and compares with no other.
+    Lower is better; the score of a few members that lie on both sides of the truth may be negative.
 
-    Source: Gneiting and Raftery (2007), J. Amer. Statist. Assoc. 102, 359-378, equation 21, with
-    the mean over all pairs of members from the sorted members.
+    Source: Ferro (2014), Q. J. R. Meteorol. Soc. 140, 1917-1923; Zamo and Naveau (2018), Math.
+    Geosci. 50, 209-234, equation 7 (PWM). The mean over all pairs comes from the sorted members.
 
     Args:
         y: truth, (n_samples, n_targets).
@@ -93,7 +155,8 @@ def crps(y: Array, ensemble: Array) -> Array:
     n_members = len(ensemble)
     ranked = np.sort(ensemble, axis=0)
     rank = 2.0 * np.arange(n_members) - (n_members - 1)
-    pairs = np.tensordot(rank, ranked, axes=1) / n_members**2  # half the mean |x_i - x_j|
+    # Half the mean |x_i - x_j| over pairs of two different members.
+    pairs = np.tensordot(rank, ranked, axes=1) / max(n_members * (n_members - 1), 1)
     score: Array = (np.abs(ensemble - y).mean(0) - pairs).mean(0)
     return score
 

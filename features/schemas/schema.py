@@ -102,12 +102,14 @@ class Schema:
         variables: inputs first, then targets, in file order.
         n_grid_columns: rows per timestep in time-major files.
         id_column: name of the row id column.
+        score: what people call the mean R2 of these targets; None where it has no name.
     """
 
     name: str
     variables: tuple[Variable, ...]
     n_grid_columns: int
     id_column: str = "sample_id"
+    score: str | None = None
     _slices: dict[str, slice] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -198,6 +200,13 @@ class Schema:
             start = self._slices[variable.name].start
             weights[start : start + variable.unscored_levels] = 0.0
         return weights
+
+    @property
+    def score_name(self) -> str:
+        """What its score is called: the plain mean of R2 over all targets, weighted first."""
+        free = int((self.weights == 0).sum())
+        but = f", {free} of weight 0" if free else ""
+        return self.score or f"mean R2 over {len(self.target_columns)} targets{but}"
 
     @cached_property
     def exact_targets(self) -> NDArray[np.intp]:

@@ -6,15 +6,11 @@ does not matter; everything else that is wrong raises with file, column and row.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,11 +18,19 @@ import polars as pl
 from features.core.errors import ClimstackError, closest
 from features.schemas.schema import Schema
 from features.sources.ids import shown
+from features.sources.text import (
+    Lines,
+    Unreadable,
+    explain_csv,
+    first_line_of,
+    read_line,
+    unpacked,
+)
 
 CSV_BLOCK_BYTES = 1 << 24
 PARQUET_BLOCK_ROWS = 8192
+SHOWN_COLUMNS = 5
 SUFFIXES = (".csv", ".gz", ".zip", ".parquet")
-CUT = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,35 +154,53 @@ class TableFile:
     ) -> Iterator[Block]:
         wanted = set(columns[1:])
         types = {c: pl.Float64() if c in wanted else pl.String() for c in self.columns}
-        with _text(self.path) as (file, raw):
-            try:
+        try:
+            with unpacked(self.path) as (file, raw):
                 if offset:
                     file.seek(offset)
                 else:
-                    offset = len(file.readline())
-                for text in _texts(file, offset, size, file is raw):
-                    start, ends, is_blank = offset, _ends(text), not text.strip()
+                    offset = len(read_line(file, self.path, "the header"))
+                is_plain = file is raw
+                lines = Lines(file=file, path=self.path, seekable=is_plain, rows=first_row)
+                for text in lines.blocks(offset, size):
+                    start, is_blank = offset, not text.strip()
                     offset += len(text)
                     if not is_blank or b"\n" in text:
                         frame = self._parse(text, types, first_row).select(columns)
+                        ends = _ends(text)
                         del text  # freed before the next is read, it leaves no gap in memory
                         where = {"first_row": first_row, "bytes_read": raw.tell(), "offset": start}
                         yield Block(frame=frame, ends=ends, **where)
                         first_row += len(frame)
-            except CUT as error:
-                raise ClimstackError(
-                    f"{self.path} is damaged or cut off after row {first_row}: {_first(error)}"
-                ) from None
+                        lines.rows = first_row
+        except Unreadable as error:
+            raise ClimstackError(
+                f"{self.path} is damaged or cut off after row {first_row} ({error}): copy it again,"
+                " or unpack it"
+            ) from None
 
     def _parse(self, block: bytes, types: dict[str, Any], first_row: int) -> pl.DataFrame:
+        # Polars fills rows that are cut short: of a block of line breaks it makes gigabytes.
+        n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        n_commas = int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
+        if n_commas + n_lines != n_lines * len(types):
+            self._explain(block, types, first_row)
         try:
             # In one chunk: turning hundreds of columns in many takes several times as long.
-            return pl.read_csv(block, has_header=False, schema=types).rechunk()
+            frame = pl.read_csv(block, has_header=False, schema=types).rechunk()
         except (Exception, pl.exceptions.PanicException) as error:
+            self._explain(block, types, first_row)
+            why = first_line_of(error)
             raise ClimstackError(
-                _explain_csv(self.path, block, types, first_row)
-                or f"{self.path} is not readable from row {first_row} on: {_first(error)}"
+                f"{self.path} is not readable from row {first_row} on: {why}"
             ) from None
+        if len(frame) != n_lines:  # a line break in quotes is part of a field
+            self._explain(block, types, first_row)
+        return frame
+
+    def _explain(self, block: bytes, types: dict[str, Any], first_row: int) -> None:
+        if (sentence := explain_csv(self.path, block, types, first_row)) is not None:
+            raise ClimstackError(sentence) from None
 
     def _parquet_blocks(self, columns: list[str], first_row: int, size: int) -> Iterator[Block]:
         self.check_types(columns[1:])
@@ -193,7 +215,7 @@ class TableFile:
                 done = n_bytes * (start + len(frame)) // n_rows
                 yield Block(frame=frame, first_row=start, bytes_read=done)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            raise ClimstackError(f"{self.path} is not readable: {_first(error)}") from None
+            raise ClimstackError(f"{self.path} is not readable: {first_line_of(error)}") from None
 
 
 def _ends(text: bytes) -> tuple[int, ...]:
@@ -207,43 +229,22 @@ def _ends(text: bytes) -> tuple[int, ...]:
     return tuple(ends)
 
 
-def _texts(file: IO[bytes], offset: int, size: int, seekable: bool) -> Iterator[bytes]:
-    """Whole lines from an offset on, ``size`` bytes or a little more at a time.
-
-    A last line without a line break, which may have been cut off, comes alone.
-    """
-    while text := _lines(file, offset, size, seekable):
-        offset += len(text)
-        cut = text.rfind(b"\n") + 1
-        pieces = [text[:cut], text[cut:]] if 0 < cut < len(text) else [text]
-        del text
-        while pieces:
-            yield pieces.pop(0)
-
-
-def _lines(file: IO[bytes], offset: int, size: int, seekable: bool) -> bytes:
-    """The next lines; a plain file is read in one piece, since joining many MB takes time."""
-    if not seekable:
-        return file.read(size) + file.readline()
-    file.seek(offset + size)
-    size += len(file.readline())
-    file.seek(offset)
-    return file.read(size)
-
-
 def _parquet_header(path: Path) -> list[str]:
     try:
         return list(pl.read_parquet_schema(path))
     except (Exception, pl.exceptions.PanicException) as error:
-        raise ClimstackError(f"{path} is not a readable Parquet file: {_first(error)}") from None
+        why = first_line_of(error)
+        raise ClimstackError(f"{path} is not a readable Parquet file: {why}") from None
 
 
 def _csv_header(path: Path) -> list[str]:
     try:
-        with _text(path) as (file, _):
-            line = file.readline()
-    except CUT as error:
-        raise ClimstackError(f"{path} is not readable as {path.suffix}: {_first(error)}") from None
+        with unpacked(path) as (file, _):
+            line = read_line(file, path, "the header")
+    except Unreadable as error:
+        raise ClimstackError(
+            f"{path} is not readable as {path.suffix} ({error}): copy it again, or unpack it"
+        ) from None
     try:
         header = line.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -263,53 +264,49 @@ def _csv_header(path: Path) -> list[str]:
     return columns
 
 
-@contextmanager
-def _text(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A CSV file's text, unpacked, and the file on disk whose position tells how far it is."""
-    with path.open("rb") as raw:
-        if path.suffix == ".gz":
-            with gzip.GzipFile(fileobj=raw) as file:
-                yield file, raw  # type: ignore[misc]  # reads like any binary file
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(raw) as archive:
-                names = [
-                    n for n in archive.namelist() if n.endswith(".csv") and "__MACOSX" not in n
-                ]
-                if len(names) != 1:
-                    raise ClimstackError(
-                        f"{path} holds {len(names)} .csv files, expected one: unpack it"
-                    )
-                with archive.open(names[0]) as file:
-                    yield file, raw
-        else:
-            yield raw, raw
-
-
-def find_columns(file: TableFile, schema: Schema) -> bool:
+def find_columns(file: TableFile, schema: Schema, ignore: Sequence[str] = ()) -> bool:
     """Check a file's header against a schema.
 
     Args:
         file: the file.
         schema: what it should hold.
+        ignore: names of columns that the schema does not know and that may be there; ``*``, ``?``
+            and ``[...]`` stand for other characters.
 
     Returns:
         Whether the file has the targets: if it has any, it must have all.
 
     Raises:
-        ClimstackError: a column is missing, or unknown to the schema.
+        ClimstackError: a column is missing, or unknown to the schema and not ignored.
     """
     has_targets = bool(set(file.columns) & set(schema.target_columns))
-    for sentence in header_faults(file, schema, has_targets):
+    for sentence in header_faults(file, schema, has_targets, ignore):
         raise ClimstackError(sentence)
     return has_targets
 
 
-def header_faults(file: TableFile, schema: Schema, has_targets: bool) -> list[str]:
+def has_inputs(file: TableFile, schema: Schema) -> bool:
+    """Whether a header has any input of the schema; a submission or a solution has none."""
+    return bool(set(file.columns) & set(schema.input_columns))
+
+
+def header_faults(
+    file: TableFile, schema: Schema, has_targets: bool, ignore: Sequence[str] = ()
+) -> list[str]:
     """Sentences on the missing and on the unknown columns of a header; empty when it is right."""
+    if has_targets and not has_inputs(file, schema):
+        return [
+            f"{file.path} has targets and no inputs, so it is a submission or a solution, not data:"
+            " give it to 'climstack score' or to 'climstack submit --sample-submission'"
+        ]
     expected = [schema.id_column, *schema.input_columns]
     expected += schema.target_columns if has_targets else []
     missing = [column for column in expected if column not in set(file.columns)]
-    extra = [column for column in file.columns if column not in set(expected)]
+    extra = [
+        column
+        for column in file.columns
+        if column not in set(expected) and not any(fnmatchcase(column, name) for name in ignore)
+    ]
     sentences = []
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -317,13 +314,20 @@ def header_faults(file: TableFile, schema: Schema, has_targets: bool) -> list[st
             f"{file.path} has no column '{missing[0]}'{more}: schema {schema.name} needs it"
         )
     if extra:
-        near = closest(extra[0], missing or expected)
-        hint = near if len(extra) == 1 else f"{len(extra)} such columns"
-        sentences.append(
-            f"{file.path} has a column {shown(extra[0])} that schema {schema.name} does not know:"
-            f" remove it ({hint})"
-        )
+        sentences.append(_unknown_columns(file, schema, extra, missing or expected))
     return sentences
+
+
+def _unknown_columns(file: TableFile, schema: Schema, extra: list[str], expected: list[str]) -> str:
+    names = ", ".join(map(shown, extra[:SHOWN_COLUMNS]))
+    more = f" and {len(extra) - SHOWN_COLUMNS} more" if len(extra) > SHOWN_COLUMNS else ""
+    what = f"a column {names}" if len(extra) == 1 else f"the columns {names}{more}"
+    near = f" ({closest(extra[0], expected)})" if len(extra) == 1 else ""
+    return (
+        f"{file.path} has {what} that schema {schema.name} does not know: remove it{near}, or"
+        f" ignore it by --ignore {shown(extra[0])}, in an experiment [data] ignore ="
+        f" [{shown(extra[0])}]"
+    )
 
 
 def first_bad_value(frame: pl.DataFrame, path: Path, first_row: int) -> str | None:
@@ -341,47 +345,3 @@ def first_bad_value(frame: pl.DataFrame, path: Path, first_row: int) -> str | No
     if is_empty and path.suffix != ".parquet":
         hint = "fill it, or is the row empty or cut short?"
     return f"{path}: column '{column}' has {found} in row {first_row + row}: {hint}"
-
-
-def _explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int) -> str | None:
-    """A sentence on the first line that polars can't take for a row, or None."""
-    for row, line in enumerate(block.rstrip(b"\n").split(b"\n"), first_row):
-        try:
-            text = line.decode().rstrip("\r")
-        except UnicodeDecodeError as error:
-            return (
-                f"{path}: row {row} is not UTF-8 text (byte 0x{line[error.start]:02x}):"
-                " write the file in UTF-8"
-            )
-        if text.count('"') % 2:
-            return f"{path}: row {row} has a quote that is not closed: close or remove it"
-        fields = next(csv.reader([text])) if '"' in text else text.split(",")
-        if len(fields) > len(types):
-            return (
-                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}:"
-                " remove the extra ones"
-            )
-        for value, (column, dtype) in zip(fields, types.items(), strict=False):
-            if dtype == pl.Float64 and value.strip() and not _is_number(value):
-                return (
-                    f"{path}: column '{column}' has {shown(value)} in row {row}: expected a number"
-                )
-        if len(fields) < len(types):
-            return (
-                f"{path}: row {row} has {len(fields)} fields, the header has {len(types)}: was the"
-                " row or the file cut off?"
-            )
-    return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.isascii() and "_" not in text
-
-
-def _first(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]

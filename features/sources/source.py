@@ -6,7 +6,7 @@ with the last of several is said at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,9 +129,20 @@ def open_source(
     schema: Schema,
     n_grid_columns: int | None = None,
     broken: Broken = "refuse",
+    *,
     grid: Grid | None = None,
+    ignore: Sequence[str] = (),
 ) -> Source:
-    """A CSV or Parquet file, or a folder of NetCDF pairs whose columns must lie as the grid's.
+    """A CSV or Parquet file, or a folder of NetCDF pairs.
+
+    Args:
+        path: the file or folder.
+        schema: what it should hold.
+        n_grid_columns: rows per timestep; None takes the schema's.
+        broken: whether pairs that can't be read are refused or left out.
+        grid: where the columns of pairs must lie.
+        ignore: columns of a table that may be there: see
+            :func:`features.sources.readers.find_columns`.
 
     Raises:
         ClimstackError: what can be known to be wrong before reading.
@@ -139,7 +150,7 @@ def open_source(
     path = Path(path)
     if path.is_dir():
         return PairSource(path, schema, n_grid_columns, broken, grid)
-    return TableSource(path, schema, n_grid_columns)
+    return TableSource(path, schema, n_grid_columns, ignore)
 
 
 class TableSource:
@@ -147,11 +158,13 @@ class TableSource:
 
     clock = "rows"
 
-    def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, n_grid_columns: int | None, ignore: Sequence[str]
+    ) -> None:
         """Read the header and see that it fits the schema."""
         self.path, self._schema, self._file = path, schema, TableFile.open(path)
         self.n_grid_columns = n_grid_columns or schema.n_grid_columns
-        self.has_targets = find_columns(self._file, schema)
+        self.has_targets = find_columns(self._file, schema, ignore)
         targets = schema.target_columns if self.has_targets else []
         self._file.check_types(schema.input_columns + targets)
         self._types = self._file.narrow_types(schema.input_columns + targets)

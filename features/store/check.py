@@ -32,6 +32,7 @@ def check_data(
     n_grid_columns: int | None = None,
     *,
     broken: Broken = "refuse",
+    ignore: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[Finding]:
     """Everything that is wrong or odd in data, in one streaming pass.
@@ -41,6 +42,8 @@ def check_data(
         schema: what they should hold.
         n_grid_columns: rows per timestep; None takes the schema's, or a store's own.
         broken: whether NetCDF pairs that can't be read are refused or left out.
+        ignore: columns of tables that may be there: see
+            :func:`features.sources.readers.find_columns`.
         progress: called with ("check", bytes read, bytes in all).
 
     Returns:
@@ -54,10 +57,10 @@ def check_data(
         raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
     look = _Check(schema=schema, progress=progress)
     for path in paths:
-        look.headers(path)
+        look.headers(path, ignore)
     if not look.findings or all(found.level != "error" for found in look.findings):
         try:
-            look.read(open_sources(paths, schema, n_grid_columns, broken))
+            look.read(open_sources(paths, schema, n_grid_columns, broken, ignore=ignore))
         except ClimstackError as error:
             # What was read so far says too little about the rest: the last finding is where it
             # broke.
@@ -76,7 +79,7 @@ class _Check:
     def say(self, level: Level, sentence: str) -> None:
         self.findings.append(Finding(level, sentence))
 
-    def headers(self, path: Path) -> None:
+    def headers(self, path: Path, ignore: Sequence[str]) -> None:
         """All that is wrong with a table's columns, not the first thing alone."""
         if path.is_dir():
             return
@@ -87,7 +90,7 @@ class _Check:
             return
         wanted = [*self.schema.input_columns, *self.schema.target_columns]
         has_targets = bool(set(file.columns) & set(self.schema.target_columns))
-        for fault in header_faults(file, self.schema, has_targets):
+        for fault in header_faults(file, self.schema, has_targets, ignore):
             self.say("error", fault)
         there = set(file.columns)
         present = [column for column in wanted if column in there]

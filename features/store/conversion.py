@@ -47,6 +47,7 @@ def convert(
     memory_limit_mb: int = MEMORY_LIMIT_MB,
     broken: Broken = "refuse",
     grid: str | Path | None = None,
+    ignore: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Store:
     """Turn CSV files (also .gz, .zip), Parquet files and folders of NetCDF pairs into a store.
@@ -63,6 +64,8 @@ def convert(
         memory_limit_mb: what the process may take at most, MB (2^20 bytes).
         broken: whether NetCDF pairs that can't be read are refused or left out.
         grid: grid file to keep with the store: see :meth:`features.sources.grid.Grid.read`.
+        ignore: columns of tables that may be there and are not read: see
+            :func:`features.sources.readers.find_columns`.
         progress: called with ("convert", bytes read, bytes in all).
 
     Raises:
@@ -78,7 +81,7 @@ def convert(
     block_bytes = _block_bytes(memory_limit_mb)
     width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
     known_grid = None if grid is None else _read_grid(grid, width, schema)
-    opened = open_sources(paths, schema, n_grid_columns, broken, known_grid)
+    opened = open_sources(paths, schema, n_grid_columns, broken, grid=known_grid, ignore=ignore)
     for path in paths:
         if is_store(path):
             raise ClimstackError(f"{path} is a store already: it needs no converting")

@@ -19,9 +19,13 @@ def open_sources(
     schema: Schema,
     n_grid_columns: int | None = None,
     broken: Broken = "refuse",
+    *,
     grid: Grid | None = None,
+    ignore: Sequence[str] = (),
 ) -> list[Source]:
     """Tables, folders of NetCDF pairs and stores, all with targets or all without.
+
+    Args and errors of each are those of :func:`features.sources.source.open_source`.
 
     Raises:
         ClimstackError: what can be known to be wrong before reading.
@@ -33,7 +37,7 @@ def open_sources(
     opened: list[Source] = [
         StoreSource(Path(path), schema, n_grid_columns)
         if is_store(Path(path))
-        else open_source(path, schema, n_grid_columns, broken, grid)
+        else open_source(path, schema, n_grid_columns, broken, grid=grid, ignore=ignore)
         for path in paths
     ]
     for source in opened[1:]:

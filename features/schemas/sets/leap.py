@@ -57,6 +57,7 @@ def _moisture_tendency(species: str, limits: Limits, exact: Proportion | None = 
 
 SCHEMA = Schema(
     name="leap",
+    score="LEAP score",
     n_grid_columns=384,
     variables=(
         _input("state_t", "K", (80.0, 600.0), N_LEVELS),

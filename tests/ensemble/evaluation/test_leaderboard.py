@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from ensemble import choose, leaderboard
+from ensemble import RunFolder, choose, leaderboard
+from ensemble.evaluation.leaderboard import compared
+from features import forward_chaining, time_blocks
+from features.core.files import write_json
 
 
 def test_leaderboard_is_sorted_and_says_what_is_honest(store, members, contenders, scores):
@@ -20,3 +23,27 @@ def test_leaderboard_is_sorted_and_says_what_is_honest(store, members, contender
         if row["blend"]:
             assert row["best_member"] == best["model"]
             assert row["gain"] == pytest.approx(row["score"] - best["score"])
+
+
+def test_a_run_of_another_scheme_says_which(store, tmp_path):
+    """Its rows stand beside the honest ones, for they are scores of the same rows."""
+    facts = {"rows_hash": "r", "versions": {"climstack": "0.2.0"}}
+    others = []
+    for scheme, plan in (
+        ("time_blocks", time_blocks(store.time, 3, 1)),
+        ("forward_chaining", forward_chaining(store.time, 3, 1)),
+    ):
+        run = RunFolder(tmp_path / f"a_{scheme}")
+        run.path.mkdir()
+        plan.save(run.folds)
+        write_json(run.facts, facts | {"folds_hash": plan.hash})
+        write_json(run.leaderboard, [{"model": "m", "chosen": True, "score": 0.5}])
+        others.append(str(run.path))
+    ours = [{"model": "m", "chosen": True, "score": 0.7}]
+    own = facts | {"folds_hash": time_blocks(store.time, 3, 1).hash}
+    rows = compared(ours, own, others)
+    assert [(row["model"], row["chosen"]) for row in rows] == [
+        ("m", True),
+        ("a_forward_chaining (forward_chaining): m", False),
+        ("a_time_blocks: m", False),
+    ]

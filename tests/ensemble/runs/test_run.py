@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,7 @@ from ensemble import (
 from ensemble.cli.app import main
 from ensemble.evaluation.held_out import HeldOut
 from ensemble.runs.planner import parse_memory
+from ensemble.runs.run import is_later
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.conformal import fit_uncertainty
 from features import ClimstackError, FoldPlan, Grid, Store
@@ -571,3 +573,16 @@ def test_submit_writes_intervals_beside_the_submission(
     code, _, err = call(monkeypatch, capsys, "submit", copied, "--out", out, "--intervals", ends)
     assert code == 1
     assert "run the stack again" in err
+
+
+@pytest.mark.parametrize(
+    ("first", "clocks", "later"),
+    [(12, ["model"], True), (9, ["model"], False), (12, ["rows"], False), (-1, ["rows"], False)],
+)
+def test_a_later_test_set_is_known_by_the_models_clock(first, clocks, later):
+    """Row numbers of tables are no dates: only NetCDF pairs tell when their rows are."""
+    train = SimpleNamespace(time=np.arange(10), sources=[{"clock": "model"}])
+    test = SimpleNamespace(
+        time=np.array([first, first + 3]), sources=[{"clock": clock} for clock in clocks]
+    )
+    assert is_later(train, test) is later

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -5,7 +6,7 @@ import sys
 import pytest
 
 from features import ClimstackError
-from features.core.files import exclusive_lock
+from features.core.files import exclusive_lock, write_text
 
 HOLDING = """
 import sys, time
@@ -39,3 +40,12 @@ def test_a_lock_writes_into_nothing(tmp_path):
     with pytest.raises(OSError, match="symbolic"), exclusive_lock(tmp_path / "link", "busy"):
         pass
     assert elsewhere.read_text() == "mine"
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
+    """``--out /dev/null`` must not turn the device into a file."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ClimstackError, match="pipe is neither a file nor a folder"):
+        write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

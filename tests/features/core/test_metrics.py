@@ -6,6 +6,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error
 from sklearn.metrics import r2_score as sklearn_r2
 
 from features import ClimstackError, bias, crps, leap_score, mae, r2_score, rmse
+from features.core.metrics import Deviation, mean_of_parts
 
 
 @settings(max_examples=60, deadline=None)
@@ -60,19 +61,54 @@ def test_bad_input_raises(y, y_pred, message):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(-60, 2))
-def test_crps_equals_the_integral_of_squared_differences_of_distributions(
-    seed, n_members, exponent
-):
+@given(st.integers(0, 10_000), st.integers(2, 7), st.integers(-60, 2))
+def test_crps_is_the_fair_one_over_pairs_of_two_members(seed, n_members, exponent):
     rng = np.random.default_rng(seed)
     ensemble, y = rng.normal(size=(n_members, 9, 2)), rng.normal(size=(9, 2))
-    expected = np.zeros(2)
-    for row, target in np.ndindex(9, 2):
-        members, truth = ensemble[:, row, target], y[row, target]
-        edges = np.sort([*members, truth])
-        share = np.array([(members <= left).mean() for left in edges[:-1]])
-        step = (edges[:-1] >= truth).astype(float)
-        expected[target] += ((share - step) ** 2 * np.diff(edges)).sum() / 9
+    pairs = np.abs(ensemble[:, None] - ensemble[None]).sum((0, 1)) / n_members / (n_members - 1)
+    expected = (np.abs(ensemble - y).mean(0) - pairs / 2).mean(0)
     scale = 10.0**exponent
     np.testing.assert_allclose(crps(y * scale, ensemble * scale), expected * scale, rtol=1e-9)
     np.testing.assert_allclose(crps(y, ensemble[:1]), mae(y, ensemble[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_members", [2, 3, 10, 40])
+def test_crps_of_draws_does_not_depend_on_their_number(n_members):
+    rng = np.random.default_rng(0)
+    y, ensemble = rng.normal(size=(40_000, 1)), rng.normal(size=(n_members, 40_000, 1))
+    assert crps(y, ensemble).item() == pytest.approx(1 / np.sqrt(np.pi), abs=0.01)
+
+
+@pytest.mark.parametrize("n_rows", [3, 7, 10, 1000])
+@pytest.mark.parametrize("value", [0.1, 1e-20, 3.3, 288.15, 1e300])
+def test_a_constant_truth_scores_one_or_zero_however_its_mean_is_rounded(n_rows, value):
+    y = np.full((n_rows, 1), value)
+    assert r2_score(y, y).item() == 1
+    assert r2_score(y, y * 1.1).item() == 0
+    blocks, sums = np.array_split(y, 3), Deviation.empty(1)
+    for block in blocks:
+        sums.add(block)
+    assert sums.squared.item() == 0
+    assert sums.mean.item() == value
+    rows = np.array([float(len(block)) for block in blocks])
+    assert mean_of_parts(np.stack([block[0] for block in blocks]), rows).item() == value
+
+
+def test_deviations_in_blocks_are_those_of_the_whole():
+    y = 300 + np.random.default_rng(3).normal(size=(101, 4)) * [1e-3, 1, 10, 0]
+    sums = Deviation.empty(4)
+    for block in np.array_split(y, 7):
+        sums.add(block)
+    assert sums.rows == 101
+    np.testing.assert_allclose(sums.squared, ((y - y.mean(0)) ** 2).sum(0), rtol=1e-9)
+    np.testing.assert_allclose(sums.mean, y.mean(0))
+    assert sums.squared[3] == 0
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e160, 1e300])
+def test_r2_of_values_whose_squares_are_no_numbers(size):
+    y, noise = np.random.default_rng(4).normal(size=(2, 50, 1))
+    y_pred = y + 0.5 * noise
+    assert r2_score(y * size, y_pred * size).item() == pytest.approx(
+        r2_score(y, y_pred).item(), rel=1e-12
+    )
