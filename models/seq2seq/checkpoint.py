@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from features.core.files import atomic_path
+from features.core.settings import check
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -98,6 +101,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, file.metadata() or {}
 
 
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of a file, which are looked at and not read.
+
+    Raises:
+        ClimstackError: one is empty, or not of float32.
+    """
+    from safetensors import safe_open
+
+    file: Any
+    with safe_open(path, framework="pt") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+        plain = all(part.get_dtype() == "F32" for part in parts.values())
+    filled = all(min(shape, default=1) > 0 for shape in shapes.values())
+    check(plain and filled, "it holds what is empty or other than float32")
+    return shapes
+
+
 def pack(weights: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Weights by group as one table, named ``GROUP/NAME``."""
     return {
@@ -107,9 +128,9 @@ def pack(weights: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def unpack(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """What :func:`pack` was given."""
-    weights: dict[str, dict[str, Tensor]] = {}
+def unpack(tensors: Mapping[str, T]) -> dict[str, dict[str, T]]:
+    """What :func:`pack` was given, tensors or something else of each."""
+    weights: dict[str, dict[str, T]] = {}
     for path, value in tensors.items():
         group, _, name = path.partition("/")
         weights.setdefault(group, {})[name] = value
