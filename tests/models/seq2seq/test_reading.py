@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from features import ClimstackError
 from models.network_family import NetworkModel
+from models.seq2seq import checkpoint
 from models.seq2seq.layers import Shape
 from models.seq2seq.network import NetworkSpec
 
@@ -111,3 +112,30 @@ def test_weights_that_are_none_are_a_sentence(saved):
     file.write_bytes(b"\xff" * 8 + file.read_bytes())
     with pytest.raises(ClimstackError, match="is no network that climstack has saved"):
         NetworkModel.load(folder)
+
+
+def test_a_damaged_checkpoint_is_a_sentence(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    average = network.state_dict()
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    file = tmp_path / "all.safetensors"
+    checkpoint.save(file, network, average, optimizer, checkpoint.Checkpoint(epoch=2, step=5))
+    assert checkpoint.load(file, network, average, optimizer).epoch == 2
+    tensors, facts = checkpoint.read_tensors(file)
+    for change, state in (
+        ({"average.bias": torch.zeros(1)}, facts["state"]),
+        ({"network.bias": torch.zeros(3)}, facts["state"]),
+        ({"moment.0.exp_avg": torch.zeros(1)}, facts["state"]),
+        ({"moment.9.exp_avg": torch.zeros(1)}, facts["state"]),
+        ({}, facts["state"].replace('"epoch": 2', '"epoch": -2')),
+        ({}, "[" * 100_000),
+        ({}, "{}"),
+    ):
+        checkpoint.write_tensors(file, tensors | change, {"state": state})
+        with pytest.raises(ClimstackError, match=r"all.safetensors is damaged or of another"):
+            checkpoint.load(file, network, average, optimizer)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ClimstackError, match=r"all.safetensors is damaged or of another"):
+        checkpoint.load(file, network, average, optimizer)
