@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,23 @@ SECONDS = 5  # of a CPU that one may take
 MEMORY = 4 * 2**30  # bytes of address space that loading may take beyond what libraries have
 EXTREME = [b"-1", b"0", b"1e999", b"nan", b"-inf", b"99999999999", b"2147483648", b"1e7", b""]
 EXTREME += [b"-2147483649", b"16777216", b"9" * 5000, b"null", b'"a"', b"[]", b"true"]
+VALUES = [*EXTREME, b"-inf", b"1" + b"0" * 400, b"[" * 3000, b"{a=" * 3000, b"{a = 1}", b"[[1]]"]
+VALUES += [
+    '"\U0001f600\u202e"'.encode(),
+    b'[""]',
+    b"1979-05-27",
+    b"[data]",
+    b"[[models]]",
+    b"[a.b]",
+]
+VALUES += [
+    b"a." * 3000 + b"b",
+    b'""',
+    b'"\\u0000"',
+    b'"' + b"y" * 9000 + b'"',
+    b"0x7fffffffffffffff",
+]
+VALUES += [b"params", b"folds", b'["ridge"]', b'"../.."', b'"/"', b'"${HOME}"', b"0.5", b"-0.0"]
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
@@ -92,6 +110,21 @@ def _number(data: bytes, rng: np.random.Generator) -> bytes:
     return data[:start] + EXTREME[rng.integers(len(EXTREME))] + data[stop:]
 
 
+def _value(data: bytes, rng: np.random.Generator) -> bytes:
+    """Another value, or another key, in a line like ``key = value``."""
+    lines = data.split(b"\n")
+    at = rng.integers(len(lines))
+    key, sign, value = lines[at].partition(b"=")
+    other = VALUES[rng.integers(len(VALUES))]
+    if rng.integers(4) == 0:
+        lines.insert(at, lines[rng.integers(len(lines))])
+    elif sign:
+        lines[at] = key + sign + other if rng.integers(4) else other + sign + value
+    else:
+        lines[at] = other
+    return b"\n".join(lines)
+
+
 def _swap(data: bytes, rng: np.random.Generator) -> bytes:
     lines = data.split(b"\n")
     one, other = rng.integers(0, len(lines), 2)
@@ -104,7 +137,21 @@ def _block(data: bytes, rng: np.random.Generator) -> tuple[int, int]:
     return start, min(int(2 ** rng.uniform(0, 10)), len(data) - start)
 
 
-DAMAGES = [_flip, _bit, _cut, _without, _double, _zero, _ones, _digit, _number, _number, _swap]
+DAMAGES = [
+    _flip,
+    _bit,
+    _cut,
+    _without,
+    _double,
+    _zero,
+    _ones,
+    _digit,
+    _number,
+    _number,
+    _value,
+    _value,
+    _swap,
+]
 
 
 def predict(cell: Path) -> None:
@@ -113,6 +160,13 @@ def predict(cell: Path) -> None:
 
     inputs = np.load(cell / "inputs.npy")
     assert len(TrainedModel.load(cell).predict(inputs)) == len(inputs)
+
+
+def read_experiment(folder: Path) -> None:
+    """Read the experiment in a folder."""
+    from ensemble import Experiment, load_experiment
+
+    assert isinstance(load_experiment(folder / "experiment.toml"), Experiment)
 
 
 def attack(call: str, pristine: Path, file: str, scratch: Path, n: int) -> Counter[str]:
@@ -153,7 +207,8 @@ def main(call: str, pristine: str, file: str, scratch: str, first: str, stop: st
     module, _, name = call.partition(":")
     function = getattr(import_module(module), name)
     data = (Path(pristine) / file).read_bytes()
-    function(Path(pristine))  # what it imports is not counted
+    with suppress(ClimstackError):
+        function(Path(pristine))  # what it imports is not counted
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     here, results = Path(scratch) / "here", Path(scratch) / "results"

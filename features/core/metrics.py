@@ -24,12 +24,22 @@ def r2_score(y: Array, y_pred: Array, weights: Array | None = None) -> Array:
         (n_targets,), at most 1.
 
     Raises:
-        ClimstackError: shapes differ, fewer than 2 rows, or a value is not finite.
+        ClimstackError: shapes differ, fewer than 2 rows, or a value is not finite or has no finite
+            square.
     """
     y, y_pred = _checked(y, y_pred)
     if weights is not None:
         y, y_pred = y * weights, y_pred * weights
-    return r2_from_sums(((y - y_pred) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = ((y - y_pred) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0)
+    finite = np.isfinite(sums).all(0)
+    if not finite.all():
+        target = int(finite.argmin())
+        raise ClimstackError(
+            f"target {target} holds {np.abs([y, y_pred])[:, :, target].max():.3g}, which is too"
+            " large to square: look for a damaged value"
+        )
+    return r2_from_sums(*sums)
 
 
 def r2_from_sums(squared_error: Array, squared_deviation: Array) -> Array:

@@ -1,7 +1,15 @@
+import shutil
 import tomllib
+from pathlib import Path
 
-from ensemble import DataSettings, Experiment
+import pytest
+
+from ensemble import DataSettings, Experiment, load_experiment
+from features import ClimstackError
 from models import ModelSpec
+from tests.mutations import attack, n_mutations
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 
 
 def test_a_resolved_experiment_has_absolute_paths_wherever_it_came_from(tmp_path, monkeypatch):
@@ -16,3 +24,30 @@ def test_a_resolved_experiment_has_absolute_paths_wherever_it_came_from(tmp_path
     assert data["train"] == str(tmp_path / "train.csv")
     assert data["test"] == str(tmp_path / "there" / "test.csv")
     assert "grid" not in data
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed = " + "9" * 5000, "is not valid TOML: Exceeds the limit"),
+        ("seed = " + "9" * 400, "seed is a whole number of more than 64 bits"),
+        ("a = " + "[" * 5000, "is not valid TOML: it nests too deep"),
+        ("a = " + "{a = " * 5000, "is not valid TOML: it nests too deep"),
+    ],
+)
+def test_numbers_and_nesting_without_end_are_a_sentence(text, said, tmp_path):
+    (tmp_path / "experiment.toml").write_text(f'name = "e"\n{text}\n')
+    with pytest.raises(ClimstackError, match=said):
+        load_experiment(tmp_path / "experiment.toml")
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_damaged_experiment_is_one_or_a_sentence(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIMSTACK_REAL_DATA", str(tmp_path))
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(config, source / "experiment.toml")
+    found = attack(
+        "tests.mutations:read_experiment", source, "experiment.toml", tmp_path, n_mutations(150)
+    )
+    assert set(found) == {"fine", "a sentence"}, found

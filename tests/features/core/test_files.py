@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from features import ClimstackError
-from features.core.files import exclusive_lock
+from features.core.files import exclusive_lock, read_json
 
 HOLDING = """
 import sys, time
@@ -39,3 +39,10 @@ def test_a_lock_writes_into_nothing(tmp_path):
     with pytest.raises(OSError, match="symbolic"), exclusive_lock(tmp_path / "link", "busy"):
         pass
     assert elsewhere.read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"a": ' * 100_000, "\x00", "{"])
+def test_what_is_no_json_is_a_sentence(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ClimstackError, match="is not JSON"):
+        read_json(tmp_path / "a.json")

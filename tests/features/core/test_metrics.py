@@ -76,3 +76,13 @@ def test_crps_equals_the_integral_of_squared_differences_of_distributions(
     scale = 10.0**exponent
     np.testing.assert_allclose(crps(y * scale, ensemble * scale), expected * scale, rtol=1e-9)
     np.testing.assert_allclose(crps(y, ensemble[:1]), mae(y, ensemble[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e308, -1.7e308])
+def test_values_too_large_to_square_are_a_sentence(size):
+    y = np.random.default_rng(0).normal(size=(5, 3))
+    damaged = y.copy()
+    damaged[2, 1] = size
+    for truth, predicted in ((y, damaged), (damaged, y)):
+        with pytest.raises(ClimstackError, match=r"target 1 holds .* too large to square"):
+            r2_score(truth, predicted)
