@@ -55,7 +55,8 @@ def _read(folder: Path) -> Saved:
     table = read_json(folder / NETWORK)
     shapes = checkpoint.shapes_of(folder / WEIGHTS)
     by_group = checkpoint.unpack(shapes)
-    largest = max([len(shapes), *(size for shape in shapes.values() for size in shape)])
+    filled = [shape for shape in shapes.values() if 0 not in shape]  # others may be of any size
+    largest = max([len(shapes), *(size for shape in filled for size in shape)])
     spec = _spec(table["spec"], largest)
     with torch.device("meta"), _at_most(len(shapes)):
         built = spec.build().state_dict()

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,16 @@ def rewrite(folder, change):
     (folder / "network.json").write_text(json.dumps(table))
 
 
+def test_a_network_without_scalars_or_without_profiles_is_read(tmp_path):
+    only_profiles = replace(SHAPE, in_scalar=[])
+    config = {"dim": 8, "depth": 1, "n_heads": 2, "expansion": 2}
+    spec = NetworkSpec(architecture="transformer", config=config, shape=only_profiles)
+    model = NetworkModel(spec=spec, weights={"": spec.build().state_dict()}, groups={})
+    model.save(tmp_path)
+    x = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)
+    np.testing.assert_array_equal(NetworkModel.load(tmp_path).predict(x), model.predict(x))
+
+
 def test_what_is_saved_is_read(saved):
     folder, model = saved
     x = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)
@@ -55,6 +66,8 @@ def test_what_is_saved_is_read(saved):
 @pytest.mark.parametrize("name", ["dim", "depth", "expansion", "n_heads"])
 def test_a_size_beyond_the_weights_is_a_sentence_at_once(name, size, saved):
     rewrite(saved[0], lambda table: table["spec"]["config"].update({name: size}))
+    file = saved[0] / "weights.safetensors"
+    save_file(load_file(file) | {"/nothing": torch.zeros(0, 10**7)}, file)
     start = time.process_time()
     with pytest.raises(ClimstackError, match="is no network that climstack has saved"):
         NetworkModel.load(saved[0])
@@ -104,7 +117,7 @@ def test_weights_that_are_none_are_a_sentence(saved):
         (torch.full_like(tensors[name], torch.nan), "is not finite"),
         (tensors[name].double(), "other than float32"),
         (tensors[name][:-1], "other shapes"),
-        (torch.zeros(0), "empty"),
+        (torch.zeros(0), "other shapes"),
     ):
         save_file(tensors | {name: value.contiguous()}, file)
         with pytest.raises(ClimstackError, match=said):
