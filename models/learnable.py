@@ -9,7 +9,7 @@ import numpy as np
 from features.core.errors import ClimstackError
 from models.base import FoldData
 
-FEW_ROWS = 30  # below it R2 of a fold is off by some tenths, whatever the model
+FEW_ROWS = 16  # below it R2 of a fold is off by some tenths, whatever the model
 SMALLEST = float(np.sqrt(np.finfo(np.float64).tiny))  # a smaller deviation has no square
 
 
