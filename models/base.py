@@ -194,6 +194,19 @@ class FitContext:
     on_epoch: OnEpoch | None = None
 
 
+def check_width(features: Float32, wanted: int) -> None:
+    """See that a model is shown as many features as it has learned from.
+
+    Raises:
+        ClimstackError: it is not; model and view don't belong together.
+    """
+    if features.shape[1] != wanted:
+        raise ClimstackError(
+            f"a model of {wanted} features was shown {features.shape[1]}: its cell is damaged,"
+            " delete it and run again"
+        )
+
+
 class Fitted(ABC):
     """A fitted model of one or more targets."""
 

@@ -16,6 +16,7 @@ from models.base import FoldData
 from models.fold import Job, open_fold
 from models.member import Member, cell_keys, parts_of, read_upstream, target_sets
 from models.oof import Cell, CellStore
+from models.process import naming_a_dead_process
 from models.spec import ModelSpec, load_family
 
 CHUNKS_PER_WORKER = 8  # enough to even out the end of a fold, few enough to load data rarely
@@ -101,8 +102,9 @@ def _fit_fold(
         workers = Parallel(
             min(n_jobs, len(chunks)), backend="loky", return_as="generator_unordered"
         )
-        for finished in workers(delayed(fold.fit_all)(chunk) for chunk in chunks):
-            yield from finished
+        with naming_a_dead_process(f"model '{spec.name}' on fold {data.fold}"):
+            for finished in workers(delayed(fold.fit_all)(chunk) for chunk in chunks):
+                yield from finished
         # Idle workers would keep their memory while the next fold is prepared.
         get_reusable_executor().shutdown(wait=True)
 

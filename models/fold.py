@@ -23,6 +23,7 @@ from features.store.matrix import Matrix
 from features.views.tabular import TabularView
 from features.views.transforms import Scaler
 from models.base import FitContext, FoldData, OnEpoch
+from models.learnable import check_learnable
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.process import give_back_memory, peak_memory_mb
 from models.spec import ModelSpec, load_family
@@ -164,7 +165,11 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
         spec: what will be fitted.
         cells: where finished cells go.
         n_jobs: how many cells share what laying out costs.
+
+    Raises:
+        ClimstackError: there is nothing to learn from it.
     """
+    check_learnable(data)
     cells.path.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".fold.", suffix=".tmp", dir=cells.path))
     try:

@@ -17,12 +17,13 @@ from features.core.files import npy_rows, read_json, write_json
 from features.core.settings import check
 from features.core.types import Array, Float32, Rows
 from features.schemas.schema import AXES
-from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
+from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, check_width
 from models.seq2seq import checkpoint
 from models.seq2seq.augment import Component
 from models.seq2seq.layers import Network, Shape
 from models.seq2seq.layout import Layout
 from models.seq2seq.network import PACKAGE, NetworkSpec
+from models.seq2seq.reading import NETWORK, WEIGHTS, read_network
 from models.seq2seq.settings import TrainSettings
 from models.seq2seq.trainer import HISTORY, Job, State, predict, train
 
@@ -100,22 +101,20 @@ class NetworkModel(Fitted):
     def save(self, folder: Path) -> None:
         """Write ``network.json``, ``weights.safetensors`` and ``learning.json``."""
         table = {"spec": self.spec.to_table(), "groups": dict(self.groups)}
-        (folder / "network.json").write_text(json.dumps(table), encoding="utf-8")
+        (folder / NETWORK).write_text(json.dumps(table), encoding="utf-8")
         tensors = checkpoint.pack(self.weights)
-        checkpoint.write_tensors(folder / "weights.safetensors", tensors, {})
+        checkpoint.write_tensors(folder / WEIGHTS, tensors, {})
         write_json(folder / LEARNING, list(self.history))
 
     @classmethod
     def load(cls, folder: Path) -> NetworkModel:
-        """Read what :meth:`save` wrote."""
-        table = json.loads((folder / "network.json").read_text(encoding="utf-8"))
-        weights = checkpoint.unpack(checkpoint.read_tensors(folder / "weights.safetensors")[0])
-        return cls(
-            spec=NetworkSpec.from_table(table["spec"]),
-            weights=weights,
-            groups=table["groups"],
-            history=read_json(folder / LEARNING),
-        )
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ClimstackError: the files are not what it writes.
+        """
+        spec, weights, groups = read_network(folder)
+        return cls(spec=spec, weights=weights, groups=groups, history=read_json(folder / LEARNING))
 
     @cached_property
     def _networks(self) -> dict[str, Network]:
@@ -129,6 +128,7 @@ class NetworkModel(Fitted):
         return built
 
     def _predict(self, features: Float32) -> tuple[Array, Array | None]:
+        check_width(features, self.spec.shape.n_features)
         device = next(self._networks[""].parameters()).device
         values, errors = predict(self._networks[""], features, device)
         for group, outputs in self.groups.items():

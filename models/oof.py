@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from features.core.arrays import read_npz
 from features.core.errors import ClimstackError
 from features.core.files import (
     atomic_path,
@@ -30,7 +31,7 @@ from features.core.files import (
 from features.core.types import Array, Float32
 from features.folds.folded import FoldedStore
 from features.views.tabular import TabularView
-from features.views.transforms import Scaler
+from features.views.transforms import OF_SCALER, Scaler
 from models.base import Fitted
 from models.spec import ModelSpec, load_family
 
@@ -174,8 +175,18 @@ class TrainedModel:
         return np.concatenate([features, added], axis=1, dtype=np.float32)
 
     def predict_features(self, features: Float32) -> Array:
-        """Predict from what :meth:`features` has made, (n_samples, n_targets)."""
-        return self.scaler.inverse(self.fitted.predict(features))
+        """Predict from what :meth:`features` has made, (n_samples, n_targets).
+
+        Raises:
+            ClimstackError: model, view and scaler don't belong together.
+        """
+        scaled = self.fitted.predict(features)
+        if scaled.shape[1:] != self.scaler.mean.shape:
+            raise ClimstackError(
+                f"a model of {scaled.shape[1]} targets has scales of {len(self.scaler.mean)}: its"
+                " cell is damaged, delete it and run again"
+            )
+        return self.scaler.inverse(scaled)
 
     def uncertainty(self, features: Float32) -> Array | None:
         """Expected absolute errors, (n_samples, n_targets), physical units; None where unknown."""
@@ -204,20 +215,21 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: Path) -> TrainedModel:
-        """Read a model back; no pickle."""
-        with np.load(folder / "scaler.npz", allow_pickle=False) as held:
-            parts = dict(held)
+        """Read a model back; no pickle.
 
-        def scaler(prefix: str) -> Scaler:
-            return Scaler(*(parts[f"{prefix}{part}"] for part in ("mean", "std", "constant")))
-
+        Raises:
+            ClimstackError: a file of it is damaged.
+        """
+        file = folder / "scaler.npz"
+        parts = read_npz(file, (*OF_SCALER, "family"))
         family = str(parts["family"])
+        upstream = Scaler.read(file, parts, "upstream_") if "upstream_mean" in parts else None
         return cls(
             family=family,
             fitted=load_family(family).load(folder / "model"),
             view=TabularView.load(folder / "view.npz"),
-            scaler=scaler(""),
-            upstream_scaler=scaler("upstream_") if "upstream_mean" in parts else None,
+            scaler=Scaler.read(file, parts),
+            upstream_scaler=upstream,
         )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
+
+from features.core.errors import ClimstackError
 
 T = TypeVar("T")
 
@@ -23,9 +27,26 @@ def run_apart(call: Callable[..., T], *args: Any) -> T:
     Raises:
         Exception: what the function raises.
     """
-    with ProcessPoolExecutor(1) as process:
+    with naming_a_dead_process(call.__name__), ProcessPoolExecutor(1) as process:
         result: T = process.submit(_finish, call, args).result()
         return result
+
+
+@contextmanager
+def naming_a_dead_process(what: str) -> Iterator[None]:
+    """Say in one sentence that a process which worked on something was ended from outside.
+
+    Raises:
+        ClimstackError: it was, by a signal or by the system for lack of memory.
+    """
+    try:
+        yield
+    except BrokenExecutor as error:
+        found = re.search(r"SIG\w+", str(error))
+        raise ClimstackError(
+            f"a process for {what} was ended by {found[0] if found else 'the system'}, mostly for"
+            " lack of memory: run again where more is free; what is finished stays"
+        ) from None
 
 
 def give_back_memory() -> None:

@@ -27,6 +27,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from features.core.errors import ClimstackError
+from features.core.files import read_json
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
@@ -88,7 +89,7 @@ class Task:
     @classmethod
     def load(cls, path: Path) -> Task:
         """Read what :meth:`save` wrote."""
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         table["spec"] = ModelSpec(**table["spec"])
         table["steps"] = [Step(step["fold"], tuple(step["targets"])) for step in table["steps"]]
         table["settings"] = TuneSettings(**table["settings"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from annotated_types import Interval
 
 from ensemble.stacking.candidate import POOLINGS, Candidate, Pooling, candidates, load_blender
 from features.core.errors import ClimstackError, closest
+from features.core.files import read_toml
 from features.core.settings import Bounded, check, from_table, without_none
 from features.folds.enrichment import Auxiliary
 from features.folds.schemes import SCHEMES
@@ -207,7 +207,7 @@ def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     path = Path(path)
     if not path.is_file():
         raise ClimstackError(f"no experiment file {path}: give a .toml file")
-    table = _read_toml(path)
+    table = read_toml(path)
     try:
         return experiment_from_table(table, path.parent, tuned=tuned)
     except ClimstackError as error:
@@ -328,7 +328,7 @@ def _tuned(
             f"model '{own.name}' takes its parameters from {file}, which is not there: run"
             f" 'climstack tune' with --model {own.name} first, or remove tuned"
         )
-    best = _read_toml(file)
+    best = read_toml(file)
     check(
         best.get("family") == own.family,
         f"{file} holds parameters of family '{best.get('family')}', but model '{own.name}' is"
@@ -336,13 +336,6 @@ def _tuned(
     )
     found = dict(params) | dict(_table(best.get("params", {}), f"{file} params"))
     return found, _variants(best.get("variants", []), str(file))
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also of integers with thousands of digits
-        raise ClimstackError(f"{file} is not valid TOML: {error}") from None
 
 
 def _model_spec(

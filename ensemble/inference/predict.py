@@ -20,6 +20,7 @@ from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
 from models.member import Member
 from models.oof import Cell
+from models.process import naming_a_dead_process
 
 CHUNKS_PER_WORKER = 4
 PREDICT_ROWS = 16_384  # features held at once by a worker
@@ -228,10 +229,11 @@ def _predict_fold(
     workers = n_jobs if spec.in_processes else 1
     size = max(1, -(-len(cells) // (workers * CHUNKS_PER_WORKER)))
     chunks = [slice(i, i + size) for i in range(0, len(cells), size)]
-    Parallel(workers, backend="loky")(
-        delayed(_predict_cells)(cells[at], member.sets[at], out / "features.npy", files)
-        for at in chunks
-    )
+    with naming_a_dead_process(f"predictions of model '{spec.name}'"):
+        Parallel(workers, backend="loky")(
+            delayed(_predict_cells)(cells[at], member.sets[at], out / "features.npy", files)
+            for at in chunks
+        )
     return file
 
 

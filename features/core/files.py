@@ -9,6 +9,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,8 +131,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ClimstackError(f"no file {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ClimstackError(f"{path} is not JSON ({error}): delete it and make it again") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read TOML.
+
+    Raises:
+        ClimstackError: not TOML, or a number or a nesting beyond what Python reads.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ClimstackError(f"{path} is not valid TOML: it nests too deep") from None
+    except ValueError as error:
+        raise ClimstackError(f"{path} is not valid TOML: {error}") from None
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from features.core.errors import ClimstackError, closest
 
 T = TypeVar("T")
 
+LARGEST = 2**63 - 1  # what TOML holds, and the libraries behind the settings
+
 Natural = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
@@ -54,6 +56,8 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         check_bounds(made)
     except ClimstackError as error:
         raise ClimstackError(f"{where} {error}") from None
+    for key, value in values.items():  # last, for a bound says more
+        _check_size(value, f"{where} {key}")
     return made
 
 
@@ -130,6 +134,18 @@ def _as(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ClimstackError(f"{where} must be a list, but got {value!r}")
         return tuple(_as(args[0], item, where) for item in value)
+    return _plain(hint, value, where)
+
+
+def _check_size(value: Any, where: str) -> None:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ClimstackError(f"{where} is a whole number of more than 64 bits: give a smaller one")
+
+
+def _plain(hint: Any, value: Any, where: str) -> Any:
+    """A truth value, a number or a text."""
+    if hint is float:
+        _check_size(value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, float) and not math.isfinite(value):

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from features.climate.derived import Column, available
 from features.climate.physics import HybridLevels
+from features.core.arrays import check_numbers, read_npz
 from features.core.errors import ClimstackError
+from features.core.settings import check
 from features.core.types import Array, Float32
 from features.schemas.schema import Axis, Schema, load_schema
-from features.views.transforms import Scaler
+from features.views.transforms import OF_SCALER, Scaler
 
 Kind = Literal["linear", "trees", "networks"]
 VIEW_ROWS = 512  # rows encoded at once: a view is several times as wide as its inputs
@@ -169,23 +171,30 @@ class TabularView:
 
     @classmethod
     def load(cls, path: Path) -> TabularView:
-        """Read a view back; no pickle."""
-        with np.load(path, allow_pickle=False) as held:
-            scaler = Scaler(held["mean"], held["std"], held["constant"])
-            schema = load_schema(str(held["schema"]))
-            kind: Kind = next(k for k in get_args(Kind) if k == str(held["kind"]))
-            mean = held["fill"] if "fill" in held else np.empty(0)  # views saved before had none
-            fill = Fill(schema.imputed_inputs, mean)
-            names = [part.name for part in fields(HybridLevels)]
-            hybrid = HybridLevels(**{n: held[n] for n in names}) if names[0] in held else None
-            return cls(
-                schema=schema,
-                scaler=scaler,
-                kind=kind,
-                fill=fill,
-                clip=float(held["clip"]),
-                hybrid=hybrid,
-            )
+        """Read a view back; no pickle.
+
+        Raises:
+            ClimstackError: the file is no view, or one of another version.
+        """
+        held = read_npz(path, (*OF_SCALER, "schema", "kind", "clip"))
+        held.setdefault("fill", np.empty(0))  # views saved before had none
+        schema = load_schema(str(held["schema"]))
+        kinds: list[Kind] = [kind for kind in get_args(Kind) if kind == str(held["kind"])]
+        check(kinds != [], f"{path} is damaged (no kind of view): delete its cell and run again")
+        n_columns = len(_columns(schema, kinds[0]))
+        shapes = {"mean": (n_columns,), "fill": (len(schema.imputed_inputs),), "clip": ()}
+        levels = [part.name for part in fields(HybridLevels)] if "hyam" in held else []
+        n_levels = max(variable.n_levels for variable in schema.inputs)
+        shapes |= {name: (n_levels + name.endswith("i"),) for name in levels}  # i: interfaces
+        check_numbers(path, held, shapes)
+        return cls(
+            schema=schema,
+            scaler=Scaler.read(path, held),
+            kind=kinds[0],
+            fill=Fill(schema.imputed_inputs, held["fill"]),
+            clip=float(held["clip"]),
+            hybrid=HybridLevels(**{name: held[name] for name in levels}) if levels else None,
+        )
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.core.arrays import check_numbers
+from features.core.errors import ClimstackError
 from features.core.types import Array, Mask
+
+OF_SCALER = ("mean", "std", "constant")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,23 @@ class Scaler:
         std = squares / np.sqrt(max(count, 1))
         constant = (low == high) | (std == 0)
         return cls(np.where(constant, low, mean), np.where(constant, 1.0, std), constant)
+
+    @classmethod
+    def read(cls, path: Path, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Scaler:
+        """A scaler from the arrays ``mean``, ``std`` and ``constant`` of a file.
+
+        Raises:
+            ClimstackError: they are no such arrays, or a deviation is not above 0.
+        """
+        names = [f"{prefix}{part}" for part in OF_SCALER]
+        mean, std, constant = (arrays[name] for name in names)
+        check_numbers(path, arrays, dict.fromkeys(names[:2], constant.shape))
+        if constant.dtype != np.bool_ or constant.ndim != 1 or not (std > 0).all():
+            raise ClimstackError(
+                f"{path} is damaged ({names[1]} or {names[2]} is no scale): delete its cell and run"
+                " again"
+            )
+        return cls(mean, std, constant)
 
     def transform(self, values: Array) -> Array:
         """Standardise (n_samples, n_columns)."""

@@ -29,6 +29,8 @@ from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
+from models.trees.forest import read_columns, seen_features, unreadable
+from models.trees.lightgbm_text import read_trees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ class TreeModel(Fitted):
 
     def predict(self, features: Float32) -> Array:
         """Standardised predictions, (n_samples, 1)."""
-        seen = features[:, self.columns]
+        seen = seen_features(features, self.columns)
         predicted = self._booster.predict(seen, num_threads=1)
         return np.asarray(predicted, dtype=np.float64)[:, None]
 
@@ -113,8 +115,12 @@ class TreeModel(Fitted):
     @cached_property
     def _booster(self) -> Any:
         from lightgbm import Booster
+        from lightgbm.basic import LightGBMError
 
-        return Booster(model_str=self.text)
+        try:
+            return Booster(model_str=self.text)
+        except LightGBMError as error:
+            raise unreadable("LightGBM", error) from None
 
 
 class LightGBM(Family):
@@ -200,8 +206,8 @@ class LightGBM(Family):
 
     def load(self, folder: Path) -> TreeModel:
         """Read ``model.txt`` and ``columns.npy``."""
-        columns = np.load(folder / "columns.npy", allow_pickle=False).astype(np.intp)
-        return TreeModel((folder / "model.txt").read_text(encoding="utf-8"), columns)
+        columns = read_columns(folder)
+        return TreeModel(read_trees(folder / "model.txt", len(columns)), columns)
 
 
 def _join(parts: Parts, levels: Sequence[int], settings: dict[str, Any]) -> list[Any]:

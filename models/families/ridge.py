@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from features.core.arrays import check_numbers, read_npz
 from features.core.settings import Bounded, InnerShare, Positive, check
 from features.core.types import Array, Float32, Rows
-from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
+from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, check_width
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -122,6 +123,7 @@ class RidgeModel(Fitted):
 
     def predict(self, features: Float32) -> Array:
         """Standardised predictions, (n_samples, n_targets)."""
+        check_width(features, len(self.coefficients) - 1)
         with one_blas_thread():
             predicted: Array = _design(features, self.clip) @ self.coefficients
         return predicted
@@ -157,8 +159,12 @@ class Ridge(Family):
 
     def load(self, folder: Path) -> RidgeModel:
         """Read ``ridge.npz``."""
-        with np.load(folder / "ridge.npz", allow_pickle=False) as held:
-            return RidgeModel(held["coefficients"], held["alpha"], float(held["clip"]))
+        held = read_npz(folder / "ridge.npz", ("coefficients", "alpha", "clip"))
+        n_features = len(held["coefficients"])
+        n_targets = len(held["alpha"])
+        shapes = {"coefficients": (n_features, n_targets), "alpha": (n_targets,), "clip": ()}
+        check_numbers(folder / "ridge.npz", held, shapes)
+        return RidgeModel(held["coefficients"], held["alpha"], float(held["clip"]))
 
 
 def _solve(prepared: Prepared, targets: list[int], params: RidgeParams) -> RidgeModel:

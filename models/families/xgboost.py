@@ -25,6 +25,8 @@ from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
+from models.trees.forest import read_columns, seen_features, unreadable
+from models.trees.xgboost_model import read_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ class XGBoostModel(Fitted):
 
     def predict(self, features: Float32) -> Array:
         """Standardised predictions, (n_samples, n_targets)."""
-        predicted = self._booster.inplace_predict(features[:, self.columns])
+        predicted = self._booster.inplace_predict(seen_features(features, self.columns))
         return np.asarray(predicted, dtype=np.float64).reshape(len(features), -1)
 
     def importance(self, n_features: int) -> Array:
@@ -121,15 +123,19 @@ class XGBoostModel(Fitted):
     @classmethod
     def load(cls, folder: Path) -> XGBoostModel:
         """Read what :meth:`save` wrote."""
-        columns = np.load(folder / "columns.npy", allow_pickle=False).astype(np.intp)
-        return cls((folder / "model.ubj").read_bytes(), columns)
+        columns = read_columns(folder)
+        return cls(read_model(folder / "model.ubj", len(columns)), columns)
 
     @cached_property
     def _booster(self) -> Any:
         from xgboost import Booster
+        from xgboost.core import XGBoostError
 
         booster = Booster({"nthread": 1})
-        booster.load_model(bytearray(self.raw))
+        try:
+            booster.load_model(bytearray(self.raw))
+        except XGBoostError as error:
+            raise unreadable("XGBoost", error) from None
         return booster
 
 

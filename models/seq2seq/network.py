@@ -50,9 +50,3 @@ class NetworkSpec:
     def to_table(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_table(cls, table: dict[str, Any]) -> NetworkSpec:
-        """What :meth:`to_table` gave."""
-        table = dict(table) | {"representations": tuple(table["representations"])}
-        return cls(**table | {"shape": Shape(**table["shape"])})

@@ -29,7 +29,7 @@ OWN = {"n_rounds", "window", "label_clip", "early_stopping_rounds", "inner_fract
 
 
 def seen_levels(level: int, window: int, there: Sequence[int]) -> list[int]:
-    """Levels whose features a target sees, the scalars' part first.
+    """Levels whose features a target sees, the scalars' part first; all where it would see none.
 
     Args:
         level: the target's, -1 for a scalar.
@@ -41,7 +41,7 @@ def seen_levels(level: int, window: int, there: Sequence[int]) -> list[int]:
         profile = profile[::-1][::SCALAR_TARGET_STRIDE][::-1]
     elif window >= 0:
         profile = [each for each in profile if abs(each - level) <= window]
-    return [each for each in there if each == SCALAR] + profile
+    return [each for each in there if each == SCALAR] + profile or list(there)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,15 @@
+import shutil
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from ensemble import DataSettings, Experiment, load_experiment
 from features import ClimstackError
 from models import ModelSpec
+from tests.mutations import attack, n_mutations
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 
 
 def test_a_resolved_experiment_has_absolute_paths_wherever_it_came_from(tmp_path, monkeypatch):
@@ -21,17 +26,6 @@ def test_a_resolved_experiment_has_absolute_paths_wherever_it_came_from(tmp_path
     assert "grid" not in data
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["a = " + "[" * 3000, "a = " + "{a = " * 900, "seed = " + "9" * 5000, "\xff = 1"],
-)
-def test_toml_that_its_reader_chokes_on_is_one_sentence(text, tmp_path):
-    file = tmp_path / "a.toml"
-    file.write_text(text, encoding="latin-1")
-    with pytest.raises(ClimstackError, match=r"a\.toml is not valid TOML: "):
-        load_experiment(file)
-
-
 def test_ignored_columns_and_looping_links(tmp_path):
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
     file = tmp_path / "a.toml"
@@ -43,3 +37,31 @@ def test_ignored_columns_and_looping_links(tmp_path):
     assert read.data.ignore == ("Unnamed: *",)
     assert read.data.train == str(tmp_path / "loop.csv")
     assert 'ignore = [\n    "Unnamed: *",\n]' in read.to_toml()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed = " + "9" * 5000, "is not valid TOML: Exceeds the limit"),
+        ("seed = " + "9" * 400, "seed must lie in"),
+        ("\xff = 1", "is not valid TOML"),
+        ("a = " + "[" * 5000, "is not valid TOML: it nests too deep"),
+        ("a = " + "{a = " * 5000, "is not valid TOML: it nests too deep"),
+    ],
+)
+def test_numbers_and_nesting_without_end_are_a_sentence(text, said, tmp_path):
+    (tmp_path / "experiment.toml").write_text(f'name = "e"\n{text}\n', encoding="latin-1")
+    with pytest.raises(ClimstackError, match=said):
+        load_experiment(tmp_path / "experiment.toml")
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_damaged_experiment_is_one_or_a_sentence(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIMSTACK_REAL_DATA", str(tmp_path))
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(config, source / "experiment.toml")
+    found = attack(
+        "tests.mutations:read_experiment", source, "experiment.toml", tmp_path, n_mutations(150)
+    )
+    assert set(found) == {"fine", "a sentence"}, found

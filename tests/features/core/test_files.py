@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from features import ClimstackError
-from features.core.files import exclusive_lock, write_text
+from features.core.files import exclusive_lock, read_json, write_text
 
 HOLDING = """
 import sys, time
@@ -49,3 +49,10 @@ def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
         write_text(tmp_path / "pipe", "x")
     assert (tmp_path / "pipe").is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"a": ' * 100_000, "\x00", "{"])
+def test_what_is_no_json_is_a_sentence(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ClimstackError, match="is not JSON"):
+        read_json(tmp_path / "a.json")

@@ -112,3 +112,13 @@ def test_r2_of_values_whose_squares_are_no_numbers(size):
     assert r2_score(y * size, y_pred * size).item() == pytest.approx(
         r2_score(y, y_pred).item(), rel=1e-12
     )
+
+
+@pytest.mark.parametrize("size", [1e160, 1e308, -1.7e308])
+def test_a_prediction_beyond_any_score_is_a_sentence(size):
+    y = np.random.default_rng(0).normal(size=(5, 3))
+    damaged = y.copy()
+    damaged[2, 1] = size
+    with pytest.raises(ClimstackError, match="of target 1 is too far off for a finite score"):
+        r2_score(y, damaged)
+    assert r2_score(damaged, y)[1] == pytest.approx(0, abs=0.6)  # as far from its mean

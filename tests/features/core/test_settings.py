@@ -1,5 +1,5 @@
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Annotated
 
 import pytest
@@ -56,3 +56,12 @@ def test_a_table_without_none_is_toml():
     table = {"a": None, "b": {"c": None, "d": (1, 2)}, "e": [{"f": None, "g": 'x\ny"\\'}]}
     found = tomllib.loads(tomli_w.dumps(without_none(table)))
     assert found == {"b": {"d": [1, 2]}, "e": [{"g": 'x\ny"\\'}]}
+
+
+@pytest.mark.parametrize("hint", [int, float])
+def test_numbers_beyond_64_bits_are_a_sentence(hint):
+    made = make_dataclass("Made", [("size", hint)])
+    for value in (10**400, -(10**400), 2**63):
+        with pytest.raises(ClimstackError, match=r"\[a\] size is a whole number of more than 64"):
+            from_table(made, {"size": value}, "[a]")
+    assert from_table(made, {"size": 2**63 - 1}, "[a]").size == hint(2**63 - 1)

@@ -149,6 +149,7 @@ def test_window_of_a_target():
     assert seen_levels(30, -1, there) == there
     assert seen_levels(-1, 2, there) == [-1, *range(3, 60, 4)]
     assert seen_levels(30, 0, [*range(60)]) == [30]
+    assert seen_levels(30, 2, [5, 6]) == [5, 6]  # nothing near: all is better than none
 
 
 @pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
