@@ -27,6 +27,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from features.core.errors import ClimstackError
+from features.core.files import write_text
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
@@ -83,7 +84,7 @@ class Task:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_text(path, json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> Task:

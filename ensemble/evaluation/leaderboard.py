@@ -81,7 +81,7 @@ def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str
     found = list(rows)
     for folder in map(RunFolder, map(Path, others)):
         theirs = load_leaderboard(folder.path)
-        if read_json(folder.facts)["rows_hash"] != facts["rows_hash"]:
+        if folder.read_facts()["rows_hash"] != facts["rows_hash"]:
             raise ClimstackError(
                 f"[stack] compare names {folder.path}, which was scored on other rows: remove it"
             )
@@ -105,7 +105,7 @@ def load_leaderboard(run: str | Path) -> list[Row]:
     folder.read_facts()  # refuses a run of an earlier version
     if not folder.leaderboard.is_file():
         raise ClimstackError(f"{run} has no leaderboard.json: run its experiment first")
-    rows: list[Row] = read_json(folder.leaderboard)
+    rows: list[Row] = read_json(folder.checked(folder.leaderboard))
     return rows
 
 

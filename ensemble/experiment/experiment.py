@@ -15,6 +15,7 @@ from annotated_types import Interval
 
 from ensemble.stacking.candidate import POOLINGS, Candidate, Pooling, candidates, load_blender
 from features.core.errors import ClimstackError, closest
+from features.core.sealed import is_sealed
 from features.core.settings import Bounded, check, from_table, without_none
 from features.folds.enrichment import Auxiliary
 from features.folds.schemes import SCHEMES
@@ -332,6 +333,11 @@ def _tuned(
         best = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ClimstackError(f"{file} is not valid TOML: {error}") from None
+    check(
+        is_sealed(best),
+        f"{file} was changed by hand or made by an earlier version (its checksum does not match):"
+        " run 'climstack tune' again, or write its parameters into the experiment",
+    )
     check(
         best.get("family") == own.family,
         f"{file} holds parameters of family '{best.get('family')}', but model '{own.name}' is"

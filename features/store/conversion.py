@@ -14,13 +14,14 @@ import polars as pl
 
 from features.core.errors import ClimstackError
 from features.core.files import content_hash, exclusive_lock, read_json, write_json
+from features.core.sealed import is_sealed, seal
 from features.core.types import Progress
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.sources.ids import IdCheck, check_unique
 from features.sources.readers import CSV_BLOCK_BYTES
 from features.sources.source import Batch, Broken, Source, ahead, open_source
-from features.store.store import Store, is_sealed, seal
+from features.store.store import Store
 from features.store.writer import RECORD, StoreWriter, finished_parts
 from features.views.missing import Repair
 
