@@ -11,8 +11,8 @@ SHOWN = 4
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """The settings that differ with their old and new values, at most four; "" where none does.
 
-    >>> changes({"seed": 1, "models": [{"name": "a"}]}, {"seed": 2, "models": []})
-    'models.a.name (a, now none), seed (1, now 2)'
+    >>> changes({"seed": 1, "models": [{"name": "a"}]}, {"seed": 2, "models": [{"name": "a"}]})
+    'seed (1, now 2)'
     """
     old, new = dict(_settings(before)), dict(_settings(after))
     differ = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))

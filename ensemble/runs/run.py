@@ -195,8 +195,9 @@ class Run:
             report: collect the report's data, too; :meth:`write_report` writes it.
         """
         folder, settings = self.folder, self.experiment.stack
+        data = self.data
         self._tell_changes()
-        held_out = HeldOut(data=self.data, members=self.members)
+        held_out = HeldOut(data=data, members=self.members)
         with self.stage("stack"):
             if not folder.is_whole(folder.moments):
                 folder.moments.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import polars as pl
 
 from features.core.errors import ClimstackError
 from features.core.files import content_hash, exclusive_lock, read_json, write_json
+from features.core.folders import SUFFIX, refuse_links, remove_leftovers
 from features.core.sealed import is_sealed, seal
 from features.core.types import Progress
 from features.schemas.schema import Schema
@@ -81,10 +83,7 @@ def convert(
             )
     known_grid = None if grid is None else _read_grid(grid, width, schema)
     partial = out.with_name(f"{out.name}.partial")
-    if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
-        raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")
-    busy = f"{partial} is being filled by another process: wait for it, or choose another place"
-    with exclusive_lock(partial / LOCK, busy):
+    with _alone_in(partial, out):
         work = _Conversion(
             sources=opened,
             folder=partial,
@@ -100,11 +99,27 @@ def convert(
             work.keep_whole_sources()
             raise
         # From here on the folder is a whole store under another name; the plan stays to the end.
-        for leftover in (*partial.glob(f"*/{RECORD}"), partial / LOCK):
+        for leftover in partial.glob(f"*/{RECORD}"):
             leftover.unlink()
         partial.rename(out)
-        (out / PLAN).unlink()
+        for leftover in (out / PLAN, out / LOCK):  # held until nobody can fill the folder again
+            leftover.unlink()
     return Store(out)
+
+
+@contextmanager
+def _alone_in(partial: Path, out: Path) -> Iterator[None]:
+    """Hold the folder that a store is made in; leftovers of the dead are swept."""
+    refuse_links(partial)
+    if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
+        raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")
+    busy = f"{partial} is being filled by another process: wait for it, or choose another place"
+    with exclusive_lock(partial / LOCK, busy):
+        if out.exists():  # another process has finished it meanwhile
+            shutil.rmtree(partial, ignore_errors=True)
+            raise ClimstackError(f"{out} exists: choose another place or delete it first")
+        remove_leftovers(partial)
+        yield
 
 
 def _read_grid(path: str | Path, n_columns: int, schema: Schema) -> Grid:
@@ -311,4 +326,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_empty(folder: Path) -> bool:
-    return all(path.name == LOCK for path in folder.iterdir())
+    return all(path.name == LOCK or path.name.endswith(SUFFIX) for path in folder.iterdir())

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import tomli_w
 
 import tuning.study
 import tuning.worker
 from ensemble import load_experiment
 from ensemble.experiment import experiment
 from features import ClimstackError
+from features.core.sealed import seal
 from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
 from tuning.race import STAKE, finalists, race
@@ -180,12 +182,15 @@ n_rounds = 3
     [
         ('tuned = "nowhere.toml"', "is not there: run 'climstack tune' with --model lightgbm"),
         ('tuned = "xgb.toml"', "holds parameters of family 'xgboost'"),
+        ('tuned = "changed.toml"', "was changed by hand .* write its parameters into the"),
         ("[models.search]\nleaves = [1, 2]", "'leaves' is not searched"),
         ('[[models.variants]]\ntargets = ["ptend_t_1"]\n' * 2, "two variants for ptend_t_1"),
     ],
 )  # fmt: skip
 def test_bad_experiments_with_tuning(lines, sentence, tmp_path):
-    (tmp_path / "xgb.toml").write_text('family = "xgboost"\n[params]\nn_rounds = 50\n')
+    best = seal({"family": "xgboost", "params": {"n_rounds": 50}})
+    (tmp_path / "xgb.toml").write_text(tomli_w.dumps(best))
+    (tmp_path / "changed.toml").write_text(tomli_w.dumps(best).replace("50", "51"))
     text = f'name = "x"\n[data]\ntrain = "t.csv"\n[[models]]\nfamily = "lightgbm"\n{lines}\n'
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(ClimstackError, match=sentence):

@@ -16,6 +16,7 @@ import pytest
 from joblib import cpu_count
 
 from ensemble import (
+    RunFolder,
     load_experiment,
     open_run,
     plan_run,
@@ -29,6 +30,7 @@ from ensemble.runs.planner import parse_memory
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.conformal import fit_uncertainty
 from features import ClimstackError, FoldPlan, Grid, Store
+from features.core.sealed import seal
 
 TREES = "n_rounds = 4\nnum_leaves = 4\nearly_stopping_rounds = 0"
 EXPERIMENT = """
@@ -134,7 +136,10 @@ def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_pat
     own = tmp_path / "small.toml"
     more = f'[stack]\nblenders = ["mean", "nnls"]\nrefit = ["trees"]\ncompare = ["{run}"]\n'
     own.write_text(file.read_text() + more)
-    rows = run_experiment(load_experiment(own), tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"another experiment .*stack.refit \(\[\], now \['trees'\]"
+    ):
+        rows = run_experiment(load_experiment(own), tmp_path)
     names = [row["model"] for row in rows]
     assert {"trees", "nnls/group", "small: trees", "small: nnls/group"} <= set(names)
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
@@ -151,12 +156,14 @@ def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_pat
     assert (tmp_path / "again.parquet").read_bytes() == first
     facts = json.loads((run / "run.json").read_text())
     (tmp_path / "other").mkdir()
-    shutil.copy(run / "leaderboard.json", tmp_path / "other")
-    (tmp_path / "other" / "run.json").write_text(
-        json.dumps(facts | {"data_hash": "0", "rows_hash": "0"})
-    )
+    for name in ("leaderboard.json", "checksums.json"):
+        shutil.copy(run / name, tmp_path / "other")
+    (tmp_path / "other" / "run.json").write_text(json.dumps(seal(facts | {"rows_hash": "0"})))
     own.write_text(file.read_text() + f'[stack]\ncompare = ["{tmp_path / "other"}"]\n')
-    with pytest.raises(ClimstackError, match="scored on other rows"):
+    with (
+        pytest.raises(ClimstackError, match="scored on other rows"),
+        pytest.warns(UserWarning, match=r"stack.compare"),
+    ):
         run_experiment(load_experiment(own), tmp_path)
     own.write_text(file.read_text() + '[stack]\nrefit = ["tree"]\n')
     with pytest.raises(ClimstackError, match="did you mean 'trees'"):
@@ -168,7 +175,7 @@ def test_a_runs_folder_holds_what_it_should(finished, generated, schema):
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert names == {
         "experiment.toml", "folds.parquet", "run.json", "cells", "stack", "store",
-        "leaderboard.json", "submission.parquet", "importance", "report.html",
+        "leaderboard.json", "submission.parquet", "importance", "report.html", "checksums.json",
     }  # fmt: skip
     assert len(cells_of(run)) == 3 * (1 + 292)
     facts = json.loads((run / "run.json").read_text())
@@ -467,6 +474,9 @@ def test_submit_refuses_models_that_the_blend_was_not_made_with(copied, tmp_path
     experiment = copied / "experiment.toml"
     text = experiment.read_text()
     experiment.write_text(text.replace("clip = 8.0", "clip = 7.0"))
+    with pytest.raises(ClimstackError, match=r"experiment\.toml is damaged, was"):
+        submit_run(copied, tmp_path / "s.parquet")
+    RunFolder(copied).seal(experiment)
     with pytest.raises(ClimstackError, match="'linear' lacks 1 of 1 cells"):
         submit_run(copied, tmp_path / "s.parquet")
     with open_run(load_experiment(experiment), copied) as run:
@@ -546,6 +556,7 @@ def test_submit_writes_intervals_beside_the_submission(
         final, store = Blend.load(run.folder.blend), run.train_store
         held_out = HeldOut(data=run.data, members=run.members, honest=[final] * 3)
     fit_uncertainty(held_out, final).intervals.save(run.folder.intervals)
+    run.folder.seal(run.folder.intervals)
     out, ends = tmp_path / "s.parquet", tmp_path / "ends.parquet"
     code, said, err = call(monkeypatch, capsys, "submit", copied, "--out", out, "--intervals", ends)
     assert code == 0, err
