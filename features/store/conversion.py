@@ -64,8 +64,7 @@ def convert(
         ClimstackError: the first thing that is wrong, with file, column and row.
     """
     out = Path(out)
-    if out.exists():
-        raise ClimstackError(f"{out} exists: choose another place or delete it first")
+    _refuse_finished(out)
     paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
     width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
     block_bytes = _block_bytes(memory_limit_mb)
@@ -102,8 +101,7 @@ def convert(
         for leftover in partial.glob(f"*/{RECORD}"):
             leftover.unlink()
         partial.rename(out)
-        for leftover in (out / PLAN, out / LOCK):  # held until nobody can fill the folder again
-            leftover.unlink()
+        _unlink_both(out)  # only now: until here nobody else may fill the folder
     return Store(out)
 
 
@@ -117,9 +115,22 @@ def _alone_in(partial: Path, out: Path) -> Iterator[None]:
     with exclusive_lock(partial / LOCK, busy):
         if out.exists():  # another process has finished it meanwhile
             shutil.rmtree(partial, ignore_errors=True)
-            raise ClimstackError(f"{out} exists: choose another place or delete it first")
+        _refuse_finished(out)
         remove_leftovers(partial)
         yield
+
+
+def _refuse_finished(out: Path) -> None:
+    if not out.exists():
+        return
+    if (out / "manifest.json").is_file():  # one killed at its very end may have left these
+        _unlink_both(out)
+    raise ClimstackError(f"{out} exists: choose another place or delete it first")
+
+
+def _unlink_both(store: Path) -> None:
+    for leftover in (store / PLAN, store / LOCK):
+        leftover.unlink(missing_ok=True)
 
 
 def _read_grid(path: str | Path, n_columns: int, schema: Schema) -> Grid:
