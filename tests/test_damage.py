@@ -69,7 +69,12 @@ def finished(tmp_path_factory):
             own = relative.parts[0] != "cells" or run / "cells" / relative.parts[1] in cells
             if own and not file.name.endswith("lock"):
                 kinds.setdefault(kind_of(relative), relative)
-        yield folder, kinds, {name: outcome(folder, name, folder.parent) for name in READING}
+        expected = {}
+        for name in READING:
+            at = Path(shutil.copytree(folder, folder.parent / "copy"))
+            expected[name] = repr(results(at, name, tiny_run.COMMANDS[name](at)))
+            shutil.rmtree(at)
+        yield folder, kinds, expected
 
 
 def keep_places(patch):
@@ -82,16 +87,6 @@ def keep_places(patch):
     ):
         module, _, name = place.rpartition(".")
         patch.setattr(place, getattr(__import__(module, fromlist=[name]), name))
-
-
-def outcome(folder, command, scratch):
-    """What a command gives for a copy of the folder."""
-    at = Path(shutil.copytree(folder, scratch / "copy", symlinks=True))
-    try:
-        given = tiny_run.COMMANDS[command](at)
-        return results(at, command, given)
-    finally:
-        shutil.rmtree(at)
 
 
 def results(at, command, given):
@@ -132,13 +127,14 @@ def damage(file, how, elsewhere):
 def what_happens(finished, command, kind, how, scratch):
     """``same``, ``sentence``, or what is wrong."""
     folder, kinds, expected = finished
-    damaged, elsewhere = scratch / "damaged", scratch / "elsewhere"
+    damaged, elsewhere = folder.parent / "copy", scratch / "elsewhere"  # one place: paths are kept
     shutil.copytree(folder, damaged)
     damage(damaged / "runs" / "run" / kinds[kind], how, elsewhere)
     before = elsewhere.read_bytes() if how == "link" else b""
     try:
-        found = outcome(damaged, command, scratch)
-        told = "same" if repr(found) == repr(expected[command]) else "SILENT"
+        given = tiny_run.COMMANDS[command](damaged)
+        same = repr(results(damaged, command, given)) == expected[command]
+        told = "same" if same else "SILENT"
     except ClimstackError as error:
         told = "sentence" if len(str(error).splitlines()) == 1 else f"LINES {error}"
     except Exception as error:

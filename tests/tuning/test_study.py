@@ -26,6 +26,7 @@ from features import ClimstackError
 from features.core.sealed import seal
 from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
+from tuning.objective import Step, steps_of
 from tuning.race import STAKE, finalists, race
 from tuning.result import Choice, Gain, choose, gain_of
 from tuning.storage import PLACE, fill, open_storage, open_study
@@ -472,6 +473,14 @@ def test_interval_of_a_gain_by_hand():
     half = 0.05 * 12.706204736432095  # t with one degree of freedom
     assert (gain.low, gain.high) == (pytest.approx(0.05 - half), pytest.approx(0.05 + half))
     assert gain_of(np.ones(1), np.ones(1), np.zeros(1, int)).low is None
+
+
+def test_a_step_is_one_cell_however_many_targets_a_model_serves(folded, monkeypatch):
+    sets = [[0, 1], [2, 3, 4]]
+    monkeypatch.setattr("tuning.objective.target_sets", lambda *_: sets)
+    spec = ModelSpec(name="joint", family="ridge")
+    found = steps_of(folded.store, spec, [0, 1], [], 0)
+    assert found == [Step(fold, tuple(served)) for fold in (0, 1) for served in sets]
 
 
 def test_a_model_that_can_not_be_tuned_says_why(folded, tmp_path):

@@ -18,6 +18,7 @@ from joblib import cpu_count
 from ensemble import (
     RunFolder,
     load_experiment,
+    load_leaderboard,
     open_run,
     plan_run,
     run_experiment,
@@ -26,10 +27,12 @@ from ensemble import (
 )
 from ensemble.cli.app import main
 from ensemble.evaluation.held_out import HeldOut
+from ensemble.report import write_report
 from ensemble.runs.planner import parse_memory
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.conformal import fit_uncertainty
 from features import ClimstackError, FoldPlan, Grid, Store
+from features.core.files import exclusive_lock
 from features.core.sealed import seal
 
 TREES = "n_rounds = 4\nnum_leaves = 4\nearly_stopping_rounds = 0"
@@ -468,6 +471,35 @@ def test_a_moved_run_submits_from_its_own_cells(copied, finished, generated, tmp
     assert pl.read_csv(tmp_path / "seven.csv")["sample_id"].to_list() == [
         f"test_{i}" for i in range(7)
     ]
+
+
+def test_a_run_that_is_only_read_stays_as_it_is(finished, generated, tmp_path):
+    """It may be another's, and somebody may be writing there or reading at the same time."""
+    run = finished[1]
+    before = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in [run, *run.rglob("*")]}
+    pl.read_parquet(generated["test"]).head(5).write_parquet(tmp_path / "five.parquet")
+    out = tmp_path / "out"
+    with exclusive_lock(run / ".lock", "busy"):
+        submit_run(run, out / "s.parquet", intervals=out / "ends.parquet")
+        submit_run(run, out / "five.csv", test=tmp_path / "five.parquet")
+        write_report(run, out / "report.html")
+        assert load_leaderboard(run)
+    assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in [run, *run.rglob("*")]} == before
+    written = ["ends.parquet", "five.csv", "report.html", "s.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == written
+    assert (out / "s.parquet").read_bytes() == (run / "submission.parquet").read_bytes()
+
+
+def test_a_damaged_store_of_the_run_is_made_again(copied, finished, tmp_path, caplog):
+    file = copied / "store" / "train" / "part-00000" / "inputs.f64"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:80] + bytes(8) + whole[88:])
+    with pytest.raises(ClimstackError, match=r"inputs\.f64 is damaged"):
+        write_report(copied, tmp_path / "report.html")
+    with open_run(load_experiment(finished[0]), copied) as run:
+        assert run.data
+    assert file.read_bytes() == whole
+    assert "inputs.f64 is damaged" in caplog.text
 
 
 def test_submit_refuses_models_that_the_blend_was_not_made_with(copied, tmp_path):
