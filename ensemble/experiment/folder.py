@@ -128,7 +128,7 @@ class RunFolder:
         if not self.is_whole(file):
             found = "is damaged, was changed by hand or made by an earlier version"
             raise ClimstackError(
-                f"{file} {found if file.exists() else 'is missing'}: run the experiment again"
+                f"{file} {found if file.exists() else 'is missing'}: run the stack again"
             )
         return file
 

@@ -65,9 +65,9 @@ class Stacked:
         hashes = [hash_of[name] for name in self.chosen.members]
         honest = self.chosen.honest
         final = replace(self.chosen.final, member_hashes=hashes)
-        old = [folder.blend, folder.intervals, folder.uncertainty, folder.errors]
+        old = [folder.intervals, folder.uncertainty, folder.errors]
         if not folder.blend.is_file() or folder.blend.read_bytes() != final.text.encode():
-            old = [folder.leaderboard, folder.submission, folder.report, *old]
+            old += [folder.leaderboard, folder.submission, folder.report, folder.blend]
         for file in old:
             file.unlink(missing_ok=True)
         shutil.rmtree(folder.stack / "oof", ignore_errors=True)

@@ -11,7 +11,7 @@ import plotly.graph_objects as plotly
 import polars as pl
 import pytest
 
-from ensemble import Blend, open_run, run_experiment
+from ensemble import Blend, RunFolder, open_run, run_experiment
 from ensemble.cli.app import main
 from ensemble.evaluation.regime_errors import write_errors
 from ensemble.experiment.experiment import experiment_from_table
@@ -349,6 +349,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_outputs_of_other_rows_are_refused(copy):
-    np.save(copy / "stack" / "oof" / "fold-1.npy", np.zeros((3, 368)))
+    file = copy / "stack" / "oof" / "fold-1.npy"
+    np.save(file, np.zeros((3, 368)))
+    with pytest.raises(ClimstackError, match=r"fold-1\.npy is damaged, .* run the stack again"):
+        write_report(copy)
+    RunFolder(copy).seal(file)
     with pytest.raises(ClimstackError, match=r"fold-1\.npy does not hold"):
         write_report(copy)
