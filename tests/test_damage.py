@@ -21,7 +21,7 @@ from tests import tiny_run
 FULL = os.environ.get("CLIMSTACK_FUZZ") == "1"
 SAMPLE = 12  # cases of each command
 OTHERWISE = {"seconds", "peak_memory_mb", "minutes", "trials", "storage", "best_file"}
-READING = ("run", "stack", "submit", "report", "leaderboard", "explore", "tune")
+READING = ("leaderboard", "report", "submit", "explore", "stack", "run", "tune")
 
 
 def flip(content: bytes, place: float) -> bytes:
@@ -84,6 +84,7 @@ def keep_places(patch):
         "ensemble.runs.store.run_apart",
         "models.cross_validation.cpu_count",
         "ensemble.inference.predict.cpu_count",
+        "os.fsync",
     ):
         module, _, name = place.rpartition(".")
         patch.setattr(place, getattr(__import__(module, fromlist=[name]), name))

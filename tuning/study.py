@@ -49,7 +49,15 @@ from tuning.result import (
 )
 from tuning.settings import TuneSettings
 from tuning.space import Ranges, Space
-from tuning.storage import fill, hidden, n_ended, open_storage, open_study, release_dead
+from tuning.storage import (
+    fill,
+    hidden,
+    n_ended,
+    naming_damage,
+    open_storage,
+    open_study,
+    release_dead,
+)
 from tuning.worker import Task, quiet_optuna, work
 
 LOOK_EVERY = 0.3  # seconds between looks at workers
@@ -98,7 +106,7 @@ def tune(
     own = folder / "tuning" / spec.name
     own.mkdir(parents=True, exist_ok=True)
     data.plan.save(own / "plan.parquet")
-    with quiet_optuna():
+    with quiet_optuna(), naming_damage(url):
         study = open_study(
             open_storage(url),
             f"{folder.resolve().name}/{spec.name}",

@@ -37,7 +37,16 @@ from models.spec import ModelSpec
 from tuning.objective import Objective, Step
 from tuning.settings import TuneSettings
 from tuning.space import Space
-from tuning.storage import PLACE, heartbeat, n_ended, open_storage, release, take
+from tuning.storage import (
+    PLACE,
+    SEAL,
+    heartbeat,
+    n_ended,
+    open_storage,
+    release,
+    seal_of,
+    take,
+)
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +155,8 @@ def work(task: Task, progress: Progress | None = None) -> None:
 def _run(study: Study, trial: optuna.Trial, objective: Objective) -> None:
     try:
         value = objective(trial)
+        told = study._storage.get_trial(trial._trial_id)
+        trial.set_user_attr(SEAL, seal_of(told, value))
     except optuna.TrialPruned:
         study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
     except UpdateFinishedTrialError:

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -473,6 +474,19 @@ def test_interval_of_a_gain_by_hand():
     half = 0.05 * 12.706204736432095  # t with one degree of freedom
     assert (gain.low, gain.high) == (pytest.approx(0.05 - half), pytest.approx(0.05 + half))
     assert gain_of(np.ones(1), np.ones(1), np.zeros(1, int)).low is None
+
+
+def test_a_changed_trial_or_a_damaged_file_is_seen(done, folded, trees, ranges, quick, tmp_path):
+    folder = shutil.copytree(done[1], tmp_path / "run")
+    database = folder / "study.db"
+    whole = database.read_bytes()
+    with sqlite3.connect(database) as opened:
+        opened.execute("UPDATE trial_values SET value = value + 0.001")
+    with pytest.raises(ClimstackError, match=r"trial \d+ of study 'run/trees' was changed in its"):
+        tune(folded, trees, folder, quick, ranges=ranges)
+    database.write_bytes(whole.replace(b"FINITE", b"FINITY"))
+    with pytest.raises(ClimstackError, match=r"study\.db is damaged or can't be read"):
+        tune(folded, trees, folder, quick, ranges=ranges)
 
 
 def test_a_step_is_one_cell_however_many_targets_a_model_serves(folded, monkeypatch):
