@@ -51,7 +51,9 @@ class Finished:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """``run.json``: versions, hashes, seeds, hardware, stages."""
-        return self.folder.read_facts()
+        if found := self.folder.read_facts():
+            return found
+        raise ClimstackError(f"{self.folder.facts} is missing: run the experiment again")
 
     @cached_property
     def board(self) -> list[Row]:
