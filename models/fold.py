@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.files import npy_rows
+from features.core.folders import temporary_folder
 from features.core.metrics import r2_from_sums
 from features.core.types import Array
 from features.store.matrix import Matrix
@@ -170,9 +170,7 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
         ClimstackError: there is nothing to learn from it.
     """
     check_learnable(data)
-    cells.path.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".fold.", suffix=".tmp", dir=cells.path))
-    try:
+    with temporary_folder(cells.path, "fold") as scratch:
         start = time.process_time()
         give_back_memory()  # of the fold before
         prepared = load_family(spec.family).prepare(data, spec.parsed, scratch)
@@ -190,8 +188,6 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
             shared_seconds=shared_seconds,
             main_process=os.getpid(),
         )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write_valid(data: FoldData, scratch: Path) -> None:

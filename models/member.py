@@ -164,13 +164,21 @@ def read_member(
     """A base learner whose cells are all finished; fits nothing.
 
     Raises:
-        ClimstackError: a cell is missing.
+        ClimstackError: a cell is missing or damaged.
     """
     targets = data.store.schema.modelled_targets if targets is None else targets
     found: list[list[Cell]] = []
     for fold in range(data.plan.n_folds):
         keys = cell_keys(data, spec, targets, fold)
-        have = [cell for key in keys if (cell := cells.find(key)) is not None]
+        have = []
+        for key in keys:
+            cell = cells.find(key)
+            if cell is None and cells.is_there(key):
+                raise ClimstackError(
+                    f"the cell {cells.path / key.hash} of member '{spec.name}' in fold {fold} is"
+                    " damaged: run the experiment again, which computes it anew"
+                )
+            have += [] if cell is None else [cell]
         if len(have) < len(keys):
             raise ClimstackError(
                 f"member '{spec.name}' lacks {len(keys) - len(have)} of {len(keys)} cells in fold"

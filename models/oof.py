@@ -25,9 +25,9 @@ from features.core.files import (
     content_hash,
     file_hash,
     read_json,
-    remove_leftovers,
     write_json,
 )
+from features.core.sealed import read_sealed, write_sealed
 from features.core.types import Array, Float32
 from features.folds.folded import FoldedStore
 from features.views.tabular import TabularView
@@ -240,22 +240,28 @@ class CellStore:
         self.path = Path(path)
 
     def find(self, key: CellKey) -> Cell | None:
-        """A finished, undamaged cell, or None. A damaged one is deleted and reported in the log."""
+        """A finished, undamaged cell, or None; :meth:`write` takes a damaged one's place."""
         folder = self.path / key.hash
         if not folder.is_dir():
             return None
         try:
-            score = read_json(folder / SCORE)
-            whole = content_hash(read_json(folder / "params.json")) == key.hash and score[
-                "sha256"
-            ] == _hashes(folder)
-        except (ClimstackError, KeyError, TypeError):
+            score = read_sealed(folder / SCORE, "")
+            whole = (
+                content_hash(read_json(folder / "params.json")) == key.hash
+                and score["sha256"] == _hashes(folder)
+                and all(shape[1:] == (len(key.targets),) for shape in _shapes(folder))
+                and len(score["r2"]) == len(key.targets)
+            )
+        except (ClimstackError, KeyError, TypeError, ValueError, OSError):
             whole = False
         if not whole:
-            log.warning("cell %s is damaged or foreign: it is computed again", folder)
-            shutil.rmtree(folder)
+            log.warning("cell %s is damaged or foreign: a run computes it anew", folder)
             return None
         return Cell(folder, score)
+
+    def is_there(self, key: CellKey) -> bool:
+        """Whether there is something where a cell belongs, damaged or not."""
+        return (self.path / key.hash).exists()
 
     def holds(self, key: CellKey) -> bool:
         """Whether a finished cell lies there; it is not looked into."""
@@ -268,7 +274,7 @@ class CellStore:
     def write(
         self, key: CellKey, model: TrainedModel, predictions: Path, score: dict[str, Any]
     ) -> Cell:
-        """Store a finished cell atomically.
+        """Store a finished cell atomically, in the place of a damaged one.
 
         Args:
             key: what its predictions depend on.
@@ -276,25 +282,34 @@ class CellStore:
             predictions: a folder of ``oof.npy`` and, where the model has a
                 head for it, ``uncertainty.npy``; they are moved from there.
             score: seconds, memory and R2.
+
+        Raises:
+            ValueError: the predictions are not those of the key's targets.
         """
         folder = self.path / key.hash
+        if any(shape[1:] != (len(key.targets),) for shape in _shapes(predictions)):
+            raise ValueError(f"{predictions} are not predictions of {len(key.targets)} targets")
         with atomic_path(folder, sync=False) as made:
             model.save(made)
             for file in predictions.iterdir():
                 shutil.move(file, made / file.name)
             write_json(made / "params.json", key.to_table())
             score = score | {"sha256": _hashes(made)}
-            write_json(made / SCORE, score)
+            write_sealed(made / SCORE, score)
+            if folder.exists() and self.find(key) is None:
+                shutil.rmtree(folder)
         return Cell(folder, score)
-
-    def sweep(self) -> None:
-        """Delete what killed writers left half-made."""
-        remove_leftovers(self.path)
 
 
 @cache
 def _version(package: str) -> str:
     return version(package)
+
+
+def _shapes(folder: Path) -> list[tuple[int, ...]]:
+    """Of a cell's predictions and, where there are any, of their expected errors."""
+    files = [folder / "oof.npy", *folder.glob("uncertainty.npy")]
+    return [np.load(file, mmap_mode="r").shape for file in files]
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -46,10 +46,13 @@ class Step:
 def steps_of(
     store: Store, spec: ModelSpec, folds: Sequence[int], representatives: Sequence[int], seed: int
 ) -> list[Step]:
-    """All steps of a trial, shuffled: representatives x folds, or folds for a joint family."""
-    modelled = store.schema.modelled_targets
+    """All steps of a trial, one cell each.
+
+    Representatives x folds, shuffled; or folds x sets of targets for a joint family.
+    """
     if is_joint(store, spec):
-        return [Step(fold, tuple(range(len(modelled)))) for fold in folds]
+        sets = target_sets(store, spec, store.schema.modelled_targets)
+        return [Step(fold, tuple(served)) for fold in folds for served in sets]
     steps = [Step(fold, (target,)) for fold in folds for target in representatives]
     order = np.random.default_rng(seed).permutation(len(steps))
     return [steps[i] for i in order]
@@ -132,7 +135,7 @@ class Objective:
         """A step's key and, if it is finished, its cell."""
         modelled = self.data.store.schema.modelled_targets
         targets = modelled[list(step.targets)]
-        key = cell_keys(self.data, spec, targets, step.fold)[0]
+        (key,) = cell_keys(self.data, spec, targets, step.fold)  # a step is one cell
         return key, self.cells.find(key)
 
     def _fit(self, spec: ModelSpec, step: Step, key: CellKey, watched: Trial | None) -> Cell:

@@ -14,11 +14,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
+from features.core.errors import ClimstackError
 from features.core.types import Array
 from models.spec import ModelSpec
 from tuning.clusters import Cluster
 from tuning.objective import CELLS, FITTED, Step
-from tuning.storage import ENDED, PLACE, place_of
+from tuning.storage import ENDED, PLACE, SEAL, place_of, seal_of
 
 LEVEL = 0.95
 CLUSTER_P = 0.025  # how unlikely a cluster's own trial must be no better than the best of all
@@ -108,9 +109,20 @@ def value_matrix(trials: Sequence[FrozenTrial], n_steps: int) -> Array:
 
 
 def complete_trials(study: Study, n_trials: int) -> list[FrozenTrial]:
-    """Finished trials that took all steps, by place."""
+    """Finished trials that took all steps, by place.
+
+    Raises:
+        ClimstackError: one is not what it was when it ended.
+    """
     found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted((trial for trial in found if place_of(trial) < n_trials), key=place_of)
+    ours = sorted((trial for trial in found if place_of(trial) < n_trials), key=place_of)
+    for trial in ours:
+        if trial.value is None or trial.user_attrs.get(SEAL) != seal_of(trial, trial.value):
+            raise ClimstackError(
+                f"trial {trial.number} of study '{study.study_name}' was changed in its storage, or"
+                " made by an earlier version: name another with --storage, or delete it"
+            )
+    return ours
 
 
 def choose(

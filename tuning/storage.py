@@ -19,24 +19,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from features.core.errors import ClimstackError
+from features.core.files import content_hash
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 5  # seconds between signs of life
 GRACE = 60  # seconds without one after which a trial on another machine is given up
-PLACE, OWNER, DRAWN, FINGERPRINT = "place", "owner", "drawn", "fingerprint"
+PLACE, OWNER, DRAWN, FINGERPRINT, SEAL = "place", "owner", "drawn", "fingerprint", "seal"
 SQLITE = "sqlite:///"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -65,6 +68,25 @@ def open_storage(url: str) -> RDBStorage:
         cause = str(error.__cause__ or error).strip().splitlines()
         raise ClimstackError(
             f"storage {hidden(url)} can't be opened: {cause[0] if cause else error}"
+        ) from None
+
+
+@contextmanager
+def naming_damage(url: str) -> Iterator[None]:
+    """Say which database it is that can't be read.
+
+    Raises:
+        ClimstackError: it is damaged, or something in it is.
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, JSONDecodeError, LookupError) as error:
+        if isinstance(error, KeyError | IndexError):
+            raise  # a plain LookupError is an unknown word in the database
+        cause = str(error.__cause__ or error).strip().splitlines()
+        raise ClimstackError(
+            f"storage {hidden(url)} is damaged or can't be read ({cause[0] if cause else error}):"
+            " name another with --storage, or delete it"
         ) from None
 
 
@@ -182,6 +204,12 @@ def release_dead(study: Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if place_of(trial) != math.inf and _is_dead(study, trial):
             release(study, trial.number)
+
+
+def seal_of(trial: FrozenTrial, value: float) -> str:
+    """A checksum of what a finished trial tells: its parameters and values."""
+    steps = sorted(trial.intermediate_values.items())
+    return content_hash([trial.user_attrs.get(PLACE), trial.params, steps, value])
 
 
 def n_ended(study: Study, n_trials: int) -> int:

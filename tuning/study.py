@@ -19,7 +19,9 @@ from joblib import cpu_count
 from optuna.study import Study
 
 from features.core.errors import ClimstackError
-from features.core.files import content_hash, write_json, write_text
+from features.core.files import content_hash, write_text
+from features.core.folders import refuse_links
+from features.core.sealed import seal, write_sealed
 from features.core.settings import check, without_none
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
@@ -47,7 +49,15 @@ from tuning.result import (
 )
 from tuning.settings import TuneSettings
 from tuning.space import Ranges, Space
-from tuning.storage import fill, hidden, n_ended, open_storage, open_study, release_dead
+from tuning.storage import (
+    fill,
+    hidden,
+    n_ended,
+    naming_damage,
+    open_storage,
+    open_study,
+    release_dead,
+)
 from tuning.worker import Task, quiet_optuna, work
 
 LOOK_EVERY = 0.3  # seconds between looks at workers
@@ -92,10 +102,11 @@ def tune(
     fitted = [target for cluster in clusters for target in cluster.representatives]
     steps = steps_of(data.store, spec, folds, fitted, settings.seed)
     url = settings.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
+    refuse_links(folder)
     own = folder / "tuning" / spec.name
     own.mkdir(parents=True, exist_ok=True)
     data.plan.save(own / "plan.parquet")
-    with quiet_optuna():
+    with quiet_optuna(), naming_damage(url):
         study = open_study(
             open_storage(url),
             f"{folder.resolve().name}/{spec.name}",
@@ -118,7 +129,7 @@ def tune(
         result = _conclude(data, task, study, clusters, progress)
     write_text(own / "best.toml", _best_toml(space, result))
     result = replace(result, best_file=str(own / "best.toml"))
-    write_json(own / "study.json", result.to_table())
+    write_sealed(own / "study.json", result.to_table())
     return result
 
 
@@ -322,4 +333,4 @@ def _best_toml(space: Space, result: TuneResult) -> str:
     facts["params"] = {name: getattr(spec.parsed, name) for name in space.distributions}
     facts["variants"] = [vars(variant) for variant in spec.variants] or None
     head = f"# Written by climstack tune: {len(result.trials)} trials, study {result.study}.\n"
-    return head + tomli_w.dumps(without_none(facts))
+    return head + tomli_w.dumps(seal(without_none(facts)))

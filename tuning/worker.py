@@ -27,7 +27,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from features.core.errors import ClimstackError
-from features.core.files import read_json
+from features.core.files import read_json, write_text
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
@@ -37,7 +37,16 @@ from models.spec import ModelSpec
 from tuning.objective import Objective, Step
 from tuning.settings import TuneSettings
 from tuning.space import Space
-from tuning.storage import PLACE, heartbeat, n_ended, open_storage, release, take
+from tuning.storage import (
+    PLACE,
+    SEAL,
+    heartbeat,
+    n_ended,
+    open_storage,
+    release,
+    seal_of,
+    take,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +93,7 @@ class Task:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_text(path, json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> Task:
@@ -146,6 +155,8 @@ def work(task: Task, progress: Progress | None = None) -> None:
 def _run(study: Study, trial: optuna.Trial, objective: Objective) -> None:
     try:
         value = objective(trial)
+        told = study._storage.get_trial(trial._trial_id)
+        trial.set_user_attr(SEAL, seal_of(told, value))
     except optuna.TrialPruned:
         study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
     except UpdateFinishedTrialError:

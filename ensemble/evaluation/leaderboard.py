@@ -110,7 +110,7 @@ def load_leaderboard(run: str | Path) -> list[Row]:
     folder.read_facts()  # refuses a run of an earlier version
     if not folder.leaderboard.is_file():
         raise ClimstackError(f"{run} has no leaderboard.json: run its experiment first")
-    rows: list[Row] = read_json(folder.leaderboard)
+    rows: list[Row] = read_json(folder.checked(folder.leaderboard))
     return rows
 
 

@@ -15,6 +15,7 @@ from annotated_types import Interval
 from ensemble.stacking.candidate import POOLINGS, Candidate, Pooling, candidates, load_blender
 from features.core.errors import ClimstackError, closest
 from features.core.files import read_toml
+from features.core.sealed import is_sealed
 from features.core.settings import Bounded, check, from_table, without_none
 from features.folds.enrichment import Auxiliary
 from features.folds.schemes import SCHEMES
@@ -329,6 +330,11 @@ def _tuned(
             f" 'climstack tune' with --model {own.name} first, or remove tuned"
         )
     best = read_toml(file)
+    check(
+        is_sealed(best),
+        f"{file} was changed by hand or made by an earlier version (its checksum does not match):"
+        " run 'climstack tune' again, or write its parameters into the experiment",
+    )
     check(
         best.get("family") == own.family,
         f"{file} holds parameters of family '{best.get('family')}', but model '{own.name}' is"

@@ -1,13 +1,22 @@
-"""Where a run keeps its files: the one place that spells their names."""
+"""Where a run keeps its files: the one place that spells their names, and sees them unchanged.
+
+``checksums.json`` holds the SHA-256 of every file that a result is read from, but for those that
+know themselves whether they are whole: ``run.json``, the fold plan, cells, stores and studies.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.core.errors import ClimstackError
-from features.core.files import read_json
+from features.core.files import file_hash, read_json
+from features.core.folders import refuse_links, remove_leftovers
+from features.core.sealed import is_sealed, read_sealed, write_sealed
+
+log = logging.getLogger(__name__)
 
 EARLIER = "0.1."  # versions whose cells and stacks have other names and other meanings
 
@@ -35,6 +44,7 @@ class RunFolder:
     lock = _Within(".lock")  # held by the process that writes here
     experiment = _Within("experiment.toml")  # resolved
     facts = _Within("run.json")  # versions, hashes, seeds, hardware, every stage
+    checksums = _Within("checksums.json")  # of the files below that have a say in a result
     folds = _Within("folds.parquet")
     cells = _Within("cells")  # see models.oof
     stores = _Within("store")  # made of tables
@@ -67,17 +77,69 @@ class RunFolder:
         """For each fold what its honest blend gave."""
         return [self.stack / "oof" / f"fold-{fold}.npy" for fold in range(n_folds)]
 
-    def read_facts(self) -> dict[str, Any]:
-        """What ``run.json`` says; nothing where there is none.
+    def read_facts(self, *, anew: bool = False) -> dict[str, Any]:
+        """What ``run.json`` says; nothing where there is none. Whoever opens a run asks this first.
+
+        Args:
+            anew: begin without facts where they are damaged.
 
         Raises:
-            ClimstackError: climstack 0.1 filled the folder.
+            ClimstackError: climstack 0.1 filled the folder, something in it is a link, or the facts
+                are damaged.
         """
-        facts: dict[str, Any] = read_json(self.facts) if self.facts.is_file() else {}
-        made_by = str(facts.get("versions", {}).get("climstack", ""))
-        if made_by.startswith(EARLIER):
+        refuse_links(self.path)
+        if not self.facts.is_file():
+            return {}
+        try:
+            facts: Any = read_json(self.facts)
+        except ClimstackError:
+            facts = None
+        if isinstance(facts, dict) and isinstance(made := facts.get("versions"), dict):
+            made_by = str(made.get("climstack", ""))
+            if made_by.startswith(EARLIER):
+                raise ClimstackError(
+                    f"{self.path} was filled by climstack {made_by}, whose cells and stack have"
+                    " other meanings: run its experiment again under another name"
+                )
+        if anew and not is_sealed(facts):
+            log.warning("%s is damaged: stages done before are not known any more", self.facts)
+            return {}
+        return read_sealed(self.facts, "run the experiment again")
+
+    def seal(self, *files: Path) -> None:
+        """Note the checksums of files that were written."""
+        known = {
+            name: known for name, known in self._known().items() if (self.path / name).is_file()
+        }
+        new = {str(file.relative_to(self.path)): file_hash(file) for file in files}
+        write_sealed(self.checksums, known | new)
+
+    def is_whole(self, file: Path) -> bool:
+        """Whether a file is there as it was sealed."""
+        expected = self._known().get(str(file.relative_to(self.path)))
+        return file.is_file() and file_hash(file) == expected
+
+    def checked(self, file: Path) -> Path:
+        """A file, once it is seen to be as it was sealed.
+
+        Raises:
+            ClimstackError: it is not there, or other than it was.
+        """
+        if not self.is_whole(file):
+            found = "is damaged, was changed by hand or made by an earlier version"
             raise ClimstackError(
-                f"{self.path} was filled by climstack {made_by}, whose cells and stack have other"
-                " meanings: run its experiment again under another name"
+                f"{file} {found if file.exists() else 'is missing'}: run the stack again"
             )
-        return facts
+        return file
+
+    def sweep(self) -> None:
+        """Delete the temporary folders that killed writers left."""
+        for place in (self.path, *self.path.glob("*/"), *self.path.glob("*/*/")):
+            remove_leftovers(place)
+
+    def _known(self) -> dict[str, Any]:
+        """Checksums by path; none where their file is damaged: then nothing is whole."""
+        try:
+            return read_sealed(self.checksums, "")
+        except ClimstackError:
+            return {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.intervals import Intervals
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, release, scratch_array
+from features.core.folders import temporary_folder
 from features.core.types import Array
 from features.store.store import Store
 
@@ -55,16 +54,12 @@ def interval_file(
     intervals.require(blend)
     order = row_order(test.schema, test.sample_ids, sample_submission)
     names = [f"{name}_{end}" for end in ("low", "high") for name in test.schema.target_columns]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".intervals.", suffix=".tmp", dir=path.parent))
-    try:
+    with temporary_folder(path.parent, "intervals") as scratch:
         ends = scratch_array(scratch / "ends.npy", "<f8", (len(test), len(names)))
         yield _passing(intervals, blend, blocks, ends)
         with atomic_path(path) as made:
             ids = pl.DataFrame({test.schema.id_column: test.sample_ids})
             write_table(made, ids, names, ends, order)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _passing(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from joblib import Parallel, cpu_count, delayed
 from ensemble.stacking.blend import Blend
 from features.core.errors import ClimstackError
 from features.core.files import release, scratch_array
+from features.core.folders import temporary_folder
 from features.core.types import Array, Progress
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
@@ -93,9 +92,7 @@ def predict_blocks(
     """
     by_name = _checked(blend, members, store)
     used = blend.members_used
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".predict.", suffix=".tmp", dir=scratch))
-    try:
+    with temporary_folder(scratch, "predict") as folder:
         shape = (len(members[0].targets), len(store))
         means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
         errors = {name: scratch_array(folder / f"error-{name}.npy", "<f8", shape) for name in heads}
@@ -134,8 +131,6 @@ def predict_blocks(
                 heads=of_heads,
                 inputs=inputs,
             )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _add(mean: Array, file: Path, n_models: int) -> None:

@@ -46,12 +46,14 @@ class Finished:
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment."""
-        return load_experiment(self.folder.experiment)
+        return load_experiment(self.folder.checked(self.folder.experiment))
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """``run.json``: versions, hashes, seeds, hardware, stages."""
-        return self.folder.read_facts()
+        if found := self.folder.read_facts():
+            return found
+        raise ClimstackError(f"{self.folder.facts} is missing: run the experiment again")
 
     @cached_property
     def board(self) -> list[Row]:
@@ -104,7 +106,7 @@ class Finished:
         files = self.folder.outputs(self.plan.n_folds)
         if not all(file.is_file() for file in files):
             return None
-        return HeldOut(data=self.data, outputs=files)
+        return HeldOut(data=self.data, outputs=list(map(self.folder.checked, files)))
 
     @property
     def schema(self) -> Schema:
@@ -113,18 +115,20 @@ class Finished:
 
     def table(self, file: Path) -> pl.DataFrame | None:
         """A Parquet file of the run; None where there is none."""
-        return pl.read_parquet(file) if file.is_file() else None
+        return pl.read_parquet(self.folder.checked(file)) if file.is_file() else None
 
     @cached_property
     def blend(self) -> Blend:
         """The blend that test rows get."""
-        return Blend.load(self.folder.blend)
+        return Blend.load(self.folder.checked(self.folder.blend))
 
     @cached_property
     def scores(self) -> ScoreSums | None:
         """Sums by block of time; None in a run that kept none."""
         file = self.folder.scores
-        return ScoreSums.load(file, self.schema.target_columns) if file.is_file() else None
+        if not file.is_file():
+            return None
+        return ScoreSums.load(self.folder.checked(file), self.schema.target_columns)
 
     @cached_property
     def latitude(self) -> Array | None:

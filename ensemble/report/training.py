@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ensemble.report.finished import SURFACE, Finished, kind_of
 from features.core.errors import ClimstackError
 from features.core.files import read_json
+from features.core.sealed import read_sealed
 from features.pages import plot
 from features.pages.page import Figure, Parts, Table
 from features.schemas.schema import Schema
@@ -21,6 +22,7 @@ from models.oof import CellStore
 Histories = list[tuple[int, list[dict[str, Any]]]]  # fold and epochs of each cell
 
 TOP_INPUTS = 30
+AGAIN = "tune the model again, or delete the study's folder"
 CURVES = {  # of a network's epochs: title, and how to read it
     "loss": (
         "training loss",
@@ -139,7 +141,7 @@ def _curves(model: str, key: str, histories: Histories) -> list[Figure]:
 def tuning(run: Finished) -> Parts:
     """Every study of the run: its trials in order, and what the best one is worth."""
     files = sorted(run.path.glob("tuning/*/study.json"))
-    parts = [part for file in files for part in _study(file.parent.name, read_json(file))]
+    parts = [part for file in files for part in _study(file.parent.name, read_sealed(file, AGAIN))]
     return parts or ["Left out: no model of this run was tuned here ('climstack tune' does it)."]
 
 
@@ -193,7 +195,11 @@ def _study(model: str, study: dict[str, Any]) -> Parts:
 def importances(run: Finished) -> Parts:
     """Which inputs the trees split on, by variable and target group."""
     files = sorted(run.folder.importance("").parent.glob("*.parquet"))
-    parts = [_importance(file.stem, pl.read_parquet(file), run.schema) for file in files]
+    parts = [
+        _importance(file.stem, table, run.schema)
+        for file in files
+        if (table := run.table(file)) is not None
+    ]
     return parts or ["Left out: no member of this run has importances; trees have them."]
 
 

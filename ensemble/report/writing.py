@@ -129,5 +129,6 @@ def write_report(
         ClimstackError: the folder has no leaderboard, or something in it is damaged.
     """
     report = Report(RunFolder(Path(folder)))
+    report.run.store.verify()
     report.walk(progress)
     return report.write(None if out is None else Path(out))

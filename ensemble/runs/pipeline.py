@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ensemble.evaluation.leaderboard import Row, load_leaderboard
-from ensemble.experiment.experiment import Experiment, load_experiment
+from ensemble.evaluation.leaderboard import Row
+from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
+from ensemble.report.finished import Finished
 from ensemble.runs.planner import plan_run
+from ensemble.runs.reading import ReadRun
 from ensemble.runs.run import Request, Run
-from features.core.files import exclusive_lock, remove_leftovers
+from features.core.files import exclusive_lock
+from features.core.folders import refuse_links, temporary_folder
 from features.core.types import Progress
 from models.process import run_apart
 
@@ -32,19 +35,18 @@ def open_run(
         workers: how many processes fit a model, by its name; None takes one per core.
 
     Raises:
-        ClimstackError: another process is writing there, or climstack 0.1 filled it.
+        ClimstackError: another process is writing there, climstack 0.1 filled it, or something in
+            it is a link.
     """
     own = RunFolder(Path(folder))
     busy = f"another process is running {folder}: wait for it, or give the experiment another name"
+    refuse_links(own.path)  # before anything is written
     with exclusive_lock(own.lock, busy):
-        facts = own.read_facts()
-        remove_leftovers(own.path)
-        remove_leftovers(own.stores)
-        run = Run(
+        facts = own.read_facts(anew=True)
+        own.sweep()
+        yield Run(
             experiment=experiment, folder=own, progress=progress, workers=workers or {}, facts=facts
         )
-        run.cells.sweep()
-        yield run
 
 
 def run_experiment(
@@ -89,6 +91,9 @@ def submit_run(
 ) -> Path:
     """Write a finished run's submission for its test data, or for other rows of its schema.
 
+    Nothing is written into the run's folder, and temporary values lie beside ``out``: so it may be
+    read-only, and several may submit from it at once.
+
     Args:
         folder: the run's folder; it may have been moved.
         out: ends in ``.csv`` or ``.parquet``.
@@ -99,17 +104,17 @@ def submit_run(
         progress: called with (what, done, total).
 
     Raises:
-        ClimstackError: the run has no leaderboard, cells are missing or other than the blend's, or
-            the test data is bad.
+        ClimstackError: the run has no leaderboard, something in it is damaged, cells are missing or
+            other than the blend's, or the test data is bad.
     """
-    own = RunFolder(Path(folder))
-    load_leaderboard(own.path)
+    finished = Finished(Path(folder))
+    finished.chosen  # noqa: B018 - a folder without a leaderboard is no run
     request = Request(
         out=Path(out),
         test=test,
         sample_submission=sample_submission,
         intervals=None if intervals is None else Path(intervals),
     )
-    with open_run(load_experiment(own.experiment), own.path, progress) as run:
-        run.submit(request, fit=False)
+    with temporary_folder(request.out.parent, "submit") as scratch:
+        ReadRun.of(finished, scratch, progress).submit(request)
     return request.out

@@ -92,7 +92,7 @@ def plan_run(
             memory than allowed even with one process.
     """
     folder = RunFolder(Path(runs) / experiment.name)
-    folder.read_facts()  # refuses a run of an earlier version
+    folder.read_facts(anew=True)  # refuses a run of an earlier version
     with tempfile.TemporaryDirectory(prefix="climstack-probe-") as scratch:
         run = DryRun(
             experiment=experiment,
@@ -150,7 +150,7 @@ class DryRun(Run):
         self.outlook  # noqa: B018 - a model that takes more than is allowed raises here
         return []
 
-    def submit(self, request: Request, *, fit: bool = True) -> None:
+    def submit(self, request: Request) -> None:
         """Nothing beside the fits."""
 
     def write_report(self) -> None:

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
+import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,6 +20,7 @@ import psutil
 
 from ensemble.evaluation.held_out import HeldOut
 from ensemble.evaluation.leaderboard import Row, compared
+from ensemble.experiment.changes import changes
 from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.inference.interval_file import interval_file
@@ -32,6 +34,7 @@ from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.intervals import Intervals
 from features.core.errors import ClimstackError, DataWarning, LeakageWarning
 from features.core.files import atomic_path, content_hash, write_json, write_text
+from features.core.sealed import write_sealed
 from features.core.types import Progress
 from features.folds.enrichment import main_rows, plan_store
 from features.folds.folded import FoldedStore
@@ -40,7 +43,7 @@ from features.store.oddities import oddities, said_shared
 from features.store.store import Store
 from models.cross_validation import cross_validate
 from models.diagnostics.importance import importance
-from models.member import Member, read_member
+from models.member import Member
 from models.oof import CellStore
 from models.process import peak_memory_mb
 
@@ -136,8 +139,6 @@ class Run:
     def data(self) -> FoldedStore:
         """The training rows with the run's fold plan: made once, then only read.
 
-        Writes the resolved experiment, too.
-
         Raises:
             ClimstackError: the plan on disk was made from other data or settings.
         """
@@ -151,7 +152,6 @@ class Run:
                 f"{file} holds other folds than the experiment asks for: give the experiment"
                 " another name, or delete the run"
             )
-        write_text(self.folder.experiment, self.experiment.to_toml())
         ours = main_rows(store, auxiliary)
         self.facts |= {"data_hash": store.data_hash, "rows_hash": store.hash_of(ours)}
         self.facts |= {"folds_hash": made.hash} | _circumstances()
@@ -194,8 +194,10 @@ class Run:
                 members.append(member)
                 table = importance(member, self.train_store.schema) if fold is None else None
                 if table is not None:
-                    with atomic_path(self.folder.importance(spec.name)) as made:
+                    file = self.folder.importance(spec.name)
+                    with atomic_path(file) as made:
                         table.write_parquet(made)
+                    self.folder.seal(file)
         return members
 
     def stack(self, *, report: bool = False) -> list[Row]:
@@ -205,12 +207,18 @@ class Run:
             report: collect the report's data, too; :meth:`write_report` writes it.
         """
         folder, settings = self.folder, self.experiment.stack
-        held_out = HeldOut(data=self.data, members=self.members)
+        data = self.data
+        self._tell_changes()
+        held_out = HeldOut(data=data, members=self.members)
         with self.stage("stack"):
+            if not folder.is_whole(folder.moments):
+                folder.moments.unlink(missing_ok=True)
             stacked = fit_stack(held_out, settings.candidates, folder.moments, self.progress)
             rows = compared(stacked.leaderboard(), self.facts, settings.compare)
             stacked.save(folder)
             write_json(folder.leaderboard, rows)
+            write_text(folder.experiment, self.experiment.to_toml())
+            folder.seal(folder.leaderboard, folder.experiment)
         with self.stage("errors"):
             self._report = Report(folder) if report else None
             more = self._report.collectors if self._report is not None else ()
@@ -223,47 +231,33 @@ class Run:
             assert self._report is not None
             self._report.write()
 
-    def refits(self, *, fit: bool) -> dict[str, Member]:
-        """The members that predict test rows with one fit on all rows, by name.
-
-        Args:
-            fit: fit what is missing; without, that is an error.
-        """
+    def refits(self) -> dict[str, Member]:
+        """The members that predict test rows with one fit on all rows, by name."""
         whole, found = replace(self.data, plan=self.data.plan.refit()), {}
         for name in self.experiment.stack.refit:
             spec = self.experiment.model(name)
-            if fit:
-                with self.stage(f"refit {name}"):
-                    n_jobs, progress = self.workers.get(name), self.progress
-                    found[name] = cross_validate(
-                        whole, spec, self.cells, n_jobs=n_jobs, progress=progress
-                    )
-            else:
-                found[name] = read_member(whole, spec, self.cells)
+            with self.stage(f"refit {name}"):
+                n_jobs, progress = self.workers.get(name), self.progress
+                found[name] = cross_validate(
+                    whole, spec, self.cells, n_jobs=n_jobs, progress=progress
+                )
         return found
 
-    def submit(self, request: Request, *, fit: bool = True) -> None:
-        """Predict rows with the stored blend; write the submission and, if wanted, intervals.
-
-        Args:
-            request: what is predicted, and the files that are written.
-            fit: fit what is missing; without, that is an error.
-        """
-        if not fit:
-            specs = self.experiment.models
-            self.members = [read_member(self.data, spec, self.cells) for spec in specs]
-        members, refits = self.members, self.refits(fit=fit)
+    def submit(self, request: Request) -> None:
+        """Predict rows with the stored blend; write the submission and, if wanted, intervals."""
+        folder, members, refits = self.folder, self.members, self.refits()
         with self.stage("submit"):
             test = self.test_store(request.test)
-            blend = Blend.load(self.folder.blend)
+            blend = Blend.load(folder.checked(folder.blend))
             own = self.experiment.data.sample_submission if request.test is None else None
             sample = request.sample_submission or own
-            learned = None if request.intervals is None else Intervals.load(self.folder.intervals)
+            wanted = request.intervals is not None
+            learned = Intervals.load(folder.checked(folder.intervals)) if wanted else None
             blocks = predict_blocks(
                 blend,
                 members,
                 test,
-                scratch=self.folder.path,
+                scratch=request.out.parent,
                 heads=learned.heads if learned else (),
                 refits=refits,
                 n_jobs=min(self.workers.values(), default=None),
@@ -283,6 +277,19 @@ class Run:
             ) as outputs:
                 write_submission(request.out, test.schema, test.sample_ids, outputs, sample)
 
+    def _tell_changes(self) -> None:
+        """Say what is other than in the experiment whose results lie here."""
+        file = self.folder.experiment
+        if not self.folder.is_whole(file):
+            return
+        before, after = (tomllib.loads(t) for t in (file.read_text(), self.experiment.to_toml()))
+        if found := changes(before, after):
+            warnings.warn(
+                f"{self.folder.path} holds results of another experiment of this name: {found};"
+                " they will be replaced, so give one of the two another name to keep both",
+                stacklevel=2,
+            )
+
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
         """Add a stage to ``run.json``: when it began, wall and CPU seconds and peak memory.
@@ -297,13 +304,12 @@ class Run:
         facts["cpu_seconds"] = round(time.process_time() - cpu, 2)
         facts["peak_memory_mb"] = peak_memory_mb()
         self.facts.setdefault("stages", []).append(facts)
-        write_json(self.folder.facts, self.facts)
+        write_sealed(self.folder.facts, self.facts)
 
     def _open(self, wanted: RunStore) -> Store:
         """A store, made first where it must be."""
-        store = wanted.find()
+        store = wanted.find(verify=True)
         if store is not None:
-            store.verify()
             return self._said(store)
         what = f"convert {wanted.place.name}"
         progress = self.progress or (lambda *_: None)

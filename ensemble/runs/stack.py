@@ -57,23 +57,24 @@ class Stacked:
     def save(self, folder: RunFolder) -> None:
         """Write blends, weights and scores; what was there of another blend is deleted.
 
-        So are submission and report of an older blend: they would not be what the leaderboard
-        describes. The blend for test rows comes last: with it the stack can be used.
+        So are leaderboard, submission and report of an older blend: they would not be of this one.
+        The blend for test rows comes last: with it the stack can be used.
         ``weights.parquet`` holds (target, member, weight, action).
         """
         hash_of = {member.spec.name: member.hash for member in self.held_out.members}
         hashes = [hash_of[name] for name in self.chosen.members]
         honest = self.chosen.honest
         final = replace(self.chosen.final, member_hashes=hashes)
-        old = [folder.blend, folder.intervals, folder.uncertainty, folder.errors]
+        old = [folder.intervals, folder.uncertainty, folder.errors]
         if not folder.blend.is_file() or folder.blend.read_bytes() != final.text.encode():
-            old = [folder.submission, folder.report, *old]
+            old += [folder.leaderboard, folder.submission, folder.report, folder.blend]
         for file in old:
             file.unlink(missing_ok=True)
         shutil.rmtree(folder.stack / "oof", ignore_errors=True)
         for file in folder.stack.glob("fold-*.json"):
             file.unlink()
-        for blend, file in zip(honest, folder.honest(len(honest)), strict=True):
+        files = folder.honest(len(honest))
+        for blend, file in zip(honest, files, strict=True):
             replace(blend, member_hashes=hashes).save(file)
         targets = self.held_out.data.store.schema.target_columns
         names = [targets[target] for target in final.targets]
@@ -88,6 +89,7 @@ class Stacked:
             ).write_parquet(made)
         self.scores.save(folder.scores, targets)
         final.save(folder.blend)
+        folder.seal(folder.moments, folder.weights, folder.scores, folder.blend, *files)
 
     def look_closer(
         self, folder: RunFolder, more: Sequence[Collector] = (), progress: Progress | None = None
@@ -101,11 +103,13 @@ class Stacked:
         """
         held_out = replace(self.held_out, honest=self.chosen.honest)
         conformal, errors = Conformal(held_out, self.chosen.final), RegimeErrors(held_out)
-        with Outputs(held_out, folder.outputs(held_out.data.plan.n_folds)) as outputs:
+        files = folder.outputs(held_out.data.plan.n_folds)
+        with Outputs(held_out, files) as outputs:
             collectors: list[Collector] = [outputs, conformal, errors, *more]
             held_out.walk(*collectors, what="chosen blend", progress=progress)
         conformal.save(folder.intervals, folder.uncertainty)
         errors.save(folder.errors)
+        folder.seal(folder.intervals, folder.uncertainty, folder.errors, *files)
 
 
 def fit_stack(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from features.store.conversion import convert
 from features.store.store import Store
 from features.store.stored import is_store
 from models.process import run_apart
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +54,30 @@ class RunStore:
         sources = tuple(map(Path, wanted))
         return cls(paths=sources, place=folder.train_store, data=data, is_training=True)
 
-    def find(self) -> Store | None:
+    def find(self, *, verify: bool = False) -> Store | None:
         """The store, if it is there and its sources are what they were when it was made.
+
+        Args:
+            verify: read all of it; one that was made of tables and is damaged is not found.
 
         Raises:
             ClimstackError: a source is not there, or can't be what it should be.
         """
         if is_store(self.paths[0]):
-            return Store(self.paths[0])
-        if self.place.is_dir() and self._note.is_file() and read_json(self._note) == self._facts():
-            return Store(self.place)
-        return None
+            store = Store(self.paths[0])
+            if verify:
+                store.verify()
+            return store
+        if not self.place.is_dir() or self._noted() != self._facts():
+            return None
+        try:
+            store = Store(self.place)
+            if verify:
+                store.verify()
+        except ClimstackError as error:
+            log.warning("%s; climstack does so now", error)
+            return None
+        return store
 
     def make(self) -> Store:
         """Convert the sources.
@@ -75,11 +91,7 @@ class RunStore:
         # A process of its own: what reading a table leaves in memory would stay for all fits.
         run_apart(_convert, self, fresh)
         store = Store(fresh)
-        if (
-            self.is_training
-            and self.place.is_dir()
-            and Store(self.place).data_hash != store.data_hash
-        ):
+        if self.is_training and self._held() not in (None, store.data_hash):
             shutil.rmtree(fresh)
             raise ClimstackError(
                 f"{self.paths[0]} holds other rows than {self.place} was made from: give the"
@@ -166,6 +178,19 @@ class RunStore:
 
     def _open(self, path: Path) -> Source:
         return open_source(path, self.schema, self.data.grid_columns, ignore=self.data.ignore)
+
+    def _held(self) -> str | None:
+        """Data hash of the store that is there; None where there is none, or no whole one."""
+        try:
+            return Store(self.place).data_hash
+        except ClimstackError:
+            return None
+
+    def _noted(self) -> Any:
+        try:
+            return read_json(self._note)
+        except ClimstackError:  # missing or damaged
+            return None
 
     @property
     def _note(self) -> Path:

@@ -204,4 +204,4 @@ def load_uncertainty(run: str | Path) -> pl.DataFrame:
     folder.read_facts()  # refuses a run of an earlier version
     if not folder.uncertainty.is_file():
         raise ClimstackError(f"no table {folder.uncertainty}: run the stack again")
-    return pl.read_parquet(folder.uncertainty)
+    return pl.read_parquet(folder.checked(folder.uncertainty))

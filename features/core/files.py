@@ -7,8 +7,6 @@ import hashlib
 import json
 import mmap
 import os
-import shutil
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
+from features.core.folders import temporary_folder
 
 
 def canonical_json(value: Any) -> str:
@@ -51,9 +50,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ClimstackError(f"{path} is neither a file nor a folder: give another place")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
+    with temporary_folder(path.parent, path.name) as holder:
         made = holder / path.name
         with _naming_a_full_disk(path.parent):
             yield made
@@ -66,8 +63,6 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
                 raise
         if sync:
             _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
 
 
 def scratch_array(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -131,7 +126,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ClimstackError(f"no file {path}") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no text, no JSON, or no end of it
         raise ClimstackError(f"{path} is not JSON ({error}): delete it and make it again") from None
 
 
@@ -154,21 +149,18 @@ def exclusive_lock(path: Path, busy: str) -> Iterator[None]:
     """Hold a file lock while the block runs; the system frees it even after a SIGKILL.
 
     Raises:
-        ClimstackError: with the sentence ``busy``, when another process holds it.
+        ClimstackError: with the sentence ``busy``, when another process holds it; or something
+            else than a file has the lock's name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ClimstackError(f"{path} is no regular file, as a lock is: remove it")
     try:
         held = FileLock(path, fallback_to_soft=False).acquire(blocking=False)
     except Timeout:
         raise ClimstackError(busy) from None
     with held, _naming_a_full_disk(path.parent):
         yield
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary folders that a killed writer left directly under ``folder``."""
-    for path in folder.glob(".*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

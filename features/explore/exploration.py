@@ -1,7 +1,8 @@
 """What a store holds, from a sample of its rows: the numbers behind ``climstack data explore``.
 
-A sample of at most 49,152 rows is read, whole timesteps spread over the store's time, so that
-10 M rows take no longer than 50,000. What is rarer than one row in some thousands may be missed.
+A sample of at most 49,152 rows is looked at, whole timesteps spread over the store's time; of the
+other rows only the checksums are compared. What is rarer than one row in some thousands may be
+missed.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def explore_store(
         progress: called with (what, done, total).
 
     Raises:
-        ClimstackError: the stores' schemas differ, or the grid has another number of columns.
+        ClimstackError: the stores' schemas differ, one is damaged, or the grid has another number
+            of columns.
     """
     schema = store.schema
     if test is not None and test.schema.name != schema.name:
@@ -122,6 +124,9 @@ def explore_store(
         progress("explore", next(numbers), total)
 
     step()
+    for each in (store, test):
+        if each is not None:
+            each.verify()
     sample = draw(store, n_rows, seed)
     step()
     columns, tails, histograms = describe(sample, schema)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError, DataWarning
 from features.core.files import content_hash, exclusive_lock, read_json, write_json
+from features.core.folders import SUFFIX, refuse_links, remove_leftovers, temporary_folder
+from features.core.sealed import is_sealed, seal
 from features.core.types import Progress
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
@@ -27,7 +28,7 @@ from features.sources.source import Batch, Broken, Source, ahead
 from features.store.intake import Intake
 from features.store.matrix import Matrix
 from features.store.oddities import oddities
-from features.store.store import Store, is_sealed, seal
+from features.store.store import Store
 from features.store.stored import is_store, open_sources
 from features.store.writer import RECORD, StoreWriter, finished_parts
 from features.views.missing import Repair
@@ -75,8 +76,7 @@ def convert(
         DataWarning: what is odd, but no error: see :func:`features.store.oddities.oddities`.
     """
     out = Path(out)
-    if out.exists():
-        raise ClimstackError(f"{out} exists: choose another place or delete it first")
+    _refuse_finished(out)
     paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
     block_bytes = _block_bytes(memory_limit_mb)
     width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
@@ -86,10 +86,7 @@ def convert(
         if is_store(path):
             raise ClimstackError(f"{path} is a store already: it needs no converting")
     partial = out.with_name(f"{out.name}.partial")
-    if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
-        raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")
-    busy = f"{partial} is being filled by another process: wait for it, or choose another place"
-    with exclusive_lock(partial / LOCK, busy):
+    with _alone_in(partial, out):
         work = _Conversion(
             sources=opened,
             folder=partial,
@@ -105,10 +102,10 @@ def convert(
             work.keep_whole_sources()
             raise
         # From here on the folder is a whole store under another name; the plan stays to the end.
-        for leftover in (*partial.glob(f"*/{RECORD}"), partial / LOCK):
+        for leftover in partial.glob(f"*/{RECORD}"):
             leftover.unlink()
         partial.rename(out)
-        (out / PLAN).unlink()
+        _unlink_both(out)  # only now: until here nobody else may fill the folder
     store = Store(out)
     for sentence in oddities(store):
         warnings.warn(sentence, DataWarning, stacklevel=2)
@@ -134,10 +131,38 @@ def as_store(
         yield Store(path)
         return
     scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=scratch) as folder:
+    with temporary_folder(scratch, path.name) as folder:
         with warnings.catch_warnings(action="ignore", category=DataWarning):
-            made = convert(path, Path(folder) / path.name, schema, n_grid_columns)
+            made = convert(path, folder / path.name, schema, n_grid_columns)
         yield Store(made.path, called=path)
+
+
+@contextmanager
+def _alone_in(partial: Path, out: Path) -> Iterator[None]:
+    """Hold the folder that a store is made in; leftovers of the dead are swept."""
+    refuse_links(partial)
+    if partial.exists() and not (partial / PLAN).is_file() and not _is_empty(partial):
+        raise ClimstackError(f"{partial} exists and is no unfinished store: delete it first")
+    busy = f"{partial} is being filled by another process: wait for it, or choose another place"
+    with exclusive_lock(partial / LOCK, busy):
+        if out.exists():  # another process has finished it meanwhile
+            shutil.rmtree(partial, ignore_errors=True)
+        _refuse_finished(out)
+        remove_leftovers(partial)
+        yield
+
+
+def _refuse_finished(out: Path) -> None:
+    if not out.exists():
+        return
+    if (out / "manifest.json").is_file():  # one killed at its very end may have left these
+        _unlink_both(out)
+    raise ClimstackError(f"{out} exists: choose another place or delete it first")
+
+
+def _unlink_both(store: Path) -> None:
+    for leftover in (store / PLAN, store / LOCK):
+        leftover.unlink(missing_ok=True)
 
 
 def _read_grid(path: str | Path, n_columns: int, schema: Schema) -> Grid:
@@ -340,4 +365,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_empty(folder: Path) -> bool:
-    return all(path.name == LOCK for path in folder.iterdir())
+    return all(path.name == LOCK or path.name.endswith(SUFFIX) for path in folder.iterdir())

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from features.climate.physics import HybridLevels
 from features.core.errors import ClimstackError
 from features.core.files import content_hash, file_hash, read_json
+from features.core.folders import refuse_links
+from features.core.sealed import is_sealed
 from features.core.types import Array, Rows
 from features.schemas.schema import Schema, load_schema
 from features.sources.grid import Grid
@@ -48,7 +50,8 @@ class Store:
         """Open a store.
 
         Raises:
-            ClimstackError: not a store, made by hand, or a part is missing or of the wrong size.
+            ClimstackError: not a store, made by hand, a part is missing or of the wrong size, or
+                something in it is a link.
         """
         self.path = Path(path)
         self.called = self.path if called is None else called
@@ -57,6 +60,7 @@ class Store:
                 f"{self.path} is not a store (no manifest.json): make one with"
                 f" 'climstack data convert SRC --out {self.path}'"
             )
+        refuse_links(self.path)
         self.manifest = read_json(self.path / "manifest.json")
         if not is_sealed(self.manifest):
             raise ClimstackError(
@@ -274,23 +278,6 @@ def parities(values: Array) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Exclusive or of the bits of each row and of each column, (n_rows,) and (n_columns,)."""
     bits = np.ascontiguousarray(values, dtype="<f8").view("<u8")
     return np.bitwise_xor.reduce(bits, axis=1), np.bitwise_xor.reduce(bits, axis=0)
-
-
-def seal(table: dict[str, Any]) -> dict[str, Any]:
-    """A table with a checksum of itself."""
-    return table | {"checksum": _checksum(table)}
-
-
-def is_sealed(table: Any) -> bool:
-    """Whether a table is as :func:`seal` left it."""
-    try:
-        return isinstance(table, dict) and table.get("checksum") == _checksum(table)
-    except ValueError:  # NaN, which is never written
-        return False
-
-
-def _checksum(table: dict[str, Any]) -> str:
-    return content_hash({key: value for key, value in table.items() if key != "checksum"})
 
 
 def _changed_value(file: Path, parity: Path, columns: Sequence[str], first_row: int) -> str:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.files import file_hash, read_json, write_json
+from features.core.sealed import is_sealed, seal
 from features.core.types import Array
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
-from features.store.store import FORMAT, is_sealed, parities, seal
+from features.store.store import FORMAT, parities
 
 PART_ROWS = 65_536  # part of what the data hash means: another number gives other hashes
 RECORD = "part.json"

@@ -44,7 +44,8 @@ def importance(member: Member, schema: Schema) -> pl.DataFrame | None:
                     }
                 )
             )
-    summed = pl.concat(frames).group_by("group", "variable", "level").agg(pl.col("gain").sum())
+    by = pl.concat(frames).group_by("group", "variable", "level", maintain_order=True)
+    summed = by.agg(pl.col("gain").sum())  # in one order, for the same bytes each time
     return summed.with_columns(
         share=pl.col("gain") / pl.col("gain").sum().over("group").replace(0.0, 1.0)
     ).sort("group", "gain", "variable", "level", descending=[False, True, False, False])

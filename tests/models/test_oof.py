@@ -4,10 +4,13 @@ import logging
 import numpy as np
 import pytest
 
-from features import FoldedStore, Grid, Store, time_blocks
+from features import ClimstackError, FoldedStore, Grid, Store, time_blocks
 from features.climate import physics
+from features.core.sealed import write_sealed
 from features.synthetic import synthetic_grid
 from models import CellStore, ModelSpec, cell_keys, cross_validate
+from models.member import read_member
+from models.oof import _hashes
 
 SPEC = ModelSpec(name="trees", family="lightgbm", params={"n_rounds": 3, "num_leaves": 4})
 
@@ -84,11 +87,46 @@ def test_a_foreign_cell_is_not_read(filled, folded, few_targets):
     assert run(folded, few_targets, cells).computed == 1
 
 
-def test_half_written_cells_are_swept(filled):
-    cells, _ = filled
-    (cells.path / ".abc.xyz.tmp" / "abc").mkdir(parents=True)
-    cells.sweep()
-    assert not list(cells.path.glob(".*"))
+def changed_score(path, **values):
+    """As somebody would change it who knows about the checksum."""
+    file = path / "score.json"
+    table = {k: v for k, v in json.loads(file.read_text()).items() if k != "checksum"}
+    write_sealed(file, table | values)
+
+
+def test_a_cell_whose_arrays_are_not_its_keys_is_damaged(filled, folded, few_targets):
+    cells, member = filled
+    wide, few = member.cells[0][0].path, member.cells[1][0].path
+    np.save(wide / "oof.npy", np.zeros((128, 2)))
+    changed_score(wide, sha256=_hashes(wide))
+    changed_score(few, r2=[0.5, 0.5])
+    assert run(folded, few_targets, cells).computed == 2
+
+
+def test_a_changed_score_is_a_damaged_cell(filled, folded, few_targets):
+    cells, member = filled
+    file = member.cells[0][0].path / "score.json"
+    file.write_text(file.read_text().replace('"seconds": ', '"seconds": 1'))
+    assert run(folded, few_targets, cells).computed == 1
+
+
+def test_no_cell_is_written_with_other_targets_than_its_keys(filled, folded, few_targets, tmp_path):
+    cells, member = filled
+    key = cell_keys(folded, SPEC, few_targets, 0)[0]
+    np.save(tmp_path / "oof.npy", np.zeros((128, 5)))
+    with pytest.raises(ValueError, match="not predictions of 1 targets"):
+        cells.write(key, member.cells[0][0].model(), tmp_path, {"r2": [0.0]})
+
+
+def test_reading_deletes_nothing(filled, folded, few_targets):
+    """Whoever only reads says which cell is damaged; a run takes its place."""
+    cells, member = filled
+    file = member.cells[1][2].path / "oof.npy"
+    file.write_bytes(file.read_bytes()[:-8])
+    before = sorted(path for path in cells.path.rglob("*"))
+    with pytest.raises(ClimstackError, match=r"cell .* of member 'trees' in fold 1 is dam"):
+        read_member(folded, SPEC, cells, few_targets)
+    assert sorted(path for path in cells.path.rglob("*")) == before
 
 
 def with_levels(store, monkeypatch, change):

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,14 +17,17 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import tomli_w
 
 import tuning.study
 import tuning.worker
 from ensemble import load_experiment
 from ensemble.experiment import experiment
 from features import ClimstackError
+from features.core.sealed import seal
 from models import CellStore, ModelSpec, cross_validate
 from tuning import TuneSettings, tune
+from tuning.objective import Step, steps_of
 from tuning.race import STAKE, finalists, race
 from tuning.result import Choice, Gain, choose, gain_of
 from tuning.storage import PLACE, fill, open_storage, open_study
@@ -180,12 +184,15 @@ n_rounds = 3
     [
         ('tuned = "nowhere.toml"', "is not there: run 'climstack tune' with --model lightgbm"),
         ('tuned = "xgb.toml"', "holds parameters of family 'xgboost'"),
+        ('tuned = "changed.toml"', "was changed by hand .* write its parameters into the"),
         ("[models.search]\nleaves = [1, 2]", "'leaves' is not searched"),
         ('[[models.variants]]\ntargets = ["ptend_t_1"]\n' * 2, "two variants for ptend_t_1"),
     ],
 )  # fmt: skip
 def test_bad_experiments_with_tuning(lines, sentence, tmp_path):
-    (tmp_path / "xgb.toml").write_text('family = "xgboost"\n[params]\nn_rounds = 50\n')
+    best = seal({"family": "xgboost", "params": {"n_rounds": 50}})
+    (tmp_path / "xgb.toml").write_text(tomli_w.dumps(best))
+    (tmp_path / "changed.toml").write_text(tomli_w.dumps(best).replace("50", "51"))
     text = f'name = "x"\n[data]\ntrain = "t.csv"\n[[models]]\nfamily = "lightgbm"\n{lines}\n'
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(ClimstackError, match=sentence):
@@ -467,6 +474,27 @@ def test_interval_of_a_gain_by_hand():
     half = 0.05 * 12.706204736432095  # t with one degree of freedom
     assert (gain.low, gain.high) == (pytest.approx(0.05 - half), pytest.approx(0.05 + half))
     assert gain_of(np.ones(1), np.ones(1), np.zeros(1, int)).low is None
+
+
+def test_a_changed_trial_or_a_damaged_file_is_seen(done, folded, trees, ranges, quick, tmp_path):
+    folder = shutil.copytree(done[1], tmp_path / "run")
+    database = folder / "study.db"
+    whole = database.read_bytes()
+    with sqlite3.connect(database) as opened:
+        opened.execute("UPDATE trial_values SET value = value + 0.001")
+    with pytest.raises(ClimstackError, match=r"trial \d+ of study 'run/trees' was changed in its"):
+        tune(folded, trees, folder, quick, ranges=ranges)
+    database.write_bytes(whole.replace(b"FINITE", b"FINITY"))
+    with pytest.raises(ClimstackError, match=r"study\.db is damaged or can't be read"):
+        tune(folded, trees, folder, quick, ranges=ranges)
+
+
+def test_a_step_is_one_cell_however_many_targets_a_model_serves(folded, monkeypatch):
+    sets = [[0, 1], [2, 3, 4]]
+    monkeypatch.setattr("tuning.objective.target_sets", lambda *_: sets)
+    spec = ModelSpec(name="joint", family="ridge")
+    found = steps_of(folded.store, spec, [0, 1], [], 0)
+    assert found == [Step(fold, tuple(served)) for fold in (0, 1) for served in sets]
 
 
 def test_a_model_that_can_not_be_tuned_says_why(folded, tmp_path):

@@ -1,6 +1,7 @@
 """The report of a tiny run: what stands in it, what is left out, what a browser sees."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -10,7 +11,7 @@ import plotly.graph_objects as plotly
 import polars as pl
 import pytest
 
-from ensemble import Blend, open_run, run_experiment
+from ensemble import Blend, RunFolder, open_run, run_experiment
 from ensemble.cli.app import main
 from ensemble.evaluation.regime_errors import write_errors
 from ensemble.experiment.experiment import experiment_from_table
@@ -30,6 +31,7 @@ from features import (
 )
 from features.climate.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
 from features.core.files import write_json
+from features.core.sealed import write_sealed
 from features.schemas import sets
 from features.sources.grid import Grid
 from features.store.writer import StoreWriter
@@ -72,7 +74,7 @@ def folder(store, cells, members, some_targets, tmp_path_factory):
     """A finished run of three members on some of the targets; the trees' cells are shared."""
     path = tmp_path_factory.mktemp("runs") / "tiny <run>"
     path.mkdir()
-    (path / "cells").symlink_to(cells.path)
+    shutil.copytree(cells.path, path / "cells", copy_function=os.link)
     table = {
         "name": "tiny",
         "data": {"train": str(store.path)},
@@ -89,10 +91,12 @@ def folder(store, cells, members, some_targets, tmp_path_factory):
             for spec in run.experiment.models
         ]
         (path / "importance").mkdir()
-        importance(fitted[1], store.schema).write_parquet(path / "importance" / "trees.parquet")
+        file = run.folder.importance("trees")
+        importance(fitted[1], store.schema).write_parquet(file)
+        run.folder.seal(file)
         run.stack()
     assert [member.computed for member in fitted[:2]] == [0, 0]
-    write_json(path / "tuning" / "trees" / "study.json", STUDY)
+    write_sealed(path / "tuning" / "trees" / "study.json", STUDY)
     return path
 
 
@@ -105,7 +109,7 @@ def page(folder):
 def full_page(folder, some_targets, store, tmp_path_factory):
     """The report of the same run with everything that a run can have."""
     path = copied(folder, tmp_path_factory.mktemp("full"))
-    (path / "cells").symlink_to(folder / "cells")
+    shutil.copytree(folder / "cells", path / "cells", copy_function=os.link)
     run = Finished(path)
     cells = CellStore(path / "cells")
     fitted = [read_member(run.data, spec, cells, some_targets) for spec in run.experiment.models]
@@ -117,6 +121,7 @@ def full_page(folder, some_targets, store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "grid", grid_of(store))
         write_errors(held_out, run.folder.errors)
+        run.folder.seal(run.folder.errors, run.folder.leaderboard)
         return write_report(path)
 
 
@@ -344,6 +349,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_outputs_of_other_rows_are_refused(copy):
-    np.save(copy / "stack" / "oof" / "fold-1.npy", np.zeros((3, 368)))
+    file = copy / "stack" / "oof" / "fold-1.npy"
+    np.save(file, np.zeros((3, 368)))
+    with pytest.raises(ClimstackError, match=r"fold-1\.npy is damaged, .* run the stack again"):
+        write_report(copy)
+    RunFolder(copy).seal(file)
     with pytest.raises(ClimstackError, match=r"fold-1\.npy does not hold"):
         write_report(copy)

@@ -17,7 +17,9 @@ import pytest
 from joblib import cpu_count
 
 from ensemble import (
+    RunFolder,
     load_experiment,
+    load_leaderboard,
     open_run,
     plan_run,
     run_experiment,
@@ -26,11 +28,14 @@ from ensemble import (
 )
 from ensemble.cli.app import main
 from ensemble.evaluation.held_out import HeldOut
+from ensemble.report import write_report
 from ensemble.runs.planner import parse_memory
 from ensemble.runs.run import is_later
 from ensemble.stacking.blend import Blend
 from ensemble.uncertainty.conformal import fit_uncertainty
 from features import ClimstackError, FoldPlan, Grid, Store
+from features.core.files import exclusive_lock
+from features.core.sealed import seal
 
 TREES = "n_rounds = 4\nnum_leaves = 4\nearly_stopping_rounds = 0"
 EXPERIMENT = """
@@ -136,7 +141,10 @@ def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_pat
     own = tmp_path / "small.toml"
     more = f'[stack]\nblenders = ["mean", "nnls"]\nrefit = ["trees"]\ncompare = ["{run}"]\n'
     own.write_text(file.read_text() + more)
-    rows = run_experiment(load_experiment(own), tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"another experiment .*stack.refit \(\[\], now \['trees'\]"
+    ):
+        rows = run_experiment(load_experiment(own), tmp_path)
     names = [row["model"] for row in rows]
     assert {"trees", "nnls/group", "small: trees", "small: nnls/group"} <= set(names)
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
@@ -153,12 +161,14 @@ def test_a_refit_and_another_run_on_the_leaderboard(finished, generated, tmp_pat
     assert (tmp_path / "again.parquet").read_bytes() == first
     facts = json.loads((run / "run.json").read_text())
     (tmp_path / "other").mkdir()
-    shutil.copy(run / "leaderboard.json", tmp_path / "other")
-    (tmp_path / "other" / "run.json").write_text(
-        json.dumps(facts | {"data_hash": "0", "rows_hash": "0"})
-    )
+    for name in ("leaderboard.json", "checksums.json"):
+        shutil.copy(run / name, tmp_path / "other")
+    (tmp_path / "other" / "run.json").write_text(json.dumps(seal(facts | {"rows_hash": "0"})))
     own.write_text(file.read_text() + f'[stack]\ncompare = ["{tmp_path / "other"}"]\n')
-    with pytest.raises(ClimstackError, match="scored on other rows"):
+    with (
+        pytest.raises(ClimstackError, match="scored on other rows"),
+        pytest.warns(UserWarning, match=r"stack.compare"),
+    ):
         run_experiment(load_experiment(own), tmp_path)
     own.write_text(file.read_text() + '[stack]\nrefit = ["tree"]\n')
     with pytest.raises(ClimstackError, match="did you mean 'trees'"):
@@ -170,7 +180,7 @@ def test_a_runs_folder_holds_what_it_should(finished, generated, schema):
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert names == {
         "experiment.toml", "folds.parquet", "run.json", "cells", "stack", "store",
-        "leaderboard.json", "submission.parquet", "importance", "report.html",
+        "leaderboard.json", "submission.parquet", "importance", "report.html", "checksums.json",
     }  # fmt: skip
     assert len(cells_of(run)) == 3 * (1 + 292)
     facts = json.loads((run / "run.json").read_text())
@@ -465,10 +475,42 @@ def test_a_moved_run_submits_from_its_own_cells(copied, finished, generated, tmp
     ]
 
 
+def test_a_run_that_is_only_read_stays_as_it_is(finished, generated, tmp_path):
+    """It may be another's, and somebody may be writing there or reading at the same time."""
+    run = finished[1]
+    before = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in [run, *run.rglob("*")]}
+    pl.read_parquet(generated["test"]).head(5).write_parquet(tmp_path / "five.parquet")
+    out = tmp_path / "out"
+    with exclusive_lock(run / ".lock", "busy"):
+        submit_run(run, out / "s.parquet", intervals=out / "ends.parquet")
+        submit_run(run, out / "five.csv", test=tmp_path / "five.parquet")
+        write_report(run, out / "report.html")
+        assert load_leaderboard(run)
+    assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in [run, *run.rglob("*")]} == before
+    written = ["ends.parquet", "five.csv", "report.html", "s.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == written
+    assert (out / "s.parquet").read_bytes() == (run / "submission.parquet").read_bytes()
+
+
+def test_a_damaged_store_of_the_run_is_made_again(copied, finished, tmp_path, caplog):
+    file = copied / "store" / "train" / "part-00000" / "inputs.f64"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:80] + bytes(8) + whole[88:])
+    with pytest.raises(ClimstackError, match=r"inputs\.f64 is damaged"):
+        write_report(copied, tmp_path / "report.html")
+    with open_run(load_experiment(finished[0]), copied) as run:
+        assert run.data
+    assert file.read_bytes() == whole
+    assert "inputs.f64 is damaged" in caplog.text
+
+
 def test_submit_refuses_models_that_the_blend_was_not_made_with(copied, tmp_path):
     experiment = copied / "experiment.toml"
     text = experiment.read_text()
     experiment.write_text(text.replace("clip = 8.0", "clip = 7.0"))
+    with pytest.raises(ClimstackError, match=r"experiment\.toml is damaged, was"):
+        submit_run(copied, tmp_path / "s.parquet")
+    RunFolder(copied).seal(experiment)
     with pytest.raises(ClimstackError, match="'linear' lacks 1 of 1 cells"):
         submit_run(copied, tmp_path / "s.parquet")
     with open_run(load_experiment(experiment), copied) as run:
@@ -548,6 +590,7 @@ def test_submit_writes_intervals_beside_the_submission(
         final, store = Blend.load(run.folder.blend), run.train_store
         held_out = HeldOut(data=run.data, members=run.members, honest=[final] * 3)
     fit_uncertainty(held_out, final).intervals.save(run.folder.intervals)
+    run.folder.seal(run.folder.intervals)
     out, ends = tmp_path / "s.parquet", tmp_path / "ends.parquet"
     code, said, err = call(monkeypatch, capsys, "submit", copied, "--out", out, "--intervals", ends)
     assert code == 0, err

@@ -37,9 +37,16 @@ def test_a_lock_writes_into_nothing(tmp_path):
         assert path.read_text() == "mine"
     elsewhere.write_text("mine")
     (tmp_path / "link").symlink_to(elsewhere)
-    with pytest.raises(OSError, match="symbolic"), exclusive_lock(tmp_path / "link", "busy"):
-        pass
+    (tmp_path / "nowhere").symlink_to(tmp_path / "new")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "nowhere", "pipe"):
+        with (
+            pytest.raises(ClimstackError, match=f"{name} is no regular file"),
+            exclusive_lock(tmp_path / name, "busy"),
+        ):
+            pass
     assert elsewhere.read_text() == "mine"
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_pipe_or_a_device_is_never_replaced(tmp_path):

@@ -1,5 +1,6 @@
 """Exploring a store: the sample, the facts, the relations, the drift and the page."""
 
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -251,6 +252,16 @@ def test_another_schema_or_grid_is_refused(store, test_store, grid, monkeypatch)
     monkeypatch.setattr(test_store, "schema", load_schema("v1"))
     with pytest.raises(ClimstackError, match=r"has schema v1, but .* has leap: compare stores of"):
         explore_store(store, test_store)
+
+
+def test_a_damaged_store_is_not_explored(test_store, store, tmp_path):
+    shutil.copytree(test_store.path, tmp_path / "damaged")
+    file = tmp_path / "damaged" / "part-00000" / "inputs.f64"
+    file.write_bytes(bytes(8) + file.read_bytes()[8:])
+    damaged = Store(tmp_path / "damaged")
+    for stores in ((damaged,), (store, damaged)):
+        with pytest.raises(ClimstackError, match=r"inputs\.f64 is damaged .* in row 0, column"):
+            explore_store(*stores)
 
 
 def test_the_page_starts_with_the_check_and_says_it_is_a_sample(explored, tmp_path):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import signal
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from features import ClimstackError, Store, convert
+from features.core.folders import SUFFIX
+from features.sources.source import open_source
 from features.store.writer import finished_parts
 
 N_GRID = 16
@@ -214,6 +218,46 @@ def test_two_processes_cannot_fill_one_store(interrupted, schema):
     ):
         convert(sources, interrupted / "out", schema, N_GRID)
     assert len(finished_parts(interrupted / "out.partial")) == 7
+
+
+def test_one_killed_before_its_plan_is_in_place_begins_anew(halves, store, schema, tmp_path):
+    left = tmp_path / "out.partial" / f".plan.json.abc{SUFFIX}"
+    left.mkdir(parents=True)
+    (left / "plan.json").write_text("{")
+    (tmp_path / "out.partial" / "lock").touch()
+    made = convert(halves, tmp_path / "out", schema, N_GRID)
+    assert made.data_hash == store.data_hash
+    assert {path.name[:5] for path in (tmp_path / "out").iterdir()} == {"manif", "part-"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_store_that_another_process_has_finished_meanwhile_stays(
+    halves, store, schema, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+
+    def slow(*args: Any) -> Any:
+        if not out.exists():
+            shutil.copytree(store.path, out)
+            (out / "lock").touch()  # it is about to end
+        return open_source(*args)
+
+    monkeypatch.setattr("features.store.conversion.open_source", slow)
+    with pytest.raises(ClimstackError, match="out exists: choose another place"):
+        convert(halves, out, schema, N_GRID)
+    assert contents(tmp_path) == {f"out/{k}": v for k, v in contents(store.path).items()}
+
+
+@pytest.mark.parametrize("name", ["lock", "part-00003/inputs.f64", "plan.json"])
+def test_a_link_in_an_unfinished_store_is_not_followed(interrupted, schema, tmp_path, name):
+    mine, link = tmp_path / "mine", interrupted / "out.partial" / name
+    mine.write_text("mine")
+    link.unlink(missing_ok=True)
+    link.symlink_to(mine)
+    sources = [interrupted / "first.csv", interrupted / "second.csv"]
+    with pytest.raises(ClimstackError, match=f"{name} is a symbolic link: .* remove it"):
+        convert(sources, interrupted / "out", schema, N_GRID)
+    assert mine.read_text() == "mine"
 
 
 def test_a_foreign_folder_in_the_way_is_left_alone(halves, schema, tmp_path):
