@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from types import FrameType
 
+AGAIN = 0.5  # seconds after which a signal is another one
 RESUMABLE = ("demo", "run", "fit", "tune", "stack", "data convert")
 
 
@@ -48,18 +50,21 @@ class Stop:
     """What SIGINT and SIGTERM do: end the children, then the command by an exception.
 
     Attributes:
-        began: whether the command has begun; before, and when told twice, the process just ends.
+        began: whether the command has begun; before, and when told again, the process just ends.
         number: of the signal that came.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self.arguments, self.began, self.number = arguments, False, 0
+        self.arguments, self.began, self.number, self._at = arguments, False, 0, -AGAIN
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self)
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         """A signal came."""
-        is_second, self.number = bool(self.number), number
+        now = time.monotonic()
+        if now - self._at < AGAIN:
+            return  # one Ctrl-C comes from the terminal and from the process that started this one
+        is_second, self.number, self._at = bool(self.number), number, now
         if self.began and not is_second:
             _end_children()
             raise Interrupted

@@ -18,14 +18,14 @@ def started(*arguments, code=CODE):
 
 
 def test_the_entry_point_loads_nothing_heavy_before_signals_are_handled():
-    code = "import sys, ensemble.cli.main; print([m for m in ('numpy','polars','typer','rich')"
+    code = "import sys, ensemble.cli.start; print([m for m in ('numpy','polars','typer','rich')"
     done = subprocess.run(
         [sys.executable, "-c", code + " if m in sys.modules])"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "[]\n"
     scripts = Path(__file__).parents[3].joinpath("pyproject.toml").read_text(encoding="utf-8")
-    assert 'climstack = "ensemble.cli.main:main"' in scripts
+    assert 'climstack = "ensemble.cli.start:start"' in scripts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
