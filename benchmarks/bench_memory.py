@@ -9,6 +9,7 @@ quarter of its last model's cells, unless --whole is given. Needs CLIMSTACK_REAL
 """
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,7 @@ def watch(file: Path, runs: Path, limit: int | None, share: float) -> tuple[floa
             if share < 1 and cells and int(cells[-1][0]) >= share * int(cells[-1][1]):
                 process.terminate()
                 break
-        if process.wait() > 0:
+        if process.wait() not in (0, 128 + signal.SIGTERM):
             sys.exit(log.read_text())
     return peak, (time.perf_counter() - start) / 60
 

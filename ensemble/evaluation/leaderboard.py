@@ -12,7 +12,6 @@ from ensemble.stacking.blend import MEAN, MEMBER, ZERO
 from ensemble.stacking.contender import Contender
 from features.core.errors import ClimstackError
 from features.core.files import read_json
-from features.folds.plan import FoldPlan
 from features.schemas.schema import Schema
 from models.member import Member
 
@@ -90,8 +89,8 @@ def compared(rows: Sequence[Row], facts: Mapping[str, Any], others: Sequence[str
                 f"[stack] compare names {folder.path}, which was scored on other rows: remove it"
             )
         name = folder.path.name
-        if known["folds_hash"] != facts["folds_hash"]:
-            name += f" ({FoldPlan.load(folder.folds).scheme})"
+        if known["scheme"] != facts["scheme"]:
+            name += f" ({known['scheme']})"
         found += [
             row | {"model": f"{name}: {row['model']}", "chosen": False} | {"run": str(folder.path)}
             for row in theirs

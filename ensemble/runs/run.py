@@ -154,7 +154,7 @@ class Run:
             )
         ours = main_rows(store, auxiliary)
         self.facts |= {"data_hash": store.data_hash, "rows_hash": store.hash_of(ours)}
-        self.facts |= {"folds_hash": made.hash} | _circumstances()
+        self.facts |= {"folds_hash": made.hash, "scheme": made.scheme} | _circumstances()
         self.facts["seeds"] = {spec.name: spec.seed for spec in self.experiment.models}
         return FoldedStore(store, made)
 

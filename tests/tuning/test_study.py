@@ -22,7 +22,6 @@ import tomli_w
 import tuning.study
 import tuning.worker
 from ensemble import load_experiment
-from ensemble.experiment import experiment
 from features import ClimstackError
 from features.core.sealed import seal
 from models import CellStore, ModelSpec, cross_validate
@@ -541,7 +540,6 @@ num_leaves = [4, 12]
     )
     assert len(found["trials"]) == 4
     assert Path(found["best_file"]).is_file()
-    assert experiment.load_experiment(tmp_path / "runs/cli/experiment.toml").search["trees"]
     wrong = subprocess.run(
         [*words[:5], "--model", "tree"], capture_output=True, text=True, check=False
     )

@@ -115,10 +115,9 @@ def test_r2_of_values_whose_squares_are_no_numbers(size):
 
 
 @pytest.mark.parametrize("size", [1e160, 1e308, -1.7e308])
-def test_a_prediction_beyond_any_score_is_a_sentence(size):
+def test_a_prediction_beyond_any_score_scores_minus_infinity(size):
     y = np.random.default_rng(0).normal(size=(5, 3))
     damaged = y.copy()
     damaged[2, 1] = size
-    with pytest.raises(ClimstackError, match="of target 1 is too far off for a finite score"):
-        r2_score(y, damaged)
+    assert np.isneginf(r2_score(y, damaged)[1])
     assert r2_score(damaged, y)[1] == pytest.approx(0, abs=0.6)  # as far from its mean

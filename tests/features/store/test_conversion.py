@@ -236,13 +236,13 @@ def test_a_store_that_another_process_has_finished_meanwhile_stays(
 ):
     out = tmp_path / "out"
 
-    def slow(*args: Any) -> Any:
+    def slow(*args: Any, **more: Any) -> Any:
         if not out.exists():
             shutil.copytree(store.path, out)
             (out / "lock").touch()  # it is about to end
-        return open_source(*args)
+        return open_source(*args, **more)
 
-    monkeypatch.setattr("features.store.conversion.open_source", slow)
+    monkeypatch.setattr("features.store.stored.open_source", slow)
     with pytest.raises(ClimstackError, match="out exists: choose another place"):
         convert(halves, out, schema, N_GRID)
     assert contents(tmp_path) == {f"out/{k}": v for k, v in contents(store.path).items()}

@@ -241,7 +241,7 @@ from models.seq2seq.settings import TrainSettings
 from models.seq2seq.trainer import Job, train
 from models.seq2seq.checkpoint import write_tensors
 import json
-spec = NetworkSpec.from_table(json.loads({json.dumps(job.spec.to_table())!r}))
+spec = {job.spec!r}
 settings = TrainSettings(**{settings.__dict__!r})
 torch.set_num_threads({torch.get_num_threads()})
 job = Job(spec=spec, settings=settings, folder=Path({str(folder)!r}),
