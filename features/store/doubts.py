@@ -19,7 +19,7 @@ from features.sources.orientation import HUMIDITY, OZONE
 ROWS = 1024  # of a source that are looked at, spread over it
 TOLERANCE = 1e-2  # of a rule's value: what three digits leave of it
 SHARE = 1e-2  # of rows that break a rule; no real row does
-FEWEST = 32  # rows whose mean profile is any air's
+FEWEST = 16  # rows whose mean profile is any air's
 GROUND_KELVIN = 40.0  # between ground and lowest level, on average; 23 at most on a real row
 
 
