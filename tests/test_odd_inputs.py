@@ -284,6 +284,13 @@ SAID: dict[str, tuple[Make, str]] = {
     "ozone and methane exchanged": (
         renamed(pbuf_ozone="pbuf_CH4", pbuf_CH4="pbuf_ozone"), "'pbuf_ozone' does not grow upward"
     ),
+    "snow and rain exchanged": (
+        renamed(cam_out_PRECC="cam_out_PRECSC", cam_out_PRECSC="cam_out_PRECC"),
+        "'cam_out_PRECSC' is .* which it is a part of",
+    ),
+    "sea everywhere": (
+        parquet(lambda t: t.with_columns(cam_in_OCNFRAC=1.0)), "but land, sea and ice are 1"
+    ),
     "a column twice": (
         parquet(lambda t: t.with_columns(state_t_31="state_t_30")), "'state_t_31' equals"
     ),

@@ -19,6 +19,8 @@ from features.sources.orientation import HUMIDITY, OZONE
 ROWS = 1024  # of a source that are looked at, spread over it
 TOLERANCE = 1e-2  # of a rule's value: what three digits leave of it
 SHARE = 1e-2  # of rows that break a rule; no real row does
+COVER = ("cam_in_LANDFRAC", "cam_in_OCNFRAC", "cam_in_ICEFRAC")
+SNOW_RAIN = ("cam_out_PRECSC", "cam_out_PRECC")
 FEWEST = 16  # rows whose mean profile is any air's
 GROUND_KELVIN = 40.0  # between ground and lowest level, on average; 23 at most on a real row
 
@@ -82,6 +84,7 @@ def doubts(
     names = schema.input_columns + (schema.target_columns if targets is not None else [])
     values = inputs if targets is None else np.hstack([inputs, targets])
     columns = dict(zip(names, values.T, strict=True))
+    yield from _budgets(rows, columns)
     yield from _digits(schema, columns, known)
     yield from _twins(columns)
 
@@ -131,6 +134,29 @@ def _levels(schema: Schema, inputs: Array) -> Iterator[str]:
             yield (
                 f"the lowest level has {lowest:.0f} K by 'state_t', but the ground"
                 f" {ground.mean():.0f} K by 'cam_in_LWUP': is level 0 the top?"
+            )
+
+
+def _budgets(rows: Array, columns: dict[str, Array]) -> Iterator[str]:
+    if set(COVER) <= set(columns):
+        cover = sum((columns[name] for name in COVER), start=np.zeros(len(rows)))
+        wrong = np.abs(cover - 1) > TOLERANCE
+        if wrong.mean() > SHARE:
+            row = int(wrong.argmax())
+            yield (
+                f"row {rows[row]}: {', '.join(COVER)} are {cover[row]:.6g} together, but land, sea"
+                f" and ice are 1, and so in {wrong.mean():.0%} of the rows looked at: are all of"
+                " them shares of one column?"
+            )
+    if set(SNOW_RAIN) <= set(columns):
+        snow, rain = (columns[name] for name in SNOW_RAIN)
+        wrong = snow > (1 + TOLERANCE) * rain + 1e-12
+        if wrong.mean() > SHARE:
+            row = int(wrong.argmax())
+            yield (
+                f"row {rows[row]}: '{SNOW_RAIN[0]}' is {snow[row]:.6g}, but '{SNOW_RAIN[1]}', which"
+                f" it is a part of, {rain[row]:.6g}, and so in {wrong.mean():.0%} of the rows"
+                " looked at: are they exchanged?"
             )
 
 
