@@ -8,7 +8,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from features.core.types import Array
+
 SMALLEST_FLOAT32 = float(np.finfo(np.float32).tiny)  # what is smaller loses digits, or is 0
+
+FEWEST = 32  # distinct values that tell a habit from chance
+SAMPLED, MOST = 4096, 64  # values, and distinct ones, that are looked at
+SHORT = 12  # significant digits: of a thousand float64s that were computed, one has no more
 
 Level = Literal["error", "warning", "note"]
 
@@ -56,3 +62,22 @@ def compress(names: Iterable[str]) -> str:
                 runs.append((number, number))
         parts += [f"{stem}_{a}" if a == b else f"{stem}_{a}..{b}" for a, b in runs]
     return ", ".join(parts)
+
+
+def few_digits(values: Array) -> str | None:
+    """How values were cut if all of them were, as ``"float32"``; None where they are float64s.
+
+    0, 1 and -1 tell nothing, nor do values that hardly differ.
+    """
+    found = values.ravel()[:: max(1, values.size // SAMPLED)]
+    found = np.unique(found[np.isfinite(found)])
+    found = found[~np.isin(found, (-1.0, 0.0, 1.0))]
+    if len(found) < FEWEST:
+        return None
+    found = found[np.linspace(0, len(found) - 1, min(MOST, len(found))).astype(int)]
+    with np.errstate(over="ignore", under="ignore"):
+        if np.array_equal(found, found.astype(np.float32)):
+            return "float32"
+    numbers = (repr(value).partition("e")[0] for value in found.tolist())
+    most = max(len(number.replace(".", "").strip("-0")) for number in numbers)
+    return None if most > SHORT else f"decimals of at most {SHORT} digits"

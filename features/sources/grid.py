@@ -166,6 +166,12 @@ def _check(path: Path, grid: Grid) -> Grid:
             f"{path}: 'lat' and 'lon' look like radians: say so in their units, or turn them into"
             " degrees"
         )
+    if (grid.area <= 0).any():
+        at = int((grid.area <= 0).argmax())
+        raise ClimstackError(
+            f"{path}: 'area' of column {at} is {grid.area[at]:g}, expected above 0: get the whole"
+            " file"
+        )
     levels = grid.levels
     mid, edge = levels.hyam + levels.hybm, levels.hyai + levels.hybi
     if all((np.diff(p) < 0).all() for p in (mid, edge)):
@@ -174,10 +180,17 @@ def _check(path: Path, grid: Grid) -> Grid:
             stacklevel=2,
         )
         turned = {name: getattr(levels, name)[::-1] for name in OF_LEVELS}
-        return replace(grid, levels=HybridLevels(**turned))
-    if not (edge[:-1] < mid).all() or not (mid < edge[1:]).all():
+        grid = replace(grid, levels=HybridLevels(**turned))
+    elif not (edge[:-1] < mid).all() or not (mid < edge[1:]).all():
         raise ClimstackError(
             f"{path}: hyam + hybm must rise from level to level, between hyai + hybi: get the"
             " grid of these data"
         )
+    for a, b in (("hyam", "hybm"), ("hyai", "hybi")):
+        if getattr(grid.levels, b)[-1] <= getattr(grid.levels, a)[-1]:
+            raise ClimstackError(
+                f"{path}: at the ground '{a}' is {getattr(grid.levels, a)[-1]:g} and '{b}'"
+                f" {getattr(grid.levels, b)[-1]:g}, but the ground's pressure is that of the"
+                " surface: are they exchanged?"
+            )
     return grid

@@ -25,12 +25,17 @@ class IdCheck:
 
     path: Path
     _prefix: str | None = None
+    _width: int = field(default=18, init=False)
     _runs: list[Runs] = field(default_factory=list)
 
     @property
     def prefix(self) -> str | None:
         """What stands before the numbers; None before the first id."""
         return self._prefix
+
+    def name(self, number: int) -> str:
+        """The id of a number, as the file writes it."""
+        return f"{self._prefix}_{number:0{self._width}d}"
 
     def add(self, ids: pl.Series, first_row: int) -> Runs:
         """Look at the next ids.
@@ -57,7 +62,9 @@ class IdCheck:
             )
             raise ClimstackError(
                 f"{self.path}: sample_id {what}: expected {self._prefix or 'train'}_ and a number"
+                " of at most 18 digits"
             )
+        self._width = min(self._width, int(numbers.str.len_bytes().min()))  # type: ignore[arg-type]
         found = numbers.cast(pl.Int64).to_numpy()
         self._runs.append(_runs(found, first_row))
         return found
@@ -97,8 +104,8 @@ def check_unique(checks: Sequence[IdCheck]) -> None:
         (file_a, row_a), (file_b, row_b) = sorted(places)
         where = "" if file_a == file_b else f" of {same[file_a].path}"
         raise ClimstackError(
-            f"{same[file_b].path}: sample_id '{prefix}_{number}' in row {row_b} stands already in"
-            f" row {row_a}{where}: ids must be unique"
+            f"{same[file_b].path}: sample_id '{same[file_b].name(number)}' in row {row_b} stands"
+            f" already in row {row_a}{where}: ids must be unique"
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from features.core.errors import ClimstackError
 from features.core.types import Array
+from features.sources.findings import few_digits
 from features.sources.netcdf_header import expected_bytes
 from features.sources.units import Conversion, conversion
 
@@ -94,6 +95,8 @@ class Content:
         values = np.ma.filled(np.ma.asarray(variable[...], dtype=np.float64), np.nan)
         rest = [position for position in range(values.ndim) if position not in order]
         values = values.transpose(order + rest).reshape([values.shape[p] for p in order])
+        if stored is None and (few := few_digits(values)) is not None:
+            stored = f"float64 with the values of {few}"
         if stored is not None:
             self.rounded.setdefault(stored, {})[wanted.name] = values.size
         if change is not None:

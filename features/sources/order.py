@@ -8,7 +8,7 @@ sorted otherwise, and a grid of another size, are found by one or the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,16 @@ class Order:
     _expected: int | None = None
 
     def places(
-        self, numbers: Numbers, prefix: str | None, first_row: int
+        self, numbers: Numbers, name: Callable[[int], str], first_row: int
     ) -> tuple[Numbers, Numbers]:
         """Timestep and grid column of the next rows, (n,) each: quotient and rest of the number.
 
         Whole timesteps may be missing between two rows.
+
+        Args:
+            numbers: in the ids of the next rows, (n,).
+            name: the id of a number.
+            first_row: number of their first row in the table.
 
         Raises:
             ClimstackError: a row is not where its number says.
@@ -53,14 +58,14 @@ class Order:
         if len(wrong):
             row = int(wrong[0])
             raise ClimstackError(
-                f"{self.path}: row {first_row + row} has sample_id '{prefix}_{numbers[row]}',"
-                f" expected '{prefix}_{expected[row]}': time and place are told by the order"
+                f"{self.path}: row {first_row + row} has sample_id '{name(numbers[row])}',"
+                f" expected '{name(expected[row])}': time and place are told by the order"
                 f" of ids, so sort the rows by them, and drop only whole timesteps ({self.width}"
                 " rows each)"
             )
         if self._expected is None and start % self.width:
             raise ClimstackError(
-                f"{self.path}: row {first_row} has sample_id '{prefix}_{start}', which is in the"
+                f"{self.path}: row {first_row} has sample_id '{name(start)}', which is in the"
                 f" middle of a timestep: the first id of a training table is a multiple of its"
                 f" {self.width} grid columns, so begin at a whole timestep, or give the grid's size"
             )
@@ -118,7 +123,10 @@ class Static:
     def _cause(self, values: Array) -> str:
         size = _period(values, range(2, len(values) // 2 + 1))
         if size is None:
-            return "rows are missing or out of order, so sort them by time and place"
+            return (
+                "rows are missing or out of order, so sort them by time and place, unless the"
+                " column itself is wrong"
+            )
         return self._repeats(len(values), size)
 
     def _repeats(self, n_rows: int, size: int) -> str:

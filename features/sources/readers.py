@@ -6,6 +6,7 @@ does not matter; everything else that is wrong raises with file, column and row.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,6 +24,7 @@ from features.sources.text import (
     Unreadable,
     explain_csv,
     first_line_of,
+    is_number,
     read_line,
     unpacked,
 )
@@ -85,7 +87,7 @@ class TableFile:
                 " or a CSV file packed as .gz or .zip"
             )
         columns = _parquet_header(path) if path.suffix == ".parquet" else _csv_header(path)
-        twice = [name for name in columns if columns.count(name) > 1]
+        twice = [name for name, n in Counter(columns).items() if n > 1]
         if twice:
             raise ClimstackError(f"{path} has the column '{twice[0]}' twice: remove one")
         return cls(path, columns)
@@ -256,10 +258,19 @@ def _csv_header(path: Path) -> list[str]:
     if not header:
         what = "starts with an empty line" if line else "is empty"
         raise ClimstackError(f"{path} {what}: expected a header line with column names")
+    if "\r" in header or line.endswith(b"\r\r\n"):
+        raise ClimstackError(
+            f"{path} ends its lines with carriage returns: write it with line feeds (\\n or \\r\\n)"
+        )
     columns = [name.strip().strip('"') for name in header.split(",")]
+    if sum(map(is_number, columns)) > len(columns) / 2:
+        raise ClimstackError(
+            f"{path} begins with numbers: expected a header line with column names"
+        )
     if len(columns) == 1 and any(mark in header for mark in ";\t|"):
         raise ClimstackError(
-            f"{path} is not separated by commas: its header has one field, write it with commas"
+            f"{path} is not separated by commas: its header is one field, {shown(header)}; write it"
+            " with commas"
         )
     return columns
 
@@ -314,18 +325,22 @@ def header_faults(
             f"{file.path} has no column '{missing[0]}'{more}: schema {schema.name} needs it"
         )
     if extra:
-        sentences.append(_unknown_columns(file, schema, extra, missing or expected))
+        sentences.append(_unknown_columns(file, schema, extra, missing, expected))
     return sentences
 
 
-def _unknown_columns(file: TableFile, schema: Schema, extra: list[str], expected: list[str]) -> str:
+def _unknown_columns(
+    file: TableFile, schema: Schema, extra: list[str], missing: list[str], expected: list[str]
+) -> str:
     names = ", ".join(map(shown, extra[:SHOWN_COLUMNS]))
     more = f" and {len(extra) - SHOWN_COLUMNS} more" if len(extra) > SHOWN_COLUMNS else ""
     what = f"a column {names}" if len(extra) == 1 else f"the columns {names}{more}"
-    near = f" ({closest(extra[0], expected)})" if len(extra) == 1 else ""
+    hint = closest(extra[0], missing or expected) if len(extra) == 1 else ""
+    near = f" ({hint})" if hint and (missing or "did you mean" in hint) else ""
+    them = "it" if len(extra) == 1 else "them"
     return (
-        f"{file.path} has {what} that schema {schema.name} does not know: remove it{near}, or"
-        f" ignore it by --ignore {shown(extra[0])}, in an experiment [data] ignore ="
+        f"{file.path} has {what} that schema {schema.name} does not know: remove {them}{near},"
+        f" or ignore {them} by --ignore {shown(extra[0])}, in an experiment [data] ignore ="
         f" [{shown(extra[0])}]"
     )
 

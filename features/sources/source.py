@@ -48,6 +48,7 @@ class Batch:
         skipped: sentences on what was left out before this batch.
         notes: what was done to values on their way in (another unit, levels turned over), and the
             file where.
+        targets_path: the file that holds the targets, where it is another.
         rounded: of values that stand in the source in fewer digits than a float64 has, how many:
             by how they are stored ("float32", "int16 in steps of 0.01"), then by the name of the
             variable or column.
@@ -67,6 +68,7 @@ class Batch:
     skipped: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     rounded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    targets_path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -281,6 +283,7 @@ class PairSource:
             first_row=first_row + taken,
             bytes_read=self.n_bytes * (at + 1) // len(self._pairs),
             path=self._pairs[at].before,
+            targets_path=self._pairs[at].after,
             place_after=place_after,
             row_of=lambda row: taken + row,
             is_empty=lambda _row, _column: False,

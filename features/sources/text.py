@@ -138,7 +138,7 @@ def explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int)
                 " remove the extra ones"
             )
         for value, (column, dtype) in zip(fields, types.items(), strict=False):
-            if dtype == pl.Float64 and value and not _is_number(value):
+            if dtype == pl.Float64 and value and not is_number(value):
                 return (
                     f"{path}: column '{column}' has {shown(value)} in row {row}: expected a number"
                 )
@@ -150,7 +150,8 @@ def explain_csv(path: Path, block: bytes, types: dict[str, Any], first_row: int)
     return None
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a field is a number as Polars reads them."""
     try:
         float(text)
     except ValueError:

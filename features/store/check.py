@@ -18,6 +18,7 @@ from features.sources.ids import check_unique
 from features.sources.readers import CSV_BLOCK_BYTES, TableFile, header_faults
 from features.sources.source import Batch, Broken, Source, ahead
 from features.store.copies import digest_of_row
+from features.store.doubts import Sample
 from features.store.intake import Intake, Rows
 from features.store.oddities import said_rounded, said_twice
 from features.store.stored import StoreSource, open_sources
@@ -123,10 +124,14 @@ class _Check:
         where = str(sources[0].path) + (f" and {len(sources) - 1} more" if sources[1:] else "")
         for level, sentence in chain(seen.copies(), seen.columns.odd(schema), seen.keys()):
             self.say(level, f"{where}: {sentence}")
-        for note, path in seen.notes.items():
-            self.say("warning", f"{path}: {note}")
+        for note, file in seen.notes.items():
+            self.say("warning", f"{file}: {note}")
         for kind, counts in seen.rounded.items():
             self.say("warning", f"{where}: {said_rounded(kind, counts)}")
+        known = {name for counts in seen.rounded.values() for name in counts}
+        for path, sample in seen.samples.items():
+            for sentence in sample.doubts(schema, known):
+                self.say("warning", f"{path}: {sentence}")
 
     def _take_in(self, source: Source, repairs: tuple[Repair, Repair], seen: _Seen) -> Intake:
         intake = Intake(
@@ -141,7 +146,10 @@ class _Check:
                     self.say("warning", f"left out: {sentence}")
                 for note, path in batch.notes.items():
                     seen.notes.setdefault(note, path)
-                seen.add(batch, intake.take(batch, 0, len(batch)))
+                rows = intake.take(batch, 0, len(batch))
+                seen.add(batch, rows)
+                sample = seen.samples.setdefault(source.path, Sample())
+                sample.add(batch.first_row, rows.inputs, rows.targets)
                 if self.progress is not None:
                     self.progress(f"check {source.path.name}", batch.bytes_read, source.n_bytes)
         except ClimstackError:
@@ -168,6 +176,7 @@ class _Seen:
         self.sources: list[tuple[Path, int]] = []
         self._digests: list[NDArray[np.uint64]] = []
         self._sample: list[Array] = []
+        self.samples: dict[Path, Sample] = {}
 
     def add(self, batch: Batch, rows: Rows) -> None:
         if not len(batch):
@@ -196,7 +205,7 @@ class _Seen:
         copies = np.flatnonzero(first[which] != np.arange(self.n_rows))
         if len(copies):
             row, original = self._place(int(copies[0])), self._place(int(first[which[copies[0]]]))
-            yield "warning", f"{said_twice(len(copies))}, first {row} of {original}"
+            yield "warning", f"{said_twice(len(copies))}, first {row}, a copy of {original}"
 
     def keys(self) -> Iterator[tuple[Level, str]]:
         """Inputs that tell every row from every other."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError, DataWarning
-from features.core.files import content_hash, exclusive_lock, read_json, write_json
+from features.core.files import content_hash, exclusive_lock, file_hash, read_json, write_json
 from features.core.folders import SUFFIX, refuse_links, remove_leftovers, temporary_folder
 from features.core.sealed import is_sealed, seal
 from features.core.types import Progress
@@ -277,10 +278,19 @@ class _Conversion:
         """Finished parts of the leading sources that are the same; the rest is cleared away."""
         (self.folder / "manifest.json").unlink(missing_ok=True)
         parts = finished_parts(self.folder)
-        known = [p for p in parts if p["note"] and p["note"]["source"] < same]
+        known = list(takewhile(lambda p: self._is_kept(p, same), parts))
         for record in parts[len(known) :]:
             shutil.rmtree(self.folder / record["name"])
         return known
+
+    def _is_kept(self, record: dict[str, Any], same: int) -> bool:
+        """Whether a finished part is what its writer left, and of sources that are the same."""
+        if not record["note"] or record["note"]["source"] >= same:
+            return False
+        folder, hashes = self.folder / record["name"], record["sha256"]
+        return all((folder / name).is_file() for name in hashes) and all(
+            file_hash(folder / name) == expected for name, expected in hashes.items()
+        )
 
     def _see_again(self, record: dict[str, Any], index: pl.DataFrame) -> None:
         """The rows of a finished part are as good as new ones."""

@@ -87,15 +87,15 @@ class Intake:
         inputs = batch.inputs[rows]
         targets = None if batch.targets is None else batch.targets[rows]
         with self._one("values"):
-            self._repair(batch, start, inputs, self.repairs[0], self.schema.input_columns)
+            self._repair(batch, start, inputs, self.repairs[0])
         if targets is not None:
             with self._one("values"):
-                self._repair(batch, start, targets, self.repairs[1], self.schema.target_columns)
+                self._repair(batch, start, targets, self.repairs[1])
         with self._one("ids"):
             numbers = self.ids.add(ids, first)
         if batch.time is None and self.source.has_targets and "ids" not in self.found:
             with self._one("order"):
-                time, column = self._order.places(numbers, self.ids.prefix, first)
+                time, column = self._order.places(numbers, self.ids.name, first)
         if targets is not None:
             with self._one("static"):
                 self._hold_still(batch, start, inputs[:, self._static_at])
@@ -112,7 +112,7 @@ class Intake:
         numbers = self.ids.add(ids, first_row)
         if self.source.has_targets:
             if self.source.clock == "rows":
-                self._order.places(numbers, self.ids.prefix, first_row)
+                self._order.places(numbers, self.ids.name, first_row)
             self._static.fault(inputs[:, self._static_at], first_row)
 
     def _hold_still(self, batch: Batch, start: int, values: Array) -> None:
@@ -121,13 +121,14 @@ class Intake:
             row, why = found
             raise ClimstackError(f"{batch.path}: row {batch.row_of(start + row)}: {why}")
 
-    def _repair(
-        self, batch: Batch, start: int, values: Array, repair: Repair, columns: list[str]
-    ) -> None:
+    def _repair(self, batch: Batch, start: int, values: Array, repair: Repair) -> None:
         refused = repair.apply(values)
         if refused is None:
             return
         row, position = start + refused[0], refused[1]
+        columns, path = self.schema.input_columns, batch.path
+        if repair is self.repairs[1]:
+            columns, path = self.schema.target_columns, batch.targets_path or path
         value, column = float(values[refused]), columns[position]
         is_empty = batch.is_empty(row, column)
         found, hint = "no value" if is_empty else str(value), "fill it or drop the row"
@@ -136,7 +137,7 @@ class Intake:
         if (why := repair.why(value, position)) is not None:
             found, hint = f"{value:g}, {why},", "put it right or drop the row"
         raise ClimstackError(
-            f"{batch.path}: column '{column}' has {found} in row {batch.row_of(row)}: {hint}"
+            f"{path}: column '{column}' has {found} in row {batch.row_of(row)}: {hint}"
         )
 
     @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from features.core.types import Array
 from features.sources.findings import compress
 from features.store.copies import first_equal, shared_rows
+from features.store.doubts import ROWS, doubts
 from features.store.store import Store
 
 WINDOWS, LENGTH = 4, 64  # stretches of timesteps that are looked at, and timesteps in each
@@ -54,7 +55,7 @@ def _found(store: Store) -> Iterator[str]:
     if len(copies := np.flatnonzero(first != np.arange(len(first)))):
         row, ids = int(copies[0]), store.sample_ids
         yield (
-            f"{said_twice(len(copies))}, first row {row} ('{ids[row]}') of row {first[row]}"
+            f"{said_twice(len(copies))}, first row {row} ('{ids[row]}'), a copy of row {first[row]}"
             f" ('{ids[int(first[row])]}')"
         )
     for variable in store.schema.inputs:
@@ -64,6 +65,18 @@ def _found(store: Store) -> Iterator[str]:
     for kind, counts in store.rounded.items():
         yield said_rounded(kind, counts)
     yield from store.notes
+    yield from _doubts(store)
+
+
+def _doubts(store: Store) -> Iterator[str]:
+    known = {name for counts in store.rounded.values() for name in counts}
+    for number in range(len(store.sources)):
+        rows = np.flatnonzero(store.source == number)
+        if not len(rows):
+            continue
+        rows = rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]
+        targets = None if store.targets is None else store.targets[rows]
+        yield from doubts(store.schema, rows, store.inputs[rows], targets, known)
 
 
 def _jumps(store: Store, name: str, where: slice) -> Iterator[str]:
@@ -85,7 +98,8 @@ def _jumps(store: Store, name: str, where: slice) -> Iterator[str]:
         if is_told and steps > len(means) / 6 * reach:
             yield (
                 f"the mean of '{name}', which changes slowly, jumps up and down from timestep"
-                f" {window[0]} to {window[-1]}, as if timesteps were shuffled: then neighbours in"
-                " time stand on both sides of a fold, so sort the rows by time"
+                f" {window[0]} to {window[-1]}, as if timesteps were shuffled or the grid"
+                " had another size: then neighbours in time stand on both sides of a fold, so sort"
+                " the rows by time, or give the grid's size"
             )
             return

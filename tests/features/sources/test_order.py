@@ -130,11 +130,11 @@ def test_test_rows_may_come_in_any_order(generated, schema, tmp_path):
 def test_order_goes_on_over_blocks():
     order = Order(Path("t.csv"), 4)
     for start in (0, 3, 6):
-        time, column = order.places(np.arange(start, start + 3), "train", start)
+        time, column = order.places(np.arange(start, start + 3), "train_{}".format, start)
         assert time.tolist() == [row // 4 for row in range(start, start + 3)]
         assert column.tolist() == [row % 4 for row in range(start, start + 3)]
     with pytest.raises(ClimstackError, match="row 9 has sample_id 'train_10', expected 'train_9'"):
-        order.places(np.arange(10, 12), "train", 9)
+        order.places(np.arange(10, 12), "train_{}".format, 9)
 
 
 def write(table: pl.DataFrame, path: Path) -> Path:

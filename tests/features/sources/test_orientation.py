@@ -196,6 +196,8 @@ LEVELS_MIXED = np.random.default_rng(0).permutation(LEVELS.hyam)
         ({"hyam": 1e5 * LEVELS.hyam}, "must rise from level to level"),
         ({"hyam": LEVELS_MIXED}, "must rise from level to level"),
         ({"hyai": LEVELS.hyai[::-1], "hybi": LEVELS.hybi[::-1]}, "must rise from level to level"),
+        ({"hyam": LEVELS.hybm, "hybm": LEVELS.hyam}, "at the ground 'hyam' is"),
+        ({"area": -np.ones(16)}, "'area' of column 0 is -1, expected above 0"),
         ({"P0": 1000.0}, "has P0 = 1000 Pa, expected 100000"),
         ({"P0": (1013.25, "hPa")}, "has P0 = 101325 Pa, expected 100000"),
         ({"hyam": LEVELS.hyai}, "'hyam' has dimensions (ilev: 61), expected (lev)"),

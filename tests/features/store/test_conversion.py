@@ -208,6 +208,17 @@ def test_a_damaged_record_of_a_part_is_not_trusted(interrupted, store, schema):
     made.verify()
 
 
+def test_a_finished_part_with_a_changed_byte_is_made_again(interrupted, store, schema):
+    values = interrupted / "out.partial" / "part-00002" / "inputs.f64"
+    changed = bytearray(values.read_bytes())
+    changed[5000] ^= 64
+    values.write_bytes(changed)
+    sources = [interrupted / "first.csv", interrupted / "second.csv"]
+    made = convert(sources, interrupted / "out", schema, N_GRID)
+    np.testing.assert_array_equal(made.inputs[:], store.inputs[:])
+    made.verify()
+
+
 def test_two_processes_cannot_fill_one_store(interrupted, schema):
     from features.core.files import exclusive_lock
 

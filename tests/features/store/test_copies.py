@@ -60,10 +60,10 @@ def said_of(path: Path | list[Path], schema: Any) -> list[str]:
 def test_copies_within_a_source_are_said(table, schema, tmp_path):
     half = table[: 12 * N_GRID]
     path = written(pl.concat([half, half]), tmp_path / "twice.parquet")
-    assert said_of(path, schema) == ["row 192 of row 0"]
-    with pytest.warns(DataWarning, match=r"192 rows are copies .*row 192 \('train_192'\) of row 0"):
+    assert said_of(path, schema) == ["row 192, a copy of row 0"]
+    with pytest.warns(DataWarning, match=r"192 rows are copies .*row 192 \('train_192'\), a copy"):
         store = convert(path, tmp_path / "store", schema, N_GRID)
-    assert said_of(store.path, schema) == ["row 192 of row 0"]
+    assert said_of(store.path, schema) == ["row 192, a copy of row 0"]
     found = [f.sentence for f in explore_store(store).findings if "copies of a row" in f.sentence]
     assert len(found) == 1
 
@@ -71,8 +71,8 @@ def test_copies_within_a_source_are_said(table, schema, tmp_path):
 def test_copies_in_two_sources_are_said(table, schema, tmp_path):
     one = written(table[: 6 * N_GRID], tmp_path / "a.parquet")
     other = written(table[5 * N_GRID : 9 * N_GRID], tmp_path / "b.parquet", "other")
-    assert said_of([one, other], schema) == [f"row 0 of {other} of row 80 of {one}"]
-    with pytest.warns(DataWarning, match=r"16 rows are copies .*row 96 \('other_0'\) of row 80"):
+    assert said_of([one, other], schema) == [f"row 0 of {other}, a copy of row 80 of {one}"]
+    with pytest.warns(DataWarning, match=r"16 rows .*row 96 \('other_0'\), a copy of row 80"):
         convert([one, other], tmp_path / "store", schema, N_GRID)
 
 

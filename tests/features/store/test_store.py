@@ -34,6 +34,7 @@ def test_values_that_float32_would_lose_survive(generated, schema, tmp_path):
     tiny = [2.9e-58, 5e-324, 3.5e-40, 0.010000000000000002]
     frame = pl.read_parquet(generated["train"]).head(16)
     frame = frame.with_columns(state_q0002_20=pl.Series(tiny * 4))
+    frame = frame.with_columns(ptend_q0002_20=pl.col("state_q0002_20") / -1200)
     frame.write_csv(tmp_path / "train.csv")
     store = convert(tmp_path / "train.csv", tmp_path / "store", schema, 16)
     column = store.inputs[:][:, schema.column_index("state_q0002", 20)]
