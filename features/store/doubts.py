@@ -177,11 +177,11 @@ def _digits(schema: Schema, columns: dict[str, Array], known: set[str]) -> Itera
 
 
 def _twins(columns: dict[str, Array]) -> Iterator[str]:
-    first: dict[bytes, str] = {}
+    """Two equal columns; where there are more, they are levels of a gas that is well mixed."""
+    equal: dict[bytes, list[str]] = {}
     for name, values in columns.items():
-        if (
-            0 < np.ptp(values) < np.inf
-            and (other := first.setdefault(values.tobytes(), name)) != name
-        ):
-            yield f"'{name}' equals '{other}' in all rows looked at: is one a copy of the other?"
-            return
+        if 0 < np.ptp(values) < np.inf:
+            equal.setdefault(values.tobytes(), []).append(name)
+    for name, *others in equal.values():
+        if len(others) == 1:
+            yield f"'{others[0]}' equals '{name}' in all rows looked at: is one a copy of the other?"
