@@ -182,6 +182,6 @@ def _twins(columns: dict[str, Array]) -> Iterator[str]:
     for name, values in columns.items():
         if 0 < np.ptp(values) < np.inf:
             equal.setdefault(values.tobytes(), []).append(name)
-    for name, *others in equal.values():
-        if len(others) == 1:
-            yield f"'{others[0]}' equals '{name}' in all rows looked at: is one a copy of the other?"
+    for name, other, *more in (names for names in equal.values() if len(names) > 1):
+        if not more:
+            yield f"'{other}' equals '{name}' in all rows looked at: is one a copy of the other?"
