@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -113,6 +114,12 @@ def tune(
             _fingerprint(data, spec, space, steps, settings.seed),
             settings.new_study,
         )
+        if (own / "study.json").is_file() and not study.trials and not settings.new_study:
+            warnings.warn(
+                f"{url} holds no trial of the study that {own / 'study.json'} tells of: it begins"
+                " anew",
+                stacklevel=2,
+            )
         fill(study, settings.n_trials, space.defaults)
         task = Task(
             store=str(data.store.path),

@@ -80,6 +80,17 @@ def test_more_trials_go_on_with_the_same_study(done, folded, trees, ranges, quic
     assert len(more.trials) == 8
 
 
+def test_a_study_that_is_gone_begins_anew_and_says_so(
+    done, folded, trees, ranges, quick, tmp_path
+):
+    result, folder = done
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "study.db").unlink()
+    with pytest.warns(UserWarning, match=r"study\.db holds no trial of the study .* begins anew"):
+        again = tune(folded, trees, tmp_path / "run", quick, ranges=ranges)
+    assert rows_of(again, "value") == rows_of(result, "value")
+
+
 def test_finished_cells_are_read_not_fitted(done, folded, trees, ranges, quick, tmp_path):
     result, folder = done
     shutil.copytree(folder / "cells", tmp_path / "run" / "cells")
