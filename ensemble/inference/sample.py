@@ -16,6 +16,8 @@ from features.schemas.schema import Schema
 from features.sources.ids import IdCheck, shown
 from features.sources.readers import SHOWN_COLUMNS, TableFile
 
+LARGE = 1e6  # the old weights reach 1e15, no truth of a row comes near it
+
 
 def read_ids(path: str | Path, id_column: str) -> pl.Series:
     """The ids of a CSV or Parquet file, in its order.
@@ -164,7 +166,7 @@ def _other_weights(weights: Array, schema: Schema) -> str | None:
     if not other.any():
         return None
     at = int(np.argmax(np.where(other, np.nan_to_num(weights, nan=np.inf), -np.inf)))
-    old = schema.name == "leap" and weights[at] > 1
+    old = schema.name == "leap" and bool((weights >= 0).all()) and weights[at] > LARGE
     kind = " (1/std, the competition's weights of before 2024-06-19)" if old else ""
     return (
         f"has other weights than schema {schema.name} in {int(other.sum())} columns{kind}, as"

@@ -80,9 +80,7 @@ def test_more_trials_go_on_with_the_same_study(done, folded, trees, ranges, quic
     assert len(more.trials) == 8
 
 
-def test_a_study_that_is_gone_begins_anew_and_says_so(
-    done, folded, trees, ranges, quick, tmp_path
-):
+def test_a_study_that_is_gone_begins_anew_and_says_so(done, folded, trees, ranges, quick, tmp_path):
     result, folder = done
     shutil.copytree(folder, tmp_path / "run")
     (tmp_path / "run" / "study.db").unlink()
