@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -15,19 +16,26 @@ from models.oof import _hashes
 SPEC = ModelSpec(name="trees", family="lightgbm", params={"n_rounds": 3, "num_leaves": 4})
 
 
+@pytest.fixture(scope="module")
+def fitted(folded, few_targets, tmp_path_factory):
+    cells = CellStore(tmp_path_factory.mktemp("fitted") / "cells")
+    return cells, cross_validate(folded, SPEC, cells, targets=few_targets, n_jobs=1)
+
+
 @pytest.fixture
-def filled(folded, few_targets, tmp_path):
+def filled(fitted, folded, few_targets, tmp_path):
+    """Cells of its own for each test, and the member that they are of."""
+    shutil.copytree(fitted[0].path, tmp_path / "cells")
     cells = CellStore(tmp_path / "cells")
-    member = cross_validate(folded, SPEC, cells, targets=few_targets, n_jobs=1)
-    return cells, member
+    return cells, run(folded, few_targets, cells)
 
 
 def run(folded, few_targets, cells, spec=SPEC):
     return cross_validate(folded, spec, cells, targets=few_targets, n_jobs=1)
 
 
-def test_a_finished_cell_is_never_computed_again(filled, folded, few_targets):
-    cells, member = filled
+def test_a_finished_cell_is_never_computed_again(fitted, folded, few_targets):
+    cells, member = fitted
     assert member.computed == 15
     before = {p: p.stat().st_mtime_ns for p in cells.path.rglob("*")}
     again = run(folded, few_targets, cells)

@@ -219,8 +219,8 @@ def test_a_rerun_computes_nothing(finished):
 
 
 @pytest.mark.slow
-def test_killed_ten_times_at_random_it_ends_equal(finished, generated, tmp_path):
-    """SIGKILL at ten random moments: each rerun keeps finished cells; the end is byte-equal."""
+def test_killed_at_random_it_ends_equal(finished, generated, tmp_path):
+    """SIGKILL at five random moments: each rerun keeps finished cells; the end is byte-equal."""
     _, undisturbed = finished
     file = write_experiment(tmp_path, generated)
     run = tmp_path / "runs" / "small"
@@ -229,7 +229,7 @@ def test_killed_ten_times_at_random_it_ends_equal(finished, generated, tmp_path)
     rng = np.random.default_rng(0)
     everything = cells_of(undisturbed)
     kills, survived = 0, []
-    for wait in rng.uniform(0.3, 1.6, 10):
+    for wait in rng.uniform(0.3, 1.6, 5):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(1.2 + wait)  # 1.2 s go into imports
         alive = process.poll() is None
@@ -239,7 +239,7 @@ def test_killed_ten_times_at_random_it_ends_equal(finished, generated, tmp_path)
         now = cells_of(run)
         assert set(survived) <= now <= everything
         survived = sorted(now)
-    assert kills >= 5
+    assert kills >= 3
     before = {p: p.stat().st_mtime_ns for p in (run / "cells").glob("*/score.json")}
     run_experiment(load_experiment(file), tmp_path / "runs")
     stages = json.loads((run / "run.json").read_text())["stages"][-6:]
