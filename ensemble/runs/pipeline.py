@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ensemble.evaluation.leaderboard import Row
+from ensemble.evaluation.leaderboard import Row, load_leaderboard
 from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.report.finished import Finished
@@ -108,7 +108,7 @@ def submit_run(
             other than the blend's, or the test data is bad.
     """
     finished = Finished(Path(folder))
-    finished.chosen  # noqa: B018 - a folder without a leaderboard is no run
+    load_leaderboard(finished.path)  # a folder without one is no run
     request = Request(
         out=Path(out),
         test=test,

@@ -110,14 +110,21 @@ class Run:
 
     def test_store(self, source: str | Path | None = None) -> Store:
         """The rows to predict as a store: those of the experiment, or another source's."""
-        wanted = source or self.experiment.data.test
-        if wanted is None:
+        if source is None:
+            return self._own_test_store
+        place = self.folder.test_store(content_hash(os.path.realpath(source))[:12])
+        return self._open(RunStore(paths=(Path(source),), place=place, data=self.experiment.data))
+
+    @cached_property
+    def _own_test_store(self) -> Store:
+        """The experiment's rows to predict: verified and told of once."""
+        data = self.experiment.data
+        if data.test is None:
             raise ClimstackError(
                 f"experiment {self.experiment.name} names no test data: add [data] test = ..."
             )
-        own = "" if source is None else content_hash(os.path.realpath(wanted))[:12]
-        place = self.folder.test_store(own)
-        return self._open(RunStore(paths=(Path(wanted),), place=place, data=self.experiment.data))
+        place = self.folder.test_store()
+        return self._open(RunStore(paths=(Path(data.test),), place=place, data=data))
 
     def check_test(self) -> None:
         """Look at test rows and sample submission before hours of fitting, not after.

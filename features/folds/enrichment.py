@@ -23,7 +23,6 @@ from features.core.settings import Bounded, Natural, check
 from features.core.types import Mask, Rows
 from features.folds.plan import FoldPlan
 from features.folds.schemes import make_plan
-from features.store.copies import first_equal
 from features.store.store import Store
 
 Numbers = NDArray[np.int64]
@@ -84,7 +83,7 @@ def plan_store(
     time, column = store.time[main], store.column[main]
     cut = {"n_folds": n_folds, "embargo": embargo, "seed": seed}
     plan = make_plan(scheme, time, column, **cut, grid=store.grid)
-    return enrich(plan, store, auxiliaries).without_copies(first_equal([store]))
+    return enrich(plan, store, auxiliaries).without_copies(store.original)
 
 
 def main_rows(store: Store, auxiliaries: Sequence[Auxiliary]) -> Rows:

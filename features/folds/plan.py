@@ -148,7 +148,7 @@ class FoldPlan:
 
         Args:
             original: the first row that is equal to each, (n_samples,): see
-                :func:`features.store.copies.first_equal`.
+                :attr:`features.store.store.Store.original`.
 
         Raises:
             ClimstackError: a fold has nothing else to train on.

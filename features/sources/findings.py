@@ -69,7 +69,9 @@ def few_digits(values: Array) -> str | None:
 
     0, 1 and -1 tell nothing, nor do values that hardly differ.
     """
-    found = values.ravel()[:: max(1, values.size // SAMPLED)]
+    found = values.ravel(order="K")[:: max(1, values.size // SAMPLED)]
+    if _are_wide(found[:: max(1, len(found) // MOST)]):
+        return None
     found = np.unique(found[np.isfinite(found)])
     found = found[~np.isin(found, (-1.0, 0.0, 1.0))]
     if len(found) < FEWEST:
@@ -78,6 +80,18 @@ def few_digits(values: Array) -> str | None:
     with np.errstate(over="ignore", under="ignore"):
         if np.array_equal(found, found.astype(np.float32)):
             return "float32"
-    numbers = (repr(value).partition("e")[0] for value in found.tolist())
-    most = max(len(number.replace(".", "").strip("-0")) for number in numbers)
-    return None if most > SHORT else f"decimals of at most {SHORT} digits"
+    if any(_digits(value) > SHORT for value in found.tolist()):
+        return None
+    return f"decimals of at most {SHORT} digits"
+
+
+def _are_wide(values: Array) -> bool:
+    """Whether values have the digits of float64s, as nearly all do that were computed so."""
+    finite = values[np.isfinite(values)]
+    with np.errstate(over="ignore", under="ignore"):
+        is_narrow = np.array_equal(finite, finite.astype(np.float32))
+    return not is_narrow and any(_digits(value) > SHORT for value in finite.tolist())
+
+
+def _digits(value: float) -> int:
+    return len(repr(value).partition("e")[0].replace(".", "").strip("-0"))

@@ -64,7 +64,7 @@ class IdCheck:
                 f"{self.path}: sample_id {what}: expected {self._prefix or 'train'}_ and a number"
                 " of at most 18 digits"
             )
-        self._width = min(self._width, int(numbers.str.len_bytes().min()))  # type: ignore[arg-type]
+        self._width = min(self._width, int(numbers.str.len_bytes().to_numpy().min()))
         found = numbers.cast(pl.Int64).to_numpy()
         self._runs.append(_runs(found, first_row))
         return found

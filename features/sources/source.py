@@ -82,8 +82,8 @@ class Source(Protocol):
         has_targets: whether it is training data.
         n_grid_columns: rows of a timestep.
         n_bytes: its size on disk.
-        clock: what its timesteps count: ``"model"`` time, or the ``"rows"`` of tables, by the
-            numbers in their ids.
+        clock: what its timesteps count: ``"model"`` time, the ``"rows"`` of tables, by the
+            numbers in their ids, or whatever a ``"store"`` says.
         facts: what changes when the source changes: names, sizes, times of modification.
     """
 

@@ -80,12 +80,12 @@ def convert(
     _refuse_finished(out)
     paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
     block_bytes = _block_bytes(memory_limit_mb)
-    width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
-    known_grid = None if grid is None else _read_grid(grid, width, schema)
-    opened = open_sources(paths, schema, n_grid_columns, broken, grid=known_grid, ignore=ignore)
     for path in paths:
         if is_store(path):
             raise ClimstackError(f"{path} is a store already: it needs no converting")
+    width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
+    known_grid = None if grid is None else _read_grid(grid, width, schema)
+    opened = open_sources(paths, schema, n_grid_columns, broken, grid=known_grid, ignore=ignore)
     partial = out.with_name(f"{out.name}.partial")
     with _alone_in(partial, out):
         work = _Conversion(

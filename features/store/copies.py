@@ -13,18 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.types import Array, Rows
-from features.store.matrix import BLOCK_ROWS
-from features.store.store import Store
+from features.store.matrix import BLOCK_ROWS, Matrix
 
 SIGN = np.uint64(1) << np.uint64(63)  # 0 and -0 are equal, and differ in it
 
 
-def first_equal(stores: Sequence[Store]) -> Rows:
-    """For each row of some stores, joined, the first row that is equal to it in all inputs.
+def first_equal(inputs: Sequence[Matrix], parities: Sequence[NDArray[np.uint64]]) -> Rows:
+    """For each row of some matrices, joined, the first row that is equal to it.
 
-    That is its own number where no row before it is equal. Shape (n_rows,).
+    That is its own number where no row before it is equal.
+
+    Args:
+        inputs: (n_rows, n_inputs) each.
+        parities: of their rows, (n_rows,) each.
+
+    Returns:
+        (n_rows of all,).
     """
-    parity = np.concatenate([store.row_parities("inputs") & ~SIGN for store in stores])
+    parity = np.concatenate(parities) & ~SIGN
     first = np.arange(len(parity))
     order = np.argsort(parity, kind="stable")
     same = parity[order[1:]] == parity[order[:-1]]
@@ -32,11 +38,11 @@ def first_equal(stores: Sequence[Store]) -> Rows:
     twice[order[1:][same]] = twice[order[:-1][same]] = True
     seen: dict[bytes, int] = {}
     start = 0
-    for store in stores:
-        rows = np.flatnonzero(twice[start : start + len(store)])
-        for row, digest in zip(rows, _digests(store, rows), strict=True):
+    for matrix in inputs:
+        rows = np.flatnonzero(twice[start : start + len(matrix)])
+        for row, digest in zip(rows, _digests(matrix, rows), strict=True):
             first[start + row] = seen.setdefault(digest, start + int(row))
-        start += len(store)
+        start += len(matrix)
     return first
 
 
@@ -46,15 +52,7 @@ def digest_of_row(values: Array) -> bytes:
     return hashlib.blake2b(alike.astype("<f8").data, digest_size=16).digest()
 
 
-def shared_rows(train: Store, test: Store) -> NDArray[np.intp]:
-    """Rows of a test store that the training store holds, too: (n, 2), theirs and ours."""
-    first = first_equal([train, test])
-    ours = first[len(train) :]
-    theirs = np.flatnonzero(ours < len(train))
-    return np.stack([theirs, ours[theirs]], axis=1)
-
-
-def _digests(store: Store, rows: Rows) -> Iterator[bytes]:
+def _digests(matrix: Matrix, rows: Rows) -> Iterator[bytes]:
     for start in range(0, len(rows), BLOCK_ROWS):
-        for values in store.inputs[rows[start : start + BLOCK_ROWS]]:
+        for values in matrix[rows[start : start + BLOCK_ROWS]]:
             yield digest_of_row(values)

@@ -8,7 +8,7 @@ import numpy as np
 
 from features.core.types import Array
 from features.sources.findings import compress
-from features.store.copies import first_equal, shared_rows
+from features.store.copies import first_equal
 from features.store.doubts import ROWS, doubts
 from features.store.store import Store
 
@@ -39,19 +39,23 @@ def said_rounded(kind: str, counts: dict[str, int]) -> str:
 
 def said_shared(train: Store, test: Store) -> list[str]:
     """A sentence on test rows that stand in the training data; none where there are none."""
-    pairs = shared_rows(train, test)
-    if not len(pairs):
+    stores = (train, test)
+    first = first_equal(
+        [store.inputs for store in stores], [store.row_parities("inputs") for store in stores]
+    )[len(train) :]
+    shared = np.flatnonzero(first < len(train))
+    if not len(shared):
         return []
-    theirs, ours = (int(row) for row in pairs[0])
+    theirs, ours = int(shared[0]), int(first[shared[0]])
     return [
-        f"{len(pairs)} of {len(test)} rows of {test.called} stand in {train.called}, too, in all"
+        f"{len(shared)} of {len(test)} rows of {test.called} stand in {train.called}, too, in all"
         f" inputs, first row {theirs} ('{test.sample_ids[theirs]}') as row {ours}"
         f" ('{train.sample_ids[ours]}'): their truth is known, so a score on them flatters"
     ]
 
 
 def _found(store: Store) -> Iterator[str]:
-    first = first_equal([store])
+    first = store.original
     if len(copies := np.flatnonzero(first != np.arange(len(first)))):
         row, ids = int(copies[0]), store.sample_ids
         yield (

@@ -27,6 +27,7 @@ from features.core.sealed import is_sealed
 from features.core.types import Array, Rows
 from features.schemas.schema import Schema, load_schema
 from features.sources.grid import Grid
+from features.store.copies import first_equal
 from features.store.matrix import Matrix
 from features.store.shuffle import shuffled
 
@@ -209,6 +210,11 @@ class Store:
         counts = [part["rows"] for part in self.manifest["parts"]]
         held = (np.fromfile(file, "<u8", n) for file, n in zip(files, counts, strict=True))
         return np.concatenate(list(held))
+
+    @cached_property
+    def original(self) -> Rows:
+        """The first row that is equal to each in all inputs, perhaps itself, (n_samples,)."""
+        return first_equal([self.inputs], [self.row_parities("inputs")])
 
     def hash_of(self, rows: Rows) -> str:
         """SHA-256 of what rows hold, whatever else the store holds; reads parities alone."""

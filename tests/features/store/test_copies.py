@@ -31,7 +31,6 @@ from features.climate.physics import hybrid_levels
 from features.folds.enrichment import plan_store
 from features.folds.schemes import SCHEMES
 from features.sources.grid import Grid
-from features.store.copies import first_equal
 from features.store.oddities import said_shared
 from features.store.writer import StoreWriter
 
@@ -90,7 +89,7 @@ def test_copies_in_training_and_test_data_are_said(table, generated, store, sche
 
 
 def test_data_without_copies_have_nothing_said(store):
-    np.testing.assert_array_equal(first_equal([store]), np.arange(len(store)))
+    np.testing.assert_array_equal(store.original, np.arange(len(store)))
 
 
 def test_zeros_of_both_signs_and_gaps_are_equal(tmp_path):
@@ -99,7 +98,7 @@ def test_zeros_of_both_signs_and_gaps_are_equal(tmp_path):
     values[2, :2] = [2.0, 1.0]
     values[3, :2] = [1.0, 2.0]  # of the parity of the row before
     store = stored(tmp_path / "s", values, [4])
-    assert first_equal([store]).tolist() == [0, 0, 2, 3]
+    assert store.original.tolist() == [0, 0, 2, 3]
 
 
 def stored(path: Path, inputs: np.ndarray, sources: list[int], width: int = 4) -> Store:
