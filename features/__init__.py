@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         regions,
         time_blocks,
     )
-    from features.schemas.schema import Proportion, Schema, Variable, available_schemas, load_schema
+    from features.schemas.known import available_schemas, load_schema
+    from features.schemas.schema import Schema
+    from features.schemas.variable import Proportion, Variable
     from features.sources.findings import Finding
     from features.sources.grid import Grid
     from features.store.check import check_data

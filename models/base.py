@@ -20,7 +20,8 @@ from features.core.errors import ClimstackError
 from features.core.types import Array, Float32, Rows
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
-from features.schemas.schema import Axis, Schema
+from features.schemas.schema import Schema
+from features.schemas.variable import Axis
 from features.store.store import Store
 from features.views.tabular import VIEW_ROWS, Fill, Kind, TabularView
 from features.views.transforms import Scaler

@@ -16,7 +16,7 @@ from features.core import registry
 from features.core.files import npy_rows, read_json, write_json
 from features.core.settings import check
 from features.core.types import Array, Float32, Rows
-from features.schemas.schema import AXES
+from features.schemas.variable import AXES
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, check_width
 from models.seq2seq import checkpoint
 from models.seq2seq.augment import Component

@@ -47,6 +47,7 @@ class CellKey:
     Attributes:
         versions: of climstack and of what fits: a new one may fit differently.
         data: the store's data hash.
+        schema: hash of the store's schema.
         folds: the fold plan's hash.
         family: the model family.
         params: its parameters, complete.
@@ -59,6 +60,7 @@ class CellKey:
 
     versions: dict[str, str]
     data: str
+    schema: str
     folds: str
     family: str
     params: dict[str, Any]
@@ -82,6 +84,7 @@ class CellKey:
         return cls(
             versions={package: _version(package) for package in packages},
             data=data.store.data_hash,
+            schema=data.store.schema.hash,
             folds=data.plan.hash,
             family=spec.family,
             params=asdict(spec.parsed),

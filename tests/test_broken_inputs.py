@@ -27,7 +27,7 @@ from ensemble.experiment.experiment import load_experiment
 from ensemble.inference.submission import score_files, write_submission
 from features import ClimstackError, FoldPlan, Store, convert, time_blocks
 from features.folds.schemes import column_blocks, forward_chaining, make_plan, regions
-from features.schemas.schema import load_schema
+from features.schemas.known import load_schema
 from features.store.check import check_data
 from features.synthetic import write_dataset
 

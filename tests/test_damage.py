@@ -80,7 +80,6 @@ def finished(tmp_path_factory):
 
 def keep_places(patch):
     """What the tiny run sets for this process, put back at the end."""
-    patch.setattr("features.schemas.sets.__path__", tiny_run.sets.__path__)
     for place in (
         "ensemble.runs.store.run_apart",
         "models.cross_validation.cpu_count",

@@ -84,7 +84,7 @@ def main(command, scratch, n_kills):
     wrong, killed = [], 0
     status, text = in_child(lambda: tiny_run.prepare(start, network=False))
     assert status == 0, text
-    tiny_run.know(start)
+    tiny_run.know()
     do = tiny_run.COMMANDS[command]
     if command in ("stack", "submit", "report"):
         status, text = in_child(lambda: tiny_run.COMMANDS["run"](start))

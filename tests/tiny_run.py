@@ -6,6 +6,7 @@ For tests that repeat its commands hundreds of times. Nothing is fitted in other
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,30 +21,16 @@ from ensemble import load_experiment, load_leaderboard, open_run, run_experiment
 from ensemble.report import write_report
 from ensemble.runs.tune import tune_model
 from features import Store, convert, explore_store, load_schema, write_exploration
-from features.schemas import sets
 from tuning import TuneSettings
 
 N_GRID = 4
-TOY = """
-from features.schemas.schema import Schema, Variable
-
-SCHEMA = Schema(
-    name="tiny",
-    variables=(
-        Variable(name="state", unit="K", role="input", n_levels=3),
-        Variable(name="sun", unit="W/m2", role="input"),
-        Variable(name="warmth", unit="K/s", role="target", n_levels=3, unscored_levels=1),
-        Variable(name="flux", unit="W/m2", role="target"),
-    ),
-    n_grid_columns=4,
-)
-"""
+TOY = Path(__file__).parent / "toy.toml"
 EXPERIMENT = """
 name = "run"
 [data]
 train = "data/train.parquet"
 test = "data/test.parquet"
-schema = "tiny"
+schema = "toy.toml"
 [folds]
 n_folds = 3
 [stack]
@@ -71,28 +58,26 @@ device = "cpu"
 
 
 def prepare(folder: Path, network: bool = True) -> None:
-    """Write schema, tables and experiment, and let this process find the schema."""
+    """Write schema, tables and experiment."""
     (folder / "data").mkdir(parents=True)
-    (folder / "sets").mkdir()
-    (folder / "sets" / "tiny.py").write_text(TOY)
+    shutil.copy(TOY, folder)
     (folder / "run.toml").write_text(EXPERIMENT + (NETWORK if network else ""))
-    know(folder)
-    schema, rng = load_schema("tiny"), np.random.default_rng(0)
+    know()
+    schema, rng = load_schema(TOY), np.random.default_rng(0)
     for name, n in (("train", 160), ("test", 24)):
         x = rng.normal(size=(n, 4))
         y = np.stack([0 * x[:, 0], 2 * x[:, 1] + 0.1, x[:, 2] - x[:, 3], x[:, 3]], axis=1)
         columns = dict(zip(schema.input_columns, x.T, strict=True))
         if name == "train":
             columns |= dict(zip(schema.target_columns, y.T, strict=True))
-        ids = pl.Series(schema.id_column, [f"{name}_{i}" for i in range(n)])
+        ids = pl.Series(schema.id_name, [f"{name}_{i}" for i in range(n)])
         pl.DataFrame([ids, *(pl.Series(k, v) for k, v in columns.items())]).write_parquet(
             folder / "data" / f"{name}.parquet"
         )
 
 
-def know(folder: Path) -> None:
-    """Find the schema, and do everything in this process."""
-    sets.__path__ = [*sets.__path__, str(folder / "sets")]
+def know() -> None:
+    """Do everything in this process."""
     ensemble.runs.store.run_apart = lambda call, *args: call(*args)
     for module in (models.cross_validation, ensemble.inference.predict):
         module.cpu_count = lambda: 1
@@ -119,7 +104,7 @@ def _explore(folder: Path) -> None:
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
     "convert": lambda at: convert(
-        at / "data" / "train.parquet", at / "store", load_schema("tiny"), N_GRID
+        at / "data" / "train.parquet", at / "store", load_schema(TOY), N_GRID
     ),
     "run": lambda at: run_experiment(load_experiment(at / "run.toml"), at / "runs"),
     "stack": _stack,

@@ -20,7 +20,7 @@ from ensemble.runs.pipeline import open_run, run_experiment, submit_run
 from ensemble.runs.planner import parse_memory, plan_run
 from ensemble.runs.tune import tune_model
 from features.core.errors import ClimstackError
-from features.schemas.schema import load_schema
+from features.schemas.known import load_schema
 from features.sources.source import parse_broken
 from features.store.check import check_data
 from features.store.conversion import convert
@@ -188,7 +188,7 @@ def run(
         return
     with console.progress() as report:
         rows = run_experiment(settings, runs, report, limit_mb)
-    tables.show_leaderboard(rows, score=load_schema(settings.data.schema).score_name)
+    tables.show_leaderboard(rows, score=settings.schema.score_name)
     console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
 
 
@@ -273,7 +273,7 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
     settings = load_experiment(experiment)
     with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
         rows = opened.stack()
-    tables.show_leaderboard(rows, score=load_schema(settings.data.schema).score_name)
+    tables.show_leaderboard(rows, score=settings.schema.score_name)
 
 
 @app.command()
@@ -292,7 +292,7 @@ def leaderboard(
         typer.echo(json.dumps(rows, indent=2))
     else:
         settings = load_experiment(RunFolder(run).experiment)
-        score = load_schema(settings.data.schema).score_name
+        score = settings.schema.score_name
         tables.show_leaderboard(rows, sort, by, score=score)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ensemble.cli import console, tables
-from features.schemas.schema import load_schema
+from features.schemas.known import load_schema
 from features.sources.grid import Grid
 from features.store.conversion import as_store
 

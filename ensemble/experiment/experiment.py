@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ from features.core.sealed import is_sealed
 from features.core.settings import Bounded, check, from_table, without_none
 from features.folds.enrichment import Auxiliary
 from features.folds.schemes import SCHEMES
-from features.schemas.schema import load_schema
+from features.schemas.known import is_file, load_schema
+from features.schemas.schema import Schema
 from models.spec import ModelSpec, Variant
 
 Seed = Annotated[int, Interval(ge=0, lt=2**31)]
@@ -38,7 +40,7 @@ class DataSettings:
         train: CSV, Parquet or store with targets.
         test: CSV, Parquet or store to predict; None leaves the submission out.
         sample_submission: file whose ids and row order the submission takes.
-        schema: name of the schema.
+        schema: name of the schema, its file (``.toml``), or the schema itself.
         grid_columns: rows per timestep; None takes the schema's.
         grid: grid file to keep with the store that is made of a table ``train``.
         ignore: columns of tables that may be there and are not read; ``*`` and ``?`` stand for
@@ -50,7 +52,7 @@ class DataSettings:
     train: str
     test: str | None = None
     sample_submission: str | None = None
-    schema: str = "leap"
+    schema: str | Schema = "leap"
     grid_columns: int | None = None
     grid: str | None = None
     ignore: tuple[str, ...] = ()
@@ -165,6 +167,11 @@ class Experiment:
         for blend in self.stack.candidates:
             check(blend.name not in names, f"a model may not be called '{blend.name}' like a blend")
 
+    @cached_property
+    def schema(self) -> Schema:
+        """What the columns of the data mean."""
+        return load_schema(self.data.schema)
+
     def model(self, name: str) -> ModelSpec:
         """A base learner by its name.
 
@@ -183,6 +190,10 @@ class Experiment:
         """The resolved experiment: absolute paths, every parameter spelled out."""
         table: dict[str, Any] = {"name": self.name, "seed": self.seed}
         table |= {part: asdict(getattr(self, part)) for part in ("data", "folds", "stack")}
+        named = isinstance(self.data.schema, str) and not is_file(self.data.schema)
+        table["data"]["schema"] = (
+            self.data.schema if named else "schema.toml"
+        )  # beside it, in the run's folder
         paths = {key: table["data"][key] for key in PATHS if table["data"][key] is not None}
         table["data"] |= {key: os.path.realpath(path) for key, path in paths.items()}
         models = []
@@ -233,6 +244,8 @@ def experiment_from_table(
     for key in PATHS:
         if isinstance(data.get(key), str):
             data[key] = os.path.realpath(folder / _expand(data[key], f"[data] {key}"))
+    if isinstance(data.get("schema"), str) and is_file(data["schema"]):
+        data["schema"] = os.path.realpath(folder / _expand(data["schema"], "[data] schema"))
     check("extra" not in data, "[[data.extra]] is called [[data.auxiliary]] now: rename it")
     auxiliaries = _auxiliaries(data.pop("auxiliary", []), folder, str(data.get("train", "")))
     settings = from_table(DataSettings, data, "[data]")

@@ -43,6 +43,7 @@ class RunFolder:
 
     lock = _Within(".lock")  # held by the process that writes here
     experiment = _Within("experiment.toml")  # resolved
+    schema = _Within("schema.toml")  # of the data, where the experiment names a file
     facts = _Within("run.json")  # versions, hashes, seeds, hardware, every stage
     checksums = _Within("checksums.json")  # of the files below that have a say in a result
     folds = _Within("folds.parquet")

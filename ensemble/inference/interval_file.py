@@ -58,7 +58,7 @@ def interval_file(
         ends = scratch_array(scratch / "ends.npy", "<f8", (len(test), len(names)))
         yield _passing(intervals, blend, blocks, ends)
         with atomic_path(path) as made:
-            ids = pl.DataFrame({test.schema.id_column: test.sample_ids})
+            ids = pl.DataFrame({test.schema.id_name: test.sample_ids})
             write_table(made, ids, names, ends, order)
 
 

@@ -144,10 +144,8 @@ def _add(mean: Array, file: Path, n_models: int) -> None:
 
 def _checked(blend: Blend, members: Sequence[Member], store: Store) -> dict[str, Member]:
     """The members by name, once blend, members and store are seen to belong together."""
-    if store.schema.name != blend.schema_name:
-        raise ClimstackError(
-            f"{store.path} has schema '{store.schema.name}', the blend has '{blend.schema_name}'"
-        )
+    if (why := blend.schema.differs(store.schema)) is not None:
+        raise ClimstackError(f"{store.path} has another schema than the blend, {why}")
     by_name = {member.spec.name: member for member in members}
     missing = [name for name in blend.members if name not in by_name]
     if missing:

@@ -48,7 +48,7 @@ def row_order(
     """
     if sample_submission is None:
         return np.arange(len(sample_ids))
-    wanted = read_ids(sample_submission, schema.id_column)
+    wanted = read_ids(sample_submission, schema.id_name)
     return positions(wanted, sample_ids, str(sample_submission), "the test set")
 
 
@@ -64,7 +64,7 @@ def column_order(schema: Schema, sample_submission: str | Path | None) -> list[s
         return schema.target_columns
     file, known = TableFile.open(sample_submission), set(schema.target_columns)
     named = [column for column in file.columns if column in known]
-    extra = [column for column in file.columns if column not in known | {schema.id_column}]
+    extra = [column for column in file.columns if column not in known | {schema.id_name}]
     if extra:
         _warn(
             f"{file.path} has {len(extra)} columns that are no targets of schema {schema.name}, so"
@@ -119,7 +119,7 @@ def need_columns(file: TableFile, schema: Schema) -> None:
         ClimstackError: a column is missing.
     """
     present = set(file.columns)
-    missing = [c for c in [schema.id_column, *schema.target_columns] if c not in present]
+    missing = [c for c in [schema.id_name, *schema.target_columns] if c not in present]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ClimstackError(f"{file.path} has no column '{missing[0]}'{more}: add it")
@@ -152,11 +152,11 @@ def positions(
 
 
 def _first_row(file: TableFile, schema: Schema) -> Array:
-    names: Sequence[str] = [schema.id_column, *schema.target_columns]
+    names: Sequence[str] = [schema.id_name, *schema.target_columns]
     _, frame = next(iter(file.frames(list(names))), (0, None))
     if frame is None or not len(frame):
         raise ClimstackError(f"{file.path} has no rows: the weights are its first row")
-    weights: Array = frame.head(1).drop(schema.id_column).to_numpy()[0].astype(np.float64)
+    weights: Array = frame.head(1).drop(schema.id_name).to_numpy()[0].astype(np.float64)
     return weights
 
 

@@ -80,7 +80,7 @@ def write_submission(
         if start != len(sample_ids):
             raise ClimstackError(f"{start} rows were predicted for {len(sample_ids)} ids")
 
-        write_table(made, pl.DataFrame({schema.id_column: sample_ids}), columns, values, order)
+        write_table(made, pl.DataFrame({schema.id_name: sample_ids}), columns, values, order)
 
 
 def write_table(
@@ -137,7 +137,7 @@ def score_files(
     files = [TableFile.open(path) for path in (submission, solution)]
     for file in files:
         need_columns(file, schema)
-    ids = [read_ids(file.path, schema.id_column) for file in files]
+    ids = [read_ids(file.path, schema.id_name) for file in files]
     order = positions(ids[1], ids[0], str(solution), str(submission))
     used = schema.weights if weights is None else read_weights(weights, schema)
     r2: dict[str, float] = {}
@@ -147,7 +147,7 @@ def score_files(
     step = COLUMNS_AT_ONCE if all(f.path.suffix == ".parquet" for f in files) else len(names)
     for start in range(0, len(names), step):
         chunk = names[start : start + step]
-        y_pred, y = (_read_columns(file, schema.id_column, chunk) for file in files)
+        y_pred, y = (_read_columns(file, schema.id_name, chunk) for file in files)
         here = used[start : start + step]
         found = r2_score(y, y_pred[order], here)
         for column in np.flatnonzero(~np.isfinite(found)).tolist():

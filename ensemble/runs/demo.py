@@ -14,7 +14,6 @@ from ensemble.inference.submission import score_files
 from ensemble.runs.pipeline import run_experiment
 from features.core.errors import ClimstackError
 from features.core.types import Progress
-from features.schemas.schema import load_schema
 from features.synthetic import write_dataset
 
 N_TIMESTEPS, N_COLUMNS, TEST_TIMESTEPS, SEED = 80, 96, 20, 7
@@ -86,6 +85,6 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
         if progress is not None:
             progress("generate data", 1, 1)
     rows = run_experiment(experiment, out.resolve().parent, progress)
-    schema = load_schema(experiment.data.schema)
+    schema = experiment.schema
     r2 = score_files(RunFolder(out).submission, data / "solution.parquet", schema)
     return DemoResult(rows, float(np.mean(list(r2.values()))), out)

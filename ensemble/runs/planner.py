@@ -19,7 +19,7 @@ from ensemble.runs.store import RunStore
 from features.core.errors import ClimstackError
 from features.folds.folded import FoldedStore
 from features.folds.schemes import make_plan, time_blocks
-from features.schemas.schema import load_schema
+from features.schemas.known import load_schema
 from features.sources.grid import Grid
 from features.sources.readers import TableFile, find_columns
 from features.store.store import Store
@@ -160,7 +160,7 @@ class DryRun(Run):
     def outlook(self) -> RunPlan:
         """What the run would take."""
         store, n_folds = self._stored, self.experiment.folds.n_folds
-        targets = load_schema(self.experiment.data.schema).modelled_targets
+        targets = self.experiment.schema.modelled_targets
         schema = self.train_store.schema
         width = len(schema.input_columns) + len(schema.target_columns)
         return RunPlan(

@@ -224,8 +224,9 @@ class Run:
             rows = compared(stacked.leaderboard(), self.facts, settings.compare)
             stacked.save(folder)
             write_json(folder.leaderboard, rows)
+            write_text(folder.schema, self.experiment.schema.to_toml())
             write_text(folder.experiment, self.experiment.to_toml())
-            folder.seal(folder.leaderboard, folder.experiment)
+            folder.seal(folder.leaderboard, folder.schema, folder.experiment)
         with self.stage("errors"):
             self._report = Report(folder) if report else None
             more = self._report.collectors if self._report is not None else ()

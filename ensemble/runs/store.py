@@ -17,7 +17,8 @@ from ensemble.experiment.folder import RunFolder
 from features.core.errors import ClimstackError, DataWarning
 from features.core.files import atomic_path, file_hash, read_json, write_json
 from features.core.types import Array
-from features.schemas.schema import Schema, load_schema
+from features.schemas.known import load_schema
+from features.schemas.schema import Schema
 from features.sources.netcdf import find_pairs
 from features.sources.readers import CSV_BLOCK_BYTES, TableFile
 from features.sources.source import Source, open_source
@@ -110,7 +111,7 @@ class RunStore:
     @property
     def n_grid_columns(self) -> int:
         """Rows of a timestep."""
-        return self.data.grid_columns or self.schema.n_grid_columns
+        return self.data.grid_columns or self.schema.n_grid_columns or 1
 
     def count_rows(self) -> list[int]:
         """Rows of each source that is not converted yet; estimated for text and archives."""
@@ -124,7 +125,7 @@ class RunStore:
         ids = [f"train_{row}" for row in range(len(table))]  # sources would name theirs differently
         folder.mkdir()
         with atomic_path(folder / "head.parquet") as made:
-            table.select(pl.Series(self.schema.id_column, ids), pl.all()).write_parquet(made)
+            table.select(pl.Series(self.schema.id_name, ids), pl.all()).write_parquet(made)
         grid = self.n_grid_columns if found is None else found.n_grid_columns
         return convert(folder / "head.parquet", folder / "store", self.schema, grid)
 
@@ -155,7 +156,7 @@ class RunStore:
         file = TableFile.open(path)
         if path.suffix == ".parquet":
             return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-        block = next(iter(file.blocks([self.schema.id_column])), None)
+        block = next(iter(file.blocks([self.schema.id_name])), None)
         if block is None or not len(block.frame):
             raise ClimstackError(f"{path} has no rows")
         size, n_rows = path.stat().st_size, len(block.frame)

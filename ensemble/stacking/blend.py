@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from features.core.errors import ClimstackError
 from features.core.files import json_text, read_json, write_text
 from features.core.metrics import r2_from_sums
 from features.core.types import Array, Rows
-from features.schemas.schema import Schema, load_schema
+from features.schemas.schema import Schema
 
 BLEND, MEMBER, MEAN, ZERO = "blend", "member", "mean", "zero"  # actions
 
@@ -30,7 +29,7 @@ class Blend:
     """Members' predictions into final outputs.
 
     Attributes:
-        schema_name: schema of the targets.
+        schema: of inputs and targets.
         blender: name of the candidate that chose the weights.
         members: names of the members, length n_members.
         targets: indices of the modelled targets, (n_modelled,).
@@ -45,7 +44,7 @@ class Blend:
         member_hashes: which cells each member had, length n_members; empty before it is saved.
     """
 
-    schema_name: str
+    schema: Schema
     blender: str
     members: list[str]
     targets: Rows
@@ -56,11 +55,6 @@ class Blend:
     low: Array
     high: Array
     member_hashes: list[str] = field(default_factory=list)
-
-    @cached_property
-    def schema(self) -> Schema:
-        """The schema of inputs and targets."""
-        return load_schema(self.schema_name)
 
     @property
     def members_used(self) -> list[str]:
@@ -102,6 +96,7 @@ class Blend:
     def text(self) -> str:
         """As JSON; numbers come back to the bit."""
         table: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        table["schema"] = self.schema.to_table()
         return json_text(
             {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in table.items()}
         )
@@ -122,6 +117,7 @@ class Blend:
             arrays: dict[str, Any] = {
                 k: np.array(table[k]) for k in ("weights", "intercept", "mean", "low", "high")
             }
+            arrays["schema"] = Schema.from_table(table["schema"])
             return cls(**table | arrays | {"targets": np.array(table["targets"], dtype=np.intp)})
         except (TypeError, KeyError):
             raise ClimstackError(f"{path} is not a blend: run the stack again") from None
@@ -204,7 +200,7 @@ def fit_blend(
         for choice, member in zip(chosen, use_member & (len(members) > 1), strict=True)
     ]
     return Blend(
-        schema_name=schema.name,
+        schema=schema,
         blender=candidate.name,
         members=list(members),
         targets=targets,

@@ -13,6 +13,7 @@ import numpy as np
 from features.core.types import Array
 
 N_LEVELS = 60
+TIMESTEP = 1200.0  # seconds between ClimSim's state before and its state after
 GRAVITY = 9.80616  # m/s2
 HEAT_CAPACITY = 1004.64  # J/kg/K, dry air at constant pressure
 GAS_CONSTANT = 287.042  # J/kg/K, dry air

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from features.core.types import Array
 from features.explore.sample import Sample
-from features.schemas.schema import Schema, Variable
+from features.schemas.schema import Schema
+from features.schemas.variable import Variable
 from features.sources.findings import SMALLEST_FLOAT32
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)

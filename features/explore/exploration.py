@@ -107,10 +107,10 @@ def explore_store(
             of columns.
     """
     schema = store.schema
-    if test is not None and test.schema.name != schema.name:
+    if test is not None and (why := schema.differs(test.schema)) is not None:
         raise ClimstackError(
-            f"{test.called} has schema {test.schema.name}, but {store.called} has {schema.name}:"
-            " compare stores of one schema"
+            f"{test.called} has another schema than {store.called}, {why}: compare stores of one"
+            " schema"
         )
     grid = store.grid if grid is None else grid
     if grid is not None and len(grid) != store.n_grid_columns:

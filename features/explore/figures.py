@@ -10,7 +10,7 @@ import polars as pl
 from features.explore.column_facts import QUANTILES, TAIL_EDGES
 from features.pages import plot
 from features.pages.page import Figure, Table
-from features.schemas.schema import Variable
+from features.schemas.variable import Variable
 
 LINES = {
     "median": ["q0.5"],

@@ -6,91 +6,24 @@ a level into a column index.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.core import registry
 from features.core.errors import ClimstackError, closest
+from features.core.files import content_hash, read_toml
+from features.core.settings import check, from_table
 from features.core.types import Array
+from features.schemas.variable import Axis, Proportion, Variable
 
-Encoding = Literal["linear", "log"]
-Axis = Literal["eastward", "northward"]
-Policy = Literal["refuse", "clip", "impute"]
-AXES: tuple[Axis, ...] = ("eastward", "northward")
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """A closed form that ties a target to an input on the same level: ``source / divisor``.
-
-    Attributes:
-        source: name of the input variable.
-        divisor: the input is divided by this (a division, so that exact truths stay exact).
-        levels: first and one-past-last level where it holds.
-    """
-
-    source: str
-    divisor: float
-    levels: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variable:
-    """One physical quantity: a scalar, or a profile over the levels.
-
-    Attributes:
-        name: name without the level suffix.
-        unit: SI unit.
-        role: ``"input"`` or ``"target"``.
-        n_levels: 1 for a scalar; a profile's columns are ``name_0 .. name_{n_levels-1}``.
-        encoding: how the tabular view makes an input learnable.
-        axis: of which it is a component, as a wind or a stress: in a mirror its sign changes.
-        unscored_levels: the first so many levels of a target have weight 0.
-        exact: rule that gives the target exactly, on its levels.
-        lower_bound: the target is never below this, on its levels.
-        limits: least and greatest value that can be true; None for any finite one.
-        policy: what is done with missing values and those beyond the limits: see
-            :mod:`features.views.missing`. A target is never imputed.
-        static: an input that never changes in time within a grid column, as a land fraction. Rows
-            in a wrong order, or a wrong size of the grid, are known by it.
-        slow: an input whose mean over the grid goes up and down with the seasons only, as that of
-            ozone. Timesteps in a wrong order are known by it.
-    """
-
-    name: str
-    unit: str
-    role: Literal["input", "target"]
-    n_levels: int = 1
-    encoding: Encoding = "linear"
-    axis: Axis | None = None
-    unscored_levels: int = 0
-    exact: Proportion | None = None
-    lower_bound: Proportion | None = None
-    limits: tuple[float, float] | None = None
-    policy: Policy = "refuse"
-    static: bool = False
-    slow: bool = False
-
-    def __post_init__(self) -> None:
-        if self.policy == "impute" and self.role == "target":
-            raise ClimstackError(f"target '{self.name}' can't be imputed: refuse or clip it")
-        if self.policy == "clip" and self.limits is None:
-            raise ClimstackError(f"variable '{self.name}' has no limits to clip it to")
-        if self.limits is not None and not self.limits[0] < self.limits[1]:
-            raise ClimstackError(
-                f"variable '{self.name}': low < high must hold, but got limits {self.limits}"
-            )
-
-    @property
-    def columns(self) -> list[str]:
-        """Column names in file order."""
-        if self.n_levels == 1:
-            return [self.name]
-        return [f"{self.name}_{level}" for level in range(self.n_levels)]
+ROLES = {"inputs": "input", "targets": "target"}  # sections of a schema file
+ROW_COLUMNS = ("id", "time", "place", "group", "fold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +31,46 @@ class Schema:
     """The columns of a data set, in file order.
 
     Attributes:
-        name: the schema's name, equal to its file in ``features/schemas/sets``.
+        name: what people call the data set.
         variables: inputs first, then targets, in file order.
-        n_grid_columns: rows per timestep in time-major files.
-        id_column: name of the row id column.
+        n_grid_columns: rows of a timestep in time-major files, whose ids then tell time and place;
+            None for a table without a grid, whose rows may stand in any order.
+        id_column: column of the row ids; None where rows have none.
+        time_column: column of the time of a row, dates or numbers; None where it is unknown.
+        time_step: length of a timestep: in seconds where the time is a date, else in its own unit.
+        place_column: column that says where a row was taken, as a site.
+        group_column: column that says which rows belong together, as a patient or a scaffold.
+        fold_column: column that says which fold holds a row out.
+        ignore: columns that may be there and are not read; ``*`` and ``?`` stand for others.
+        independent: whether rows say nothing about each other, so that any may validate any.
         score: what people call the mean R2 of these targets; None where it has no name.
+
+    Raises:
+        ClimstackError: columns or settings that contradict each other.
+
+    Example:
+        >>> wind = Schema(
+        ...     name="wind",
+        ...     variables=(
+        ...         Variable(name="gust", role="input", unit="m/s"),
+        ...         Variable(name="power", role="target", unit="W"),
+        ...     ),
+        ... )
+        >>> wind.input_columns, wind.target_columns
+        (['gust'], ['power'])
     """
 
     name: str
     variables: tuple[Variable, ...]
-    n_grid_columns: int
-    id_column: str = "sample_id"
+    n_grid_columns: int | None = None
+    id_column: str | None = None
+    time_column: str | None = None
+    time_step: float | None = None
+    place_column: str | None = None
+    group_column: str | None = None
+    fold_column: str | None = None
+    ignore: tuple[str, ...] = ()
+    independent: bool = False
     score: str | None = None
     _slices: dict[str, slice] = field(init=False, repr=False, compare=False)
 
@@ -122,13 +84,142 @@ class Schema:
             position[variable.role] = start + variable.n_levels
             slices[variable.name] = slice(start, start + variable.n_levels)
         object.__setattr__(self, "_slices", slices)
+        self._check_columns()
         for variable in self.variables:
             for rule in filter(None, (variable.exact, variable.lower_bound)):
-                if self.variable(rule.source).policy == "impute":
-                    raise ClimstackError(
-                        f"schema {self.name}: '{rule.source}' gives '{variable.name}' by a rule, so"
-                        " it can't be imputed"
-                    )
+                self._check_rule(variable, rule)
+
+    def _check_columns(self) -> None:
+        where, named = f"schema {self.name}", [*self.input_columns, *self.target_columns]
+        twice = [column for column in named if named.count(column) > 1] if _any_twice(named) else []
+        check(not twice, f"{where}: column '{twice[0] if twice else ''}' belongs to two variables")
+        for role, columns in (("input", self.input_columns), ("target", self.target_columns)):
+            check(bool(columns), f"{where} has no {role}: name at least one")
+        special = [column for column in self.row_columns.values() if column in self.target_columns]
+        check(not special, f"{where}: '{special[0] if special else ''}' says which row and is no"
+              " target: name it once")  # fmt: skip
+        grid = self.n_grid_columns is not None
+        check(not grid or int(self.n_grid_columns or 0) >= 1,
+              f"{where} has a grid of {self.n_grid_columns} columns: give at least 1")  # fmt: skip
+        check(
+            not grid or (self.id_column is not None and self.time_column is None),
+            f"{where} has a grid, so its ids tell time: name id_column, and no time_column",
+        )
+        check(
+            (self.time_column is None) == (self.time_step is None),
+            f"{where}: time_column and time_step go together: name both or neither",
+        )
+        check(self.time_step is None or self.time_step > 0,
+              f"{where}: time_step must be above 0, but got {self.time_step}")  # fmt: skip
+        check(
+            not (self.independent and (grid or self.time_column is not None)),
+            f"{where} has a time, so its rows are not independent: remove independent or the time",
+        )
+
+    def _check_rule(self, variable: Variable, rule: Proportion) -> None:
+        source, where = self.variable(rule.source), f"schema {self.name}: '{rule.source}'"
+        gives = f"gives '{variable.name}' by a rule"
+        check(source.role == "input", f"{where} {gives}, so it must be an input")
+        check(not source.may_miss, f"{where} {gives}, so it can't be imputed")
+        check(rule.divisor != 0, f"{where} {gives} and is divided by 0 there")
+        first, last = rule.levels
+        check(
+            0 <= first < last <= min(source.n_levels, variable.n_levels),
+            f"{where} {gives} on levels {first} to {last - 1}, which they don't both have",
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> Schema:
+        """Read a schema file: TOML with the fields above, and ``inputs`` and ``targets`` in order.
+
+        Raises:
+            ClimstackError: no such file, or what is wrong in it.
+        """
+        path = Path(path)
+        check(path.is_file(), f"no schema file {path}: make one with 'climstack data describe'")
+        try:
+            return cls.from_table(read_toml(path))
+        except ClimstackError as error:
+            known = str(error).startswith(str(path))
+            raise ClimstackError(str(error) if known else f"{path}: {error}") from None
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Schema:
+        """A schema from what :meth:`to_table` gives, or TOML.
+
+        Raises:
+            ClimstackError: an unknown, missing or wrong setting.
+        """
+        table = dict(table)
+        variables = []
+        for key, role in ROLES.items():
+            given = table.pop(key, [])
+            check(isinstance(given, list), f"{key} must be a list of tables")
+            for position, each in enumerate(given):
+                where = f"{key} number {position + 1}"
+                check(isinstance(each, Mapping), f"{where} must be a table")
+                own = {"role": role, **each}
+                rules = {name: own[name] for name in ("exact", "lower_bound") if name in own}
+                own |= {
+                    name: from_table(Proportion, rule, f"{where} {name}")
+                    for name, rule in rules.items()
+                }
+                variables.append(from_table(Variable, own, where))
+        known = [each.name for each in fields(cls) if each.init and each.name != "variables"]
+        for key in table:
+            check(key in known, f"the schema has no setting {key!r}: {closest(key, known)}")
+        top = from_table(_Settings, table, "the schema")
+        return cls(variables=tuple(variables), **vars(top))
+
+    def to_table(self) -> dict[str, Any]:
+        """What differs from the defaults, as TOML and JSON hold it."""
+        table: dict[str, Any] = {"name": self.name}
+        for each in fields(_Settings):
+            value = getattr(self, each.name)
+            if each.name != "name" and value != each.default:
+                table[each.name] = list(value) if isinstance(value, tuple) else value
+        for key, role in ROLES.items():
+            table[key] = [v.to_table() for v in self.variables if v.role == role]
+        return table
+
+    def to_toml(self) -> str:
+        """The text of a schema file, which :meth:`read` reads: a line for each variable."""
+        table = self.to_table()
+        lines = [f"{key} = {_toml(value)}" for key, value in table.items() if key not in ROLES]
+        for role in ROLES:
+            lines += ["", f"{role} = [", *(f"  {_toml(each)}," for each in table[role]), "]"]
+        return "\n".join([*lines, ""])
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of all that the schema says."""
+        return content_hash(self.to_table())
+
+    def differs(self, other: Schema) -> str | None:
+        """Where another schema first says something else, for a sentence; None where nowhere."""
+        if self.hash == other.hash:
+            return None
+        mine, theirs = self.to_table(), other.to_table()
+        for role in ROLES:
+            here, there = mine.pop(role), theirs.pop(role)
+            if len(here) != len(there):
+                return f"{len(there)} {role} and not {len(here)}"
+            for ours, own in zip(here, there, strict=True):
+                if ours != own:
+                    return f"'{_toml(own)}' and not '{_toml(ours)}' in {role}"
+        key = next(key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key))
+        return f"{key} {_toml(theirs.get(key))} and not {_toml(mine.get(key))}"
+
+    @property
+    def id_name(self) -> str:
+        """What the column of ids is called in what climstack writes."""
+        return self.id_column or "sample_id"
+
+    @cached_property
+    def row_columns(self) -> dict[str, str]:
+        """Columns that say which row it is: ``id``, ``time``, ``place``, ``group``, ``fold``."""
+        named = {what: getattr(self, f"{what}_column") for what in ROW_COLUMNS}
+        return {what: column for what, column in named.items() if column is not None}
 
     @cached_property
     def inputs(self) -> tuple[Variable, ...]:
@@ -137,7 +228,7 @@ class Schema:
 
     @cached_property
     def targets(self) -> tuple[Variable, ...]:
-        """Target variables in file order: each is one target group."""
+        """Target variables in file order."""
         return tuple(v for v in self.variables if v.role == "target")
 
     @cached_property
@@ -194,10 +285,11 @@ class Schema:
 
     @cached_property
     def weights(self) -> Array:
-        """Score weight of each target, shape (n_targets,): 0 or 1."""
+        """Score weight of each target, shape (n_targets,); 0 is not scored."""
         weights = np.ones(len(self.target_columns))
         for variable in self.targets:
             start = self._slices[variable.name].start
+            weights[self._slices[variable.name]] = variable.weight
             weights[start : start + variable.unscored_levels] = 0.0
         return weights
 
@@ -222,8 +314,8 @@ class Schema:
 
     @cached_property
     def target_groups(self) -> list[str]:
-        """The variable each target column belongs to, length n_targets."""
-        return [v.name for v in self.targets for _ in range(v.n_levels)]
+        """The group of each target column, length n_targets: by default its variable."""
+        return [v.group or v.name for v in self.targets for _ in range(v.n_levels)]
 
     @cached_property
     def static_inputs(self) -> NDArray[np.intp]:
@@ -233,8 +325,20 @@ class Schema:
 
     @cached_property
     def imputed_inputs(self) -> NDArray[np.intp]:
-        """Indices of the inputs that may be missing in a store (NaN), for models to fill."""
+        """Indices of the inputs whose policy lets a store hold NaN, for models to fill."""
         found = [v.policy == "impute" for v in self.inputs for _ in range(v.n_levels)]
+        return np.flatnonzero(found)
+
+    @cached_property
+    def categories(self) -> dict[int, tuple[str, ...]]:
+        """The words of each input that is a category, by its index; a store holds positions."""
+        found = {self._slices[v.name].start: v.categories for v in self.inputs}
+        return {at: words for at, words in found.items() if words}
+
+    @cached_property
+    def skipped_targets(self) -> NDArray[np.intp]:
+        """Indices of the targets that may be missing in a store (NaN): they are left out there."""
+        found = [v.policy == "skip" for v in self.targets for _ in range(v.n_levels)]
         return np.flatnonzero(found)
 
     def closed_form(
@@ -269,16 +373,31 @@ class Schema:
         return np.concatenate(found)
 
 
-def available_schemas() -> list[str]:
-    """Names of the schemas in ``features/schemas/sets``, found by file name."""
-    return registry.names("features.schemas.sets")
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What a schema file says besides the variables."""
+
+    name: str
+    n_grid_columns: int | None = None
+    id_column: str | None = None
+    time_column: str | None = None
+    time_step: float | None = None
+    place_column: str | None = None
+    group_column: str | None = None
+    fold_column: str | None = None
+    ignore: tuple[str, ...] = ()
+    independent: bool = False
+    score: str | None = None
 
 
-def load_schema(name: str) -> Schema:
-    """Load a schema by its name.
+def _any_twice(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)
 
-    Raises:
-        ClimstackError: no file of that name in ``features/schemas/sets``.
-    """
-    schema: Schema = registry.load("features.schemas.sets", name, "SCHEMA", "schema")
-    return schema
+
+def _toml(value: Any) -> str:
+    """A value on one line of TOML."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_toml(each)}' for key, each in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

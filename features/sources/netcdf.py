@@ -18,7 +18,8 @@ import numpy as np
 from features.climate import climsim
 from features.core.errors import ClimstackError
 from features.core.types import Array
-from features.schemas.schema import Schema, Variable
+from features.schemas.schema import Schema
+from features.schemas.variable import Variable
 from features.sources.netcdf_file import Axis, Content, Wanted, open_netcdf, whole_number
 from features.sources.orientation import turn_over
 
@@ -198,7 +199,7 @@ def read_pair(
     if pair.fault:
         raise ClimstackError(pair.fault)
     places = Places() if places is None else places
-    of_before, of_after = _needs(schema, n_columns or schema.n_grid_columns)
+    of_before, of_after = _needs(schema, n_columns or schema.n_grid_columns or 1)
     before = _read_file(pair.before, of_before, pair.moment, places)
     after = _read_file(pair.after, of_after, pair.moment, places)
     _check_together(before, after)

@@ -310,7 +310,7 @@ def header_faults(
             f"{file.path} has targets and no inputs, so it is a submission or a solution, not data:"
             " give it to 'climstack score' or to 'climstack submit --sample-submission'"
         ]
-    expected = [schema.id_column, *schema.input_columns]
+    expected = [schema.id_name, *schema.input_columns]
     expected += schema.target_columns if has_targets else []
     missing = [column for column in expected if column not in set(file.columns)]
     extra = [

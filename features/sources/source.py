@@ -165,7 +165,7 @@ class TableSource:
     ) -> None:
         """Read the header and see that it fits the schema."""
         self.path, self._schema, self._file = path, schema, TableFile.open(path)
-        self.n_grid_columns = n_grid_columns or schema.n_grid_columns
+        self.n_grid_columns = n_grid_columns or schema.n_grid_columns or 1
         self.has_targets = find_columns(self._file, schema, ignore)
         targets = schema.target_columns if self.has_targets else []
         self._file.check_types(schema.input_columns + targets)
@@ -176,7 +176,7 @@ class TableSource:
         """Rows from a place on; see :class:`Source`."""
         schema, n_rows = self._schema, 0
         targets = schema.target_columns if self.has_targets else []
-        columns = [schema.id_column, *schema.input_columns, *targets]
+        columns = [schema.id_name, *schema.input_columns, *targets]
         start, offset = place.get("row", 0), place.get("offset", 0)
         for block in ahead(self._file.blocks(columns, start, offset, block_bytes)):
             yield self._batch(block)
@@ -194,7 +194,7 @@ class TableSource:
         frame, first, schema = block.frame, block.first_row, self._schema
         targets = frame.select(schema.target_columns) if self.has_targets else None
         return Batch(
-            ids=frame[schema.id_column],
+            ids=frame[schema.id_name],
             inputs=frame.select(schema.input_columns).to_numpy(order="c"),
             targets=None if targets is None else targets.to_numpy(order="c"),
             time=None,
@@ -226,7 +226,7 @@ class PairSource:
     ) -> None:
         """Find the pairs; the first broken name or missing partner stops, unless skipped."""
         self.path, self._schema, self._broken, self._pairs = path, schema, broken, find_pairs(path)
-        self.n_grid_columns, self._grid = n_grid_columns or schema.n_grid_columns, grid
+        self.n_grid_columns, self._grid = n_grid_columns or schema.n_grid_columns or 1, grid
         faults = [pair.fault for pair in self._pairs if pair.fault]
         if faults and broken == "refuse":
             more = f" ({len(faults)} such)" if len(faults) > 1 else ""

@@ -83,7 +83,7 @@ def convert(
     for path in paths:
         if is_store(path):
             raise ClimstackError(f"{path} is a store already: it needs no converting")
-    width = schema.n_grid_columns if n_grid_columns is None else n_grid_columns
+    width = n_grid_columns or schema.n_grid_columns or 1
     known_grid = None if grid is None else _read_grid(grid, width, schema)
     opened = open_sources(paths, schema, n_grid_columns, broken, grid=known_grid, ignore=ignore)
     partial = out.with_name(f"{out.name}.partial")
@@ -220,7 +220,7 @@ class _Conversion:
         """Fill the folder and seal it."""
         has_targets = self.sources[0].has_targets
         plan = {
-            "schema": self.schema.name, "has_targets": has_targets, "grid_columns": self.width,
+            "schema": self.schema.hash, "has_targets": has_targets, "grid_columns": self.width,
             "broken": self.broken, "grid": None if grid is None else content_hash(grid.to_table()),
             "sources": [source.facts for source in self.sources],
         }  # fmt: skip

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -25,13 +25,15 @@ from features.core.files import content_hash, file_hash, read_json
 from features.core.folders import refuse_links
 from features.core.sealed import is_sealed
 from features.core.types import Array, Rows
-from features.schemas.schema import Schema, load_schema
+from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.store.copies import first_equal
 from features.store.matrix import Matrix
 from features.store.shuffle import shuffled
 
-FORMAT = 2
+FORMAT = 3
+
+Label = Literal["place", "group", "fold"]
 
 
 class Store:
@@ -73,7 +75,7 @@ class Store:
                 f"{self.path} has store format {self.manifest['format']}, this version reads"
                 f" {FORMAT}: convert the data again"
             )
-        self.schema: Schema = load_schema(self.manifest["schema"])
+        self.schema: Schema = Schema.from_table(self.manifest["schema"])
         self.data_hash: str = self.manifest["data_hash"]
         self.n_grid_columns: int = self.manifest["n_grid_columns"]
         self.inputs = self._matrix("inputs", len(self.schema.input_columns))
@@ -118,6 +120,14 @@ class Store:
     def source(self) -> NDArray[np.int64]:
         """Which of :attr:`sources` each row came from, shape (n_samples,)."""
         return self._index("source").to_series().to_numpy()
+
+    def labels(self, what: Label) -> pl.Series | None:
+        """The word that each row has for its place, group or fold, (n_samples,); None if none has.
+
+        Where the schema names such a column and the data hold it; an unknown one is null.
+        """
+        table = self._index()
+        return table[what] if what in table.columns else None
 
     @property
     def sources(self) -> list[dict[str, Any]]:

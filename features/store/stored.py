@@ -63,10 +63,9 @@ class StoreSource:
     def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None) -> None:
         """Open the store and see that it is of the schema and the grid."""
         self.path, self.store = path, Store(path)
-        if self.store.schema.name != schema.name:
+        if (why := schema.differs(self.store.schema)) is not None:
             raise ClimstackError(
-                f"{path} has schema {self.store.schema.name}, expected {schema.name}: name the"
-                " store's schema"
+                f"{path} has another schema than {schema.name}, {why}: name the store's schema"
             )
         if n_grid_columns not in (None, self.store.n_grid_columns):
             raise ClimstackError(

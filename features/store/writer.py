@@ -113,7 +113,7 @@ class StoreWriter:
             write_json(grid_file, grid.to_table())
         manifest = {
             "format": FORMAT,
-            "schema": self._schema.name,
+            "schema": self._schema.to_table(),
             "n_rows": sum(part["rows"] for part in self._parts),
             "n_grid_columns": self._n_grid_columns,
             "has_targets": self._has_targets,

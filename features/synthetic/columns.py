@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.climate import physics
+from features.climate.physics import TIMESTEP
 from features.core.errors import ClimstackError
 from features.core.types import Array
-from features.schemas.schema import Schema, load_schema
-from features.schemas.sets.leap import TIMESTEP
+from features.schemas.known import load_schema
+from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.synthetic import processes, turbulence
 from features.synthetic.radiation import longwave, shortwave

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.climate.physics import SECONDS_PER_DAY
+from features.climate.physics import SECONDS_PER_DAY, TIMESTEP
 from features.core.errors import ClimstackError
 from features.core.files import atomic_path, write_json
 from features.core.types import Array
-from features.schemas.schema import load_schema
-from features.schemas.sets.leap import TIMESTEP
+from features.schemas.known import load_schema
 from features.synthetic.columns import STRIDE, simulate, synthetic_grid
 
 ROW_GROUP = 4096
@@ -55,19 +54,19 @@ def write_dataset(
     columns = [*schema.input_columns, *schema.target_columns]
 
     train = _rows(0, n_timesteps, n_columns, seed, columns)
-    _write(paths["train"], _with_ids(train, "train", schema.id_column))
+    _write(paths["train"], _with_ids(train, "train", schema.id_name))
     gap = int(np.ceil(GAP_DAYS * SECONDS_PER_DAY / (STRIDE * TIMESTEP)))
     test = _rows(n_timesteps + gap, n_test, n_columns, seed, columns)
     chance = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 2])))
-    test = _with_ids(test[chance.permutation(len(test))], "test", schema.id_column)
-    _write(paths["test"], test.select(schema.id_column, *schema.input_columns))
-    _write(paths["solution"], test.select(schema.id_column, *schema.target_columns))
+    test = _with_ids(test[chance.permutation(len(test))], "test", schema.id_name)
+    _write(paths["test"], test.select(schema.id_name, *schema.input_columns))
+    _write(paths["solution"], test.select(schema.id_name, *schema.target_columns))
     weights = dict(zip(schema.target_columns, schema.weights.tolist(), strict=True))
     sample = test.select(
-        schema.id_column, *(pl.lit(w, pl.Float64).alias(name) for name, w in weights.items())
+        schema.id_name, *(pl.lit(w, pl.Float64).alias(name) for name, w in weights.items())
     )
     # Backwards as strings: a reader that trusts the order of the rows is found out.
-    _write(paths["sample_submission"], sample.sort(schema.id_column, descending=True))
+    _write(paths["sample_submission"], sample.sort(schema.id_name, descending=True))
     paths["grid"] = folder / "grid.json"
     write_json(paths["grid"], synthetic_grid(n_columns).to_table())
     return paths

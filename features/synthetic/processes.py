@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from features.climate import physics
+from features.climate.physics import TIMESTEP
 from features.core.types import Array
-from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.state import FIRST_ACTIVE, FIRST_LIQUID, Air, Columns
 
 CP, LV, LF = physics.HEAT_CAPACITY, physics.LATENT_HEAT_VAPOUR, physics.LATENT_HEAT_FUSION

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from features.climate import physics
+from features.climate.physics import TIMESTEP
 from features.core.types import Array
-from features.schemas.sets.leap import TIMESTEP
 from features.synthetic.state import FIRST_ACTIVE, Air, Columns
 
 KARMAN = 0.4

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from features.core.types import Array, Mask
-from features.schemas.schema import Variable
+from features.schemas.variable import Variable
 
 SEEN_ROWS = 256  # rows whose least and greatest values are taken while they lie in the cache
 FINITE = (-float(np.finfo(np.float64).max), float(np.finfo(np.float64).max))

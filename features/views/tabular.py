@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
@@ -15,9 +16,11 @@ from features.climate.derived import Column, available
 from features.climate.physics import HybridLevels
 from features.core.arrays import check_numbers, read_npz
 from features.core.errors import ClimstackError
+from features.core.files import canonical_json
 from features.core.settings import check
 from features.core.types import Array, Float32
-from features.schemas.schema import Axis, Schema, load_schema
+from features.schemas.schema import Schema
+from features.schemas.variable import Axis
 from features.views.transforms import OF_SCALER, Scaler
 
 Kind = Literal["linear", "trees", "networks"]
@@ -165,7 +168,7 @@ class TabularView:
                 fill=self.fill.mean,
                 kind=np.array(self.kind),
                 clip=np.array(self.clip),
-                schema=np.array(self.schema.name),
+                schema=np.array(canonical_json(self.schema.to_table())),
                 **hybrid,
             )
 
@@ -178,7 +181,7 @@ class TabularView:
         """
         held = read_npz(path, (*OF_SCALER, "schema", "kind", "clip"))
         held.setdefault("fill", np.empty(0))  # views saved before had none
-        schema = load_schema(str(held["schema"]))
+        schema = _schema_of(str(held["schema"]))
         kinds: list[Kind] = [kind for kind in get_args(Kind) if kind == str(held["kind"])]
         check(kinds != [], f"{path} is damaged (no kind of view): delete its cell and run again")
         n_columns = len(_columns(schema, kinds[0]))
@@ -195,6 +198,11 @@ class TabularView:
             clip=float(held["clip"]),
             hybrid=HybridLevels(**{name: held[name] for name in levels}) if levels else None,
         )
+
+
+@cache
+def _schema_of(text: str) -> Schema:
+    return Schema.from_table(json.loads(text))
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:

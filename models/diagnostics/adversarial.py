@@ -149,10 +149,9 @@ def compare_stores(
     else:
         main, there = np.arange(len(train)), np.arange(len(other))
         place, held = other.called, other
-    if held.schema.name != schema.name:
+    if (why := schema.differs(held.schema)) is not None:
         raise ClimstackError(
-            f"{place} has schema {held.schema.name}, but {train.called} has {schema.name}:"
-            " compare stores of one schema"
+            f"{place} has another schema than {train.called}, {why}: compare stores of one schema"
         )
     # All of these serve to compare the halves; half of them to compare with the other set.
     wide = read(train, main[draw_rows(len(main), 2 * n_rows, rng)], targets=False)

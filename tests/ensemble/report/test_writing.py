@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as plotly
@@ -32,7 +33,6 @@ from features import (
 from features.climate.physics import LATENT_HEAT_VAPOUR, hybrid_levels, layer_mass
 from features.core.files import write_json
 from features.core.sealed import write_sealed
-from features.schemas import sets
 from features.sources.grid import Grid
 from features.store.writer import StoreWriter
 from models import CellStore, cross_validate
@@ -53,20 +53,7 @@ STUDY = {
     "minutes": 0.1, "adopted": "tuned", "importances": {"num_leaves": 1.0},
 }  # fmt: skip
 
-TOY = """
-from features.schemas.schema import Schema, Variable
-
-SCHEMA = Schema(
-    name="toy",
-    variables=(
-        Variable(name="state", unit="K", role="input", n_levels=3),
-        Variable(name="sun", unit="W/m2", role="input"),
-        Variable(name="warmth", unit="K/s", role="target", n_levels=3, unscored_levels=1),
-        Variable(name="flux", unit="W/m2", role="target"),
-    ),
-    n_grid_columns=4,
-)
-"""
+TOY = Path(__file__).parents[2] / "toy.toml"
 
 
 @pytest.fixture(scope="session")
@@ -304,13 +291,11 @@ def test_nothing_is_left_out_where_a_run_has_everything(full_page):
     assert "other: best" not in section(text, "levels")
 
 
-def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
-    (tmp_path / "toy.py").write_text(TOY)
-    monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path)])
+def test_a_run_of_another_schema_has_a_report(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 4))
     y = np.stack([0 * x[:, 0], 2 * x[:, 1] + 0.1, x[:, 2] - x[:, 3], x[:, 3]], axis=1)
-    with StoreWriter(tmp_path / "rows", load_schema("toy"), True, 4) as writer:
+    with StoreWriter(tmp_path / "rows", load_schema(TOY), True, 4) as writer:
         row = np.arange(len(x))
         ids = [f"row_{i}" for i in row]
         index = {"sample_id": ids, "time": row // 4, "column": row % 4, "source": 0 * row}
@@ -318,7 +303,7 @@ def test_a_run_of_another_schema_has_a_report(tmp_path, monkeypatch):
         writer.close([])
     table = {
         "name": "toy",
-        "data": {"train": str(tmp_path / "rows"), "schema": "toy"},
+        "data": {"train": str(tmp_path / "rows"), "schema": str(TOY)},
         "folds": {"n_folds": 3},
         "models": [{"family": "ridge"}],
     }

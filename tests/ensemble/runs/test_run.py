@@ -179,7 +179,7 @@ def test_a_runs_folder_holds_what_it_should(finished, generated, schema):
     _, run = finished
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert names == {
-        "experiment.toml", "folds.parquet", "run.json", "cells", "stack", "store",
+        "experiment.toml", "schema.toml", "folds.parquet", "run.json", "cells", "stack", "store",
         "leaderboard.json", "submission.parquet", "importance", "report.html", "checksums.json",
     }  # fmt: skip
     assert len(cells_of(run)) == 3 * (1 + 292)

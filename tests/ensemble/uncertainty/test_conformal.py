@@ -15,7 +15,7 @@ from ensemble.uncertainty.calibration import UPPER, ScoreCounts
 from ensemble.uncertainty.conformal import fit_uncertainty
 from ensemble.uncertainty.difficulty import DifficultySums
 from ensemble.uncertainty.intervals import Intervals
-from features import ClimstackError, FoldedStore, convert, time_blocks
+from features import ClimstackError, FoldedStore, convert, load_schema, time_blocks
 from models import ModelSpec, cross_validate
 
 N_TIMES, N_COLUMNS = 240, 20
@@ -77,7 +77,7 @@ def made_up(schema, seed=0, spoil_from=None):
     low[SILENT] = 0.0
     low[UNSEEN], high[UNSEEN] = -0.5, 0.5  # most of the truth lies outside
     graph = Blend(
-        schema_name=schema.name,
+        schema=schema,
         blender="mean",
         members=["head", "other"],
         targets=targets,
@@ -247,7 +247,7 @@ def test_test_rows_with_a_confidence_head(folded, cells, generated, schema, tmp_
     ]
     both = [cross_validate(folded, s, cells, targets=targets, n_jobs=1) for s in specs]
     graph = Blend(
-        schema_name="leap",
+        schema=load_schema("leap"),
         blender="mean",
         members=["linear", "net"],
         targets=targets,

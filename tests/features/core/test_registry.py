@@ -74,7 +74,7 @@ def test_what_an_installed_package_adds_is_found(tmp_path, monkeypatch):
         ("families", "unet1d", available_families, "acme_things"),
         ("architectures", "unet1d", available_families, "models.seq2seq.architectures.unet1d"),
         ("blenders", "mean", available_blenders, "ensemble.stacking.blenders.mean"),
-        ("schemas", "leap", available_schemas, "features.schemas.sets.leap"),
+        ("schemas", "leap", available_schemas, ".*leap.toml"),
     ],
 )
 def test_a_name_that_stands_twice_is_refused(group, name, look, ours, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from features import Grid
 from features.climate import physics
 from features.core.errors import ClimstackError
-from features.schemas.schema import load_schema
+from features.schemas.known import load_schema
 from features.synthetic import SyntheticColumns, simulate, write_dataset
 
 SCHEMA = load_schema("leap")
