@@ -29,15 +29,21 @@ def test_every_script_is_asked_for_its_figures():
     assert sorted(FIGURES) == sorted(p.stem for p in (ROOT / "benchmarks").glob("bench_*.py"))
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_benchmark_prints_its_figures(name, tmp_path):
-    """As ``make bench`` runs it; a script without ``--quick`` fails."""
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """What each prints, as ``make bench BENCH=--quick`` runs them all."""
+    folder = tmp_path_factory.mktemp("bench")
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "run_all.py", name, "--quick"],
-        cwd=tmp_path,
+        [sys.executable, ROOT / "benchmarks" / "run_all.py", "--quick"],
+        cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert re.search(FIGURES[name], done.stdout), done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
+    return dict(part.split("\n", 1) for part in done.stdout.split("== ")[1:])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_benchmark_prints_its_figures(name, printed):
+    assert re.search(FIGURES[name], printed[name]), printed[name]
