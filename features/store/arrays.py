@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from features.core.errors import ClimstackError
 from features.core.folders import temporary_folder
 from features.core.settings import check
-from features.core.types import Array, Mask
+from features.core.types import Array
 from features.schemas.known import load_schema
 from features.schemas.schema import Schema
 from features.schemas.variable import Policy, Variable
@@ -46,7 +46,13 @@ def store_from_arrays(
     if schema is None:
         if y is None:
             raise ClimstackError("arrays without targets need the schema of the training rows")
-        schema = schema_of(x, y, times, names=(_names(inputs), _names(targets)))
+        schema = schema_of(
+            x,
+            y,
+            times,
+            names=(_names(inputs), _names(targets)),
+            independent=times is None and groups is None and places is None,
+        )
     known = load_schema(schema)
     rows = _Rows(n=len(x), is_training=y is not None, schema=known)
     index = rows.index(ids, times, {"place": places, "group": groups, "fold": folds})
@@ -73,8 +79,9 @@ def schema_of(
     times: ArrayLike | None = None,
     *,
     names: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
+    independent: bool = False,
 ) -> Schema:
-    """A schema of scalars for arrays: rows are independent where they have no time.
+    """A schema of scalars for arrays.
 
     Inputs with gaps may be imputed, targets with gaps are skipped there; others refuse gaps.
 
@@ -83,6 +90,7 @@ def schema_of(
         targets: (n, n_targets).
         times: of the rows, if known; their most common step is the timestep.
         names: of inputs and targets; None calls them ``x0``, ``x1`` and ``y0``, ``y1``.
+        independent: whether rows say nothing about each other.
     """
     variables = []
     for role, values, given, gap in (
@@ -91,8 +99,8 @@ def schema_of(
     ):
         letter = "x" if role == "input" else "y"
         called = given or [f"{letter}{at}" for at in range(values.shape[1])]
-        missing: Mask = np.isnan(values).any(axis=0)
-        for name, misses in zip(called, missing.tolist(), strict=True):
+        missing = [bool(np.isnan(column).any()) for column in values.T]
+        for name, misses in zip(called, missing, strict=True):
             policy: Policy = gap if misses else "refuse"  # type: ignore[assignment]
             variables.append(Variable(name=name, role=role, policy=policy))  # type: ignore[arg-type]
     step = None if times is None else _common_step(_seconds(times))
@@ -101,7 +109,7 @@ def schema_of(
         variables=tuple(variables),
         time_column=None if times is None else "time",
         time_step=step,
-        independent=times is None,
+        independent=independent,
     )
 
 

@@ -107,7 +107,7 @@ class Store:
             targets: (n, n_targets) or (n,); None for rows to predict.
             schema: what the columns mean; None makes one of scalars, ``x0 ..`` and ``y0 ..`` or as
                 a data frame calls them. In it inputs with NaN may be imputed, targets with NaN are
-                skipped there, and rows without ``times`` are independent.
+                skipped there, and rows without times, places and groups are independent.
             ids: of the rows, all different; None numbers them.
             times: numbers or dates; rows to predict may lack them.
             places: labels, None or NaN where unknown; so are the next two.
