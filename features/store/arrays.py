@@ -103,7 +103,7 @@ def schema_of(
         for name, misses in zip(called, missing, strict=True):
             policy: Policy = gap if misses else "refuse"  # type: ignore[assignment]
             variables.append(Variable(name=name, role=role, policy=policy))  # type: ignore[arg-type]
-    step = None if times is None else _common_step(_seconds(times))
+    step = None if times is None else common_step(times)
     return Schema(
         name="arrays",
         variables=tuple(variables),
@@ -111,6 +111,23 @@ def schema_of(
         time_step=step,
         independent=independent,
     )
+
+
+def common_step(times: ArrayLike) -> float:
+    """The most common difference of sorted distinct times, the smallest of equals; 1 for one.
+
+    Raises:
+        ClimstackError: times are neither numbers nor dates, or one is missing.
+
+    Example:
+        >>> common_step([3.0, 0.0, 0.5, 1.0])
+        0.5
+    """
+    steps = np.diff(np.unique(_seconds(times)))
+    if not len(steps):
+        return 1.0
+    found, counts = np.unique(steps, return_counts=True)
+    return float(found[counts.argmax()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,15 +239,6 @@ def _seconds(times: ArrayLike) -> Array:
     row = int(missing.argmax()) if missing.any() else None
     check(row is None, f"times hold {array[row or 0]} in row {row}: give each row its time")
     return values
-
-
-def _common_step(seconds: Array) -> float:
-    """The most common difference of sorted distinct times, the smallest of equals; 1 for one."""
-    steps = np.diff(np.unique(seconds))
-    if not len(steps):
-        return 1.0
-    found, counts = np.unique(steps, return_counts=True)
-    return float(found[counts.argmax()])
 
 
 def _names(values: Any) -> list[str] | None:
