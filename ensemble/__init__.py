@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from features.core.lazy import attach
 
 if TYPE_CHECKING:
+    from ensemble.estimator import StackedRegressor
     from ensemble.evaluation.held_out import HeldOut
     from ensemble.evaluation.leaderboard import leaderboard, load_leaderboard
     from ensemble.evaluation.moments import collect_moments
@@ -46,6 +47,7 @@ __all__ = [
     "RunFolder",
     "ScoreSums",
     "StackSettings",
+    "StackedRegressor",
     "available_blenders",
     "candidates",
     "choose",

@@ -12,15 +12,9 @@ if TYPE_CHECKING:
     from features.explore.page import write_exploration
     from features.folds.enrichment import Auxiliary, enrich
     from features.folds.folded import FoldedStore
+    from features.folds.labelled import groups, kfold, own_folds, random_rows, stratified
     from features.folds.plan import FoldPlan
-    from features.folds.schemes import (
-        column_blocks,
-        forward_chaining,
-        groups,
-        random_rows,
-        regions,
-        time_blocks,
-    )
+    from features.folds.schemes import column_blocks, forward_chaining, regions, time_blocks
     from features.schemas.known import available_schemas, load_schema
     from features.schemas.schema import Schema
     from features.schemas.variable import Proportion, Variable
@@ -58,14 +52,17 @@ __all__ = [
     "explore_store",
     "forward_chaining",
     "groups",
+    "kfold",
     "leap_score",
     "load_schema",
     "mae",
+    "own_folds",
     "r2_score",
     "random_rows",
     "regime_masks",
     "regions",
     "rmse",
+    "stratified",
     "time_blocks",
     "write_exploration",
 ]

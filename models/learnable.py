@@ -42,7 +42,7 @@ def check_learnable(data: FoldData) -> None:
             stacklevel=2,
         )
     n_valid = len(data.plan.valid_rows(fold))
-    if min(n_valid, n_train) < FEW_ROWS:
+    if min(n_valid, n_train) < FEW_ROWS and data.plan.scheme != "refit":
         warnings.warn(
             f"fold {fold} trains on {n_train} rows and holds out {n_valid}: scores of fewer than"
             f" {FEW_ROWS} rows say little",

@@ -26,7 +26,8 @@ from ensemble.cli.app import main
 from ensemble.experiment.experiment import load_experiment
 from ensemble.inference.submission import score_files, write_submission
 from features import ClimstackError, FoldPlan, Store, convert, time_blocks
-from features.folds.schemes import column_blocks, forward_chaining, make_plan, regions
+from features.folds.making import Wanted, blocks_plan
+from features.folds.schemes import column_blocks, forward_chaining, regions
 from features.schemas.known import load_schema
 from features.store.check import check_data
 from features.synthetic import write_dataset
@@ -538,21 +539,13 @@ fold_case(
 fold_case("no_past", lambda: forward_chaining(TIME, 3, 5), "fold 0 of 3 has 0 training rows")
 fold_case(
     "unknown_scheme",
-    lambda: make_plan("time_block", TIME, GRID, n_folds=2, embargo=0, seed=0),
+    lambda: Wanted(scheme="time_block"),
     "'time_block'",
     "did you mean 'time_blocks'?",
 )
 fold_case(
-    "of_test_rows",
-    lambda: make_plan("time_blocks", np.full(9, -1), np.full(9, -1), n_folds=2, embargo=0, seed=0),
-    "no known time",
-    "folds need train data",
-)
-
-
-fold_case(
     "regions_without_a_grid",
-    lambda: make_plan("regions", TIME, GRID, n_folds=2, embargo=0, seed=0),
+    lambda: blocks_plan(Wanted(scheme="regions", n_folds=2), TIME, GRID),
     "'regions' needs to know where the grid columns lie",
     "convert with --grid",
 )

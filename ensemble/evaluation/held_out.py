@@ -83,8 +83,12 @@ class HeldOut:
 
     @cached_property
     def block_of_row(self) -> Rows:
-        """The block of time that each row lies in, (n_samples,); -1 if no fold holds it out."""
-        return _cut(self.data.store.time, self.data.plan)
+        """The block of time that each row lies in, (n_samples,); -1 if no fold holds it out.
+
+        Where time is unknown, blocks are cut from the plan's units.
+        """
+        time, plan = self.data.store.time, self.data.plan
+        return self.part_of_row if time.min() < 0 else _cut(time, plan)
 
     @cached_property
     def part_of_row(self) -> Rows:

@@ -19,7 +19,7 @@ from features.core.files import read_toml
 from features.core.sealed import is_sealed
 from features.core.settings import Bounded, check, from_table, without_none
 from features.folds.enrichment import Auxiliary
-from features.folds.schemes import SCHEMES
+from features.folds.making import Wanted
 from features.schemas.known import is_file, load_schema
 from features.schemas.schema import Schema
 from models.spec import ModelSpec, Variant
@@ -71,21 +71,33 @@ class DataSettings:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FoldSettings:
-    """``[folds]``: who validates whom; see :mod:`features.folds.schemes`."""
+    """``[folds]``: who validates whom.
 
-    scheme: str = "time_blocks"
+    Attributes:
+        scheme: see :mod:`features.folds.making`; None takes ``time_blocks`` where the rows' time is
+            known, else ``groups`` where they have a group, else ``kfold``.
+        n_folds: number of folds; ``column`` and ``file`` count their own.
+        embargo: units kept free around a validation block, where there are any.
+        by: column of an input or a target, for ``stratified``.
+        file: CSV or Parquet of ids and folds, for ``file``; relative to the experiment's file.
+    """
+
+    scheme: str | None = None
     n_folds: int = 5
     embargo: int = 1
+    by: str | None = None
+    file: str | None = None
 
     def __post_init__(self) -> None:
-        check(
-            self.scheme in SCHEMES,
-            f"scheme '{self.scheme}' is unknown: {closest(self.scheme, SCHEMES)}",
-        )
+        self.wanted(0)
         check(self.n_folds >= 3, f"n_folds must be at least 3 to stack, but got {self.n_folds}")
         check(self.embargo >= 0, f"embargo must be at least 0, but got {self.embargo}")
+
+    def wanted(self, seed: int) -> Wanted:
+        """The same, with a seed."""
+        return Wanted(**asdict(self), seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +208,8 @@ class Experiment:
         )  # beside it, in the run's folder
         paths = {key: table["data"][key] for key in PATHS if table["data"][key] is not None}
         table["data"] |= {key: os.path.realpath(path) for key, path in paths.items()}
+        if self.folds.file is not None:
+            table["folds"]["file"] = os.path.realpath(self.folds.file)
         models = []
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
@@ -258,7 +272,9 @@ def experiment_from_table(
             for path in stack["compare"]
         ]
     parts["stack"] = from_table(StackSettings, stack, "[stack]")
-    folds = _table(table.pop("folds", {}), "[folds]")
+    folds = dict(_table(table.pop("folds", {}), "[folds]"))
+    if isinstance(folds.get("file"), str):
+        folds["file"] = os.path.realpath(folder / _expand(folds["file"], "[folds] file"))
     parts["folds"] = from_table(FoldSettings, folds, "[folds]")
     models = table.pop("models", [])
     check(isinstance(models, list), "models must be a list of [[models]] tables")

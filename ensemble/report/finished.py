@@ -145,13 +145,17 @@ class Finished:
     @property
     def blocks_of(self) -> str:
         """What the blocks that intervals draw from are, as their folds' scheme cuts them."""
-        scheme = self.experiment.folds.scheme
         other = {
             "column_blocks": "blocks of grid columns",
             "regions": "patches of columns",
             "random_rows": "blocks of rows",
+            "groups": "groups",
+            "kfold": "rows",
+            "stratified": "rows",
+            "column": "rows",
+            "file": "rows",
         }
-        return other.get(scheme, "blocks of time")
+        return other.get(self.plan.scheme, "blocks of time")
 
     @property
     def n_levels(self) -> int:

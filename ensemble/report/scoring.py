@@ -27,6 +27,11 @@ SPEAKS_OF = {
     "column_blocks": "other places, in the periods of the training rows",
     "regions": "other places, in the periods of the training rows",
     "random_rows": "rows among the training rows, which flatters",
+    "groups": "groups that no model has seen",
+    "kfold": "rows like the training rows",
+    "stratified": "rows like the training rows",
+    "column": "the folds that the data name",
+    "file": "the folds of the file that [folds] names",
     "time_blocks": "periods between the training blocks, not of a later one: that takes a run with"
     " the scheme forward_chaining",
 }

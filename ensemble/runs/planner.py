@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from ensemble.runs.run import Request, Run
 from ensemble.runs.store import RunStore
 from features.core.errors import ClimstackError
 from features.folds.folded import FoldedStore
-from features.folds.schemes import make_plan, time_blocks
+from features.folds.making import NEED_COLUMN, NEED_TIME, blocks_plan
+from features.folds.schemes import time_blocks
 from features.schemas.known import load_schema
 from features.sources.grid import Grid
 from features.sources.readers import TableFile, find_columns
@@ -159,13 +160,13 @@ class DryRun(Run):
     @cached_property
     def outlook(self) -> RunPlan:
         """What the run would take."""
-        store, n_folds = self._stored, self.experiment.folds.n_folds
+        store = self._stored
         targets = self.experiment.schema.modelled_targets
         schema = self.train_store.schema
         width = len(schema.input_columns) + len(schema.target_columns)
         return RunPlan(
             rows=self._n_rows,
-            folds=n_folds,
+            folds=self._n_folds,
             targets=len(targets),
             store_mb=0 if store is not None else self._n_rows * width * 8 // 2**20,
             models=[self._plan_model(spec) for spec in self.experiment.models],
@@ -187,12 +188,18 @@ class DryRun(Run):
         if self._stored is not None:
             return len(self._stored.store)
         counts, grid = self._source.count_rows(), self._source.n_grid_columns
-        known, seed = self.experiment.data.grid, self.experiment.seed
-        given = None if known is None else Grid.read(known)
-        time, column = np.divmod(np.arange(counts[0] - counts[0] % grid), grid)
-        folds = asdict(self.experiment.folds)
-        make_plan(time=time, column=column, **folds, seed=seed, grid=given)
+        wanted = self.experiment.folds.wanted(self.experiment.seed)
+        by_place = wanted.scheme in (None, *NEED_TIME, *NEED_COLUMN)
+        if by_place and self.experiment.schema.n_grid_columns is not None:
+            known = self.experiment.data.grid
+            time, column = np.divmod(np.arange(counts[0] - counts[0] % grid), grid)
+            blocks_plan(wanted, time, column, None if known is None else Grid.read(known))
         return sum(counts)
+
+    @property
+    def _n_folds(self) -> int:
+        """How many folds there are; people's own are counted once rows are converted."""
+        return self._stored.plan.n_folds if self._stored else self.experiment.folds.n_folds
 
     def _head(self, n_rows: int, n_timesteps: int, name: str) -> Store:
         """The first rows as a small store: so many, at least so many timesteps."""
@@ -202,26 +209,27 @@ class DryRun(Run):
         return self._source.head(max(n_rows // grid, n_timesteps) * grid, self.scratch / name)
 
     def _split(self, store: Store) -> FoldedStore:
-        n_folds = min(self.experiment.folds.n_folds, len(np.unique(store.time)) // 2)
-        return FoldedStore(store, time_blocks(store.time, n_folds, 0))
+        time = store.time if store.time.min() >= 0 else np.arange(len(store))
+        n_folds = min(self._n_folds, len(np.unique(time)) // 2)
+        return FoldedStore(store, time_blocks(time, n_folds, 0))
 
     @cached_property
     def _half(self) -> FoldedStore | None:
         """Half of the first rows; None where they tell enough of memory by themselves."""
         if self._n_train <= MUCH_LARGER * len(self.data.plan.train_rows(0)):
             return None
-        n_times = len(np.unique(self.train_store.time)) // 2
-        return self._split(self._head(0, n_times, "half"))
+        time = self.train_store.time
+        half = len(np.unique(time)) // 2 if time.min() >= 0 else len(time) // 2
+        return self._split(self._head(0, half, "half"))
 
     @property
     def _n_train(self) -> float:
-        n_folds = self.experiment.folds.n_folds
-        return self._n_rows * (n_folds - 1) / n_folds
+        return self._n_rows * (self._n_folds - 1) / self._n_folds
 
     def _plan_model(self, spec: ModelSpec) -> ModelPlan:
         cost = self._cost(spec)
         workers, memory_mb = _choose_workers(spec, cost, self.memory_limit_mb)
-        targets, n_folds = self.data.store.schema.modelled_targets, self.experiment.folds.n_folds
+        targets, n_folds = self.data.store.schema.modelled_targets, self._n_folds
         n_sets = len(target_sets(self.data.store, spec, targets))
         done, n_cells = self._count_done(spec), n_sets * n_folds
         seconds = (n_cells - (done or 0)) * (

@@ -38,6 +38,7 @@ from features.core.sealed import write_sealed
 from features.core.types import Progress
 from features.folds.enrichment import main_rows, plan_store
 from features.folds.folded import FoldedStore
+from features.folds.making import default_scheme
 from features.folds.plan import FoldPlan
 from features.store.oddities import oddities, said_shared
 from features.store.store import Store
@@ -137,7 +138,8 @@ class Run:
             test = self.test_store()
             for sentence in said_shared(self.train_store, test):
                 warnings.warn(sentence, DataWarning, stacklevel=2)
-            if is_later(self.train_store, test) and self.experiment.folds.scheme == "time_blocks":
+            scheme = self.experiment.folds.scheme or default_scheme(self.train_store)
+            if is_later(self.train_store, test) and scheme == "time_blocks":
                 warnings.warn(LATER, LeakageWarning, stacklevel=2)
             if data.sample_submission is not None:
                 check_sample(data.sample_submission, test.schema, test.sample_ids)

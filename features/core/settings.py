@@ -30,8 +30,9 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """Build the dataclass ``cls`` from a table.
 
     Args:
-        cls: a dataclass whose fields are bool, int, float, str, Literal, tuples of one type, or
-            any of these or None; numbers perhaps with bounds: see :class:`Bounded`.
+        cls: a dataclass whose fields are bool, int, float, str, Literal, tuples of one type,
+            tables of anything (``Mapping[str, Any]``), or any of these or None; numbers perhaps
+            with bounds: see :class:`Bounded`.
         table: keys are field names.
         where: how to name the table in an error, as ``[folds]``.
 
@@ -134,7 +135,25 @@ def _as(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ClimstackError(f"{where} must be a list, but got {value!r}")
         return tuple(_as(args[0], item, where) for item in value)
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ClimstackError(f"{where} must be a table, but got {value!r}")
+        return {str(key): _any(item, f"{where} {key}") for key, item in value.items()}
     return _plain(hint, value, where)
+
+
+def _any(value: Any, where: str) -> Any:
+    """Whatever TOML and JSON hold alike."""
+    if isinstance(value, Mapping):
+        return {str(key): _any(item, f"{where} {key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_any(item, where) for item in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float):
+        _check_size(value, where)
+        return _plain(type(value), value, where)
+    raise ClimstackError(f"{where} must be a number, a text, a list or a table, but got {value!r}")
 
 
 def _check_size(value: Any, where: str) -> None:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from features.core.errors import ClimstackError, closest
 from features.core.settings import Bounded, Natural, check
 from features.core.types import Mask, Rows
+from features.folds.making import Wanted, make_plan
 from features.folds.plan import FoldPlan
-from features.folds.schemes import make_plan
 from features.store.store import Store
 
 Numbers = NDArray[np.int64]
@@ -65,24 +65,26 @@ class Auxiliary(Bounded):
 
 def plan_store(
     store: Store,
-    scheme: str,
+    scheme: str | None = None,
     *,
-    n_folds: int,
-    embargo: int,
+    n_folds: int = 5,
+    embargo: int = 1,
+    by: str | None = None,
+    file: str | None = None,
     seed: int = 0,
     auxiliaries: Sequence[Auxiliary] = (),
 ) -> FoldPlan:
     """The fold plan of a store: its training data by a scheme's name, then the auxiliary sources.
 
+    What the arguments mean says :class:`features.folds.making.Wanted`.
+
     No copy of a row that a fold holds out trains in it.
 
     Raises:
-        ClimstackError: see :func:`features.folds.schemes.make_plan` and :func:`enrich`.
+        ClimstackError: see :func:`features.folds.making.make_plan` and :func:`enrich`.
     """
-    main = main_rows(store, auxiliaries)
-    time, column = store.time[main], store.column[main]
-    cut = {"n_folds": n_folds, "embargo": embargo, "seed": seed}
-    plan = make_plan(scheme, time, column, **cut, grid=store.grid)
+    wanted = Wanted(scheme=scheme, n_folds=n_folds, embargo=embargo, by=by, file=file, seed=seed)
+    plan = make_plan(store, wanted, main_rows(store, auxiliaries))
     return enrich(plan, store, auxiliaries).without_copies(store.original)
 
 

@@ -22,6 +22,7 @@ from features.core.errors import ClimstackError
 from features.core.files import atomic_path
 from features.core.types import Array, Mask, Rows
 
+WITHOUT_ORDER = ("groups", "kfold", "stratified", "column", "file")  # units are no neighbours
 OPTIONAL = ("last", "weight", "auxiliary", "original")
 
 
@@ -36,7 +37,8 @@ class FoldPlan:
         fold: (n_samples,) int16, the fold that validates the row, -1 for none.
         excluded: (n_folds, n_samples) bool, rows that neither train nor validate in a fold.
         unit: (n_samples,) int64, what the blocks are cut from: timestep, column or group number;
-            of regions the column's place in an order that goes from neighbour to neighbour.
+            of regions the column's place in an order that goes from neighbour to neighbour; of
+            independent rows a number of each, at random.
         last: (n_samples,) int64, of a row whose place is known to be from ``unit`` to ``last``
             only, as an auxiliary source's may be; None where every unit is exact.
         weight: (n_samples,) float64, of each row in training; None where all weigh 1.
@@ -172,9 +174,15 @@ class FoldPlan:
         """A plan of one fold that trains on all rows but those of the last units.
 
         For the fit that predicts new rows. What it holds out, as few units as have 2 rows, only
-        shows that the fit went well.
+        shows that the fit went well. Where units are no neighbours, as groups, it is the last 2
+        rows.
         """
         ours = self.main
+        if self.scheme in WITHOUT_ORDER:
+            fold = np.full(len(self), -1, np.int16)
+            fold[np.flatnonzero(ours)[-2:]] = 0
+            copies = (fold < 0) & self._copies(np.flatnonzero(fold == 0), self.original)
+            return replace(self, scheme="refit", fold=fold, excluded=copies[None])
         units, counts = np.unique(self.unit[ours], return_counts=True)
         n_held = 1 + int(np.argmax(np.cumsum(counts[::-1]) >= 2))
         held = np.isin(self.unit, units[-n_held:]) & ours

@@ -1,17 +1,14 @@
-"""Ways to cut rows into folds: blocks of time or of places, by default with an embargo."""
+"""Folds of blocks: of time or of places, by default with an embargo."""
 
 from __future__ import annotations
-
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.core.errors import ClimstackError, LeakageWarning, closest
+from features.core.errors import ClimstackError
 from features.core.types import Array, Mask
 from features.folds.plan import FoldPlan
 from features.folds.sphere import compact_parts, mean_spacing, unit_vectors, within
-from features.sources.grid import Grid
 
 
 def time_blocks(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1) -> FoldPlan:
@@ -73,7 +70,7 @@ def regions(
             f"rows lie in grid columns {found[0]} to {found[-1]}, but the grid has columns 0 to"
             f" {len(lat) - 1}: give the grid of these data"
         )
-    _at_least("grid columns", len(found), n_folds)
+    at_least("grid columns", len(found), n_folds)
     places = unit_vectors(lat[found], lon[found])
     fold, near = np.empty(len(found), dtype=np.int64), np.empty((n_folds, len(found)), dtype=bool)
     order = []
@@ -83,7 +80,7 @@ def regions(
         order += [region[at] for at in compact_parts(places[region], len(region))]
     unit = np.argsort(np.concatenate(order))
     excluded = near & (fold != np.arange(n_folds)[:, None])
-    return _plan("regions", embargo, fold[position], unit[position], excluded[:, position])
+    return new_plan("regions", embargo, fold[position], unit[position], excluded[:, position])
 
 
 def forward_chaining(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1) -> FoldPlan:
@@ -101,88 +98,7 @@ def forward_chaining(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1
     excluded = np.stack(
         [(block - 1 != k) & (time >= first[k + 1] - embargo) for k in range(n_folds)]
     )
-    return _plan("forward_chaining", embargo, block - 1, time, excluded)
-
-
-def groups(labels: NDArray[np.int64], n_folds: int = 5) -> FoldPlan:
-    """Whole groups: no group is on both sides of a fold. Sizes are balanced, largest group first.
-
-    Args:
-        labels: group number of each row, (n_samples,).
-        n_folds: number of folds.
-
-    Raises:
-        ClimstackError: fewer groups than folds.
-    """
-    found, position, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    _at_least("groups", len(found), n_folds)
-    fold_of_group, load = np.zeros(len(found), np.int64), np.zeros(n_folds, np.int64)
-    for group in np.argsort(-sizes, kind="stable"):
-        fold_of_group[group] = load.argmin()
-        load[fold_of_group[group]] += sizes[group]
-    excluded = np.zeros((n_folds, len(labels)), dtype=bool)
-    return _plan("groups", 0, fold_of_group[position], labels, excluded)
-
-
-def random_rows(n_samples: int, n_folds: int = 5, seed: int = 0) -> FoldPlan:
-    """Rows at random: flatters, because the neighbours in time of a validation row train.
-
-    Args:
-        n_samples: number of rows.
-        n_folds: number of folds.
-        seed: of the shuffle.
-
-    Raises:
-        ClimstackError: fewer rows than folds.
-    """
-    warnings.warn(
-        "random folds put neighbours in time on both sides, so their score is too good: use"
-        " time_blocks for a score you can trust",
-        LeakageWarning,
-        stacklevel=2,
-    )
-    _at_least("rows", n_samples, n_folds)
-    fold = np.arange(n_samples) % n_folds
-    np.random.default_rng(seed).shuffle(fold)
-    excluded = np.zeros((n_folds, n_samples), dtype=bool)
-    return _plan("random_rows", 0, fold, np.arange(n_samples), excluded)
-
-
-SCHEMES = ("time_blocks", "forward_chaining", "column_blocks", "regions", "random_rows")
-
-
-def make_plan(
-    scheme: str,
-    time: NDArray[np.int64],
-    column: NDArray[np.int64],
-    *,
-    n_folds: int,
-    embargo: int,
-    seed: int = 0,
-    grid: Grid | None = None,
-) -> FoldPlan:
-    """Make a plan by the scheme's name, from the index of a store and its grid.
-
-    Raises:
-        ClimstackError: unknown scheme, time is unknown (test data), or ``regions`` without a grid.
-    """
-    if scheme not in SCHEMES:
-        raise ClimstackError(f"no fold scheme '{scheme}': {closest(scheme, SCHEMES)}")
-    if len(time) and time.min() < 0:
-        raise ClimstackError("these rows have no known time (a test file?): folds need train data")
-    if scheme == "random_rows":
-        return random_rows(len(time), n_folds, seed)
-    if scheme == "column_blocks":
-        return column_blocks(column, n_folds, embargo)
-    if scheme == "regions":
-        if grid is None:
-            raise ClimstackError(
-                "the scheme 'regions' needs to know where the grid columns lie, but the store has"
-                " no grid: convert with --grid, or name the grid file in [data] grid"
-            )
-        return regions(column, grid.lat, grid.lon, n_folds, embargo)
-    along_time = {"time_blocks": time_blocks, "forward_chaining": forward_chaining}
-    return along_time[scheme](time, n_folds, embargo)
+    return new_plan("forward_chaining", embargo, block - 1, time, excluded)
 
 
 def _blocks(
@@ -191,7 +107,7 @@ def _blocks(
     block, first, last = _cut(what, unit, n_folds, embargo)
     near = [(unit >= first[k] - embargo) & (unit <= last[k] + embargo) for k in range(n_folds)]
     excluded = np.stack([near[k] & (block != k) for k in range(n_folds)])
-    return _plan(scheme, embargo, block, unit, excluded)
+    return new_plan(scheme, embargo, block, unit, excluded)
 
 
 def _cut(
@@ -200,7 +116,7 @@ def _cut(
     """Cut the distinct units into blocks: block of each row, first and last unit of each block."""
     _not_negative(embargo)
     found, position = np.unique(unit, return_inverse=True)
-    _at_least(what, len(found), n_blocks)
+    at_least(what, len(found), n_blocks)
     edges = np.linspace(0, len(found), n_blocks + 1).round().astype(np.int64)
     block_of_unit = np.searchsorted(edges, np.arange(len(found)), side="right") - 1
     return block_of_unit[position], found[edges[:-1]], found[edges[1:] - 1]
@@ -211,19 +127,26 @@ def _not_negative(embargo: int) -> None:
         raise ClimstackError(f"embargo must be at least 0, but got {embargo}")
 
 
-def _at_least(what: str, found: int, n_folds: int) -> None:
+def at_least(what: str, found: int, n_folds: int) -> None:
+    """See that there is enough to cut.
+
+    Raises:
+        ClimstackError: fewer than two folds, or more folds than units.
+    """
     if n_folds < 2:
         raise ClimstackError(f"n_folds must be at least 2, but got {n_folds}")
     if found < n_folds:
+        hint = ", or give the grid's size if it has another number of columns"
         raise ClimstackError(
-            f"{found} {what} can't be cut into {n_folds} folds: use fewer folds, or give the grid's"
-            " size if it has another number of columns"
+            f"{found} {what} can't be cut into {n_folds} folds: use fewer folds"
+            f"{hint if what in ('timesteps', 'grid columns') else ''}"
         )
 
 
-def _plan(
+def new_plan(
     scheme: str, embargo: int, fold: NDArray[np.integer], unit: NDArray[np.int64], excluded: Mask
 ) -> FoldPlan:
+    """A plan of a scheme; see :class:`features.folds.plan.FoldPlan`."""
     return FoldPlan(
         scheme=scheme,
         embargo=embargo,

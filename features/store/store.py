@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from features.climate.physics import HybridLevels
 from features.core.errors import ClimstackError
@@ -84,6 +84,51 @@ class Store:
             if self.manifest["has_targets"]
             else None
         )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        path: str | Path,
+        inputs: ArrayLike,
+        targets: ArrayLike | None = None,
+        schema: str | Schema | None = None,
+        *,
+        ids: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+        places: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        folds: ArrayLike | None = None,
+    ) -> Store:
+        """Write arrays, or data frames of numbers, into a new store.
+
+        Args:
+            path: the store's folder; must not exist.
+            inputs: (n, n_inputs); a category's values are positions among its words.
+            targets: (n, n_targets) or (n,); None for rows to predict.
+            schema: what the columns mean; None makes one of scalars, ``x0 ..`` and ``y0 ..`` or as
+                a data frame calls them. In it inputs with NaN may be imputed, targets with NaN are
+                skipped there, and rows without times, places and groups are independent.
+            ids: of the rows, all different; None numbers them.
+            times: numbers or dates; rows to predict may lack them.
+            places: labels, None or NaN where unknown; so are the next two.
+            groups: which rows belong together.
+            folds: which fold holds a row out.
+
+        Raises:
+            ClimstackError: the path exists, shapes differ, a value is infinite, or the schema
+                refuses it: names row and column.
+
+        Example:
+            >>> import tempfile
+            >>> folder = Path(tempfile.mkdtemp())
+            >>> store = Store.from_arrays(folder / "two", [[1.0], [2.0]], [3, 4], ids=["a", "b"])
+            >>> len(store), store.schema.target_columns, store.sample_ids.to_list()
+            (2, ['y0'], ['a', 'b'])
+        """
+        from features.store.arrays import store_from_arrays
+
+        about = {"ids": ids, "times": times, "places": places, "groups": groups, "folds": folds}
+        return store_from_arrays(path, inputs, targets, schema, **about)
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -8,7 +8,7 @@ from features import ClimstackError, FoldedStore, convert, time_blocks
 from models import CellStore, ModelSpec, available_families, cross_validate
 
 QUICK = {"preset": "tiny", "epochs": 1, "device": "cpu"}
-PARAMS = {"ridge": {}, "lightgbm": {"n_rounds": 2}, "xgboost": {"n_rounds": 2}}
+PARAMS = {"ridge": {}, "sklearn": {}, "lightgbm": {"n_rounds": 2}, "xgboost": {"n_rounds": 2}}
 TARGET = "ptend_t_45"
 
 

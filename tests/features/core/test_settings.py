@@ -1,6 +1,7 @@
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, make_dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import tomli_w
@@ -65,3 +66,22 @@ def test_numbers_beyond_64_bits_are_a_sentence(hint):
         with pytest.raises(ClimstackError, match=r"\[a\] size is a whole number of more than 64"):
             from_table(made, {"size": value}, "[a]")
     assert from_table(made, {"size": 2**63 - 1}, "[a]").size == hint(2**63 - 1)
+
+
+@dataclass(frozen=True)
+class WithTable:
+    more: Mapping[str, Any]
+
+
+def test_a_table_of_anything_that_toml_holds():
+    held = {"a": 1, "b": [1.5, "x", True], "c": {"d": (2, 3)}, "e": None}
+    made = from_table(WithTable, {"more": held}, "[t]")
+    assert made.more == {"a": 1, "b": [1.5, "x", True], "c": {"d": [2, 3]}, "e": None}
+    for wrong, sentence in (
+        ([1], r"\[t\] more must be a table"),
+        ({"a": float("inf")}, r"\[t\] more a must be finite"),
+        ({"a": {"b": object()}}, r"\[t\] more a b must be a number, a text, a list or a table"),
+        ({"a": 2**64}, "more than 64 bits"),
+    ):
+        with pytest.raises(ClimstackError, match=sentence):
+            from_table(WithTable, {"more": wrong}, "[t]")

@@ -29,7 +29,7 @@ from features import (
 )
 from features.climate.physics import hybrid_levels
 from features.folds.enrichment import plan_store
-from features.folds.schemes import SCHEMES
+from features.folds.making import NEED_COLUMN, NEED_TIME
 from features.sources.grid import Grid
 from features.store.oddities import said_shared
 from features.store.writer import StoreWriter
@@ -135,6 +135,9 @@ LAYOUTS: list[tuple[list[int], list[Auxiliary]]] = [
     ([32, 16], [Auxiliary(source="s1.csv", time="stored", embargo=0)]),
     ([24, 12, 12], [Auxiliary(source="s2.csv", time="stored"), Auxiliary(source="s1.csv")]),
 ]
+
+
+SCHEMES = (*NEED_TIME, *NEED_COLUMN)  # the others: tests/features/folds/test_making.py
 
 
 @pytest.mark.filterwarnings("ignore::features.core.errors.LeakageWarning")

@@ -28,6 +28,7 @@ TINY = {"preset": "tiny", "epochs": 12, "batch_size": 64, "learning_rate": 5e-3,
 QUICK = dict.fromkeys(NETWORKS, TINY) | {
     "lightgbm": {"n_rounds": 12, "num_leaves": 7, "min_data_in_leaf": 5},
     "xgboost": {"n_rounds": 12, "max_depth": 3, "learning_rate": 0.3},
+    "sklearn": {"estimator": "sklearn.linear_model.Ridge", "params": {"alpha": 100.0}},
 }
 
 
