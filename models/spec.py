@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from features.core import registry
 from features.core.errors import ClimstackError, closest
 from features.core.settings import from_table
+from features.schemas.schema import Schema
 from models.base import Family
 
 ARCHITECTURES = "models.seq2seq.architectures"
@@ -40,6 +45,14 @@ class ModelSpec:
         seed: of everything random in it.
         inputs_from: their predictions become further inputs.
         variants: other parameters for some targets, as tuning finds them.
+        targets: which targets it serves: names of columns, variables or groups, in which ``*``,
+            ``?`` and ``[...]`` stand for other characters; empty for all.
+
+    Example:
+        >>> from features import load_schema
+        >>> trees = ModelSpec(name="trees", family="lightgbm", targets=("cam_out_*",))
+        >>> len(trees.served(load_schema("leap")))
+        8
     """
 
     name: str
@@ -48,6 +61,7 @@ class ModelSpec:
     seed: int = 0
     inputs_from: tuple[ModelSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
+    targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.parsed  # noqa: B018 - a bad parameter should raise here, not hours later
@@ -65,6 +79,54 @@ class ModelSpec:
         """The family's ``Params``, complete."""
         where = f"model '{self.name}' ({self.family})"
         return from_table(load_family(self.family).Params, self.params, where)
+
+    def served(self, schema: Schema, among: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+        """Indices of the targets that it serves, ascending, in the store's target matrix.
+
+        Args:
+            schema: of the targets.
+            among: only these; None for the schema's modelled targets.
+
+        Raises:
+            ClimstackError: a pattern matches nothing, or no target that needs a model is left; or
+                a variant names a target that it does not serve.
+        """
+        among = schema.modelled_targets if among is None else np.asarray(among)
+        columns = schema.target_columns
+        matched = np.ones(len(columns), np.bool_)
+        if self.targets:
+            matched = np.any([self._matched(each, schema) for each in self.targets], axis=0)
+        for name in (name for variant in self.variants for name in variant.targets):
+            if name not in columns:
+                raise ClimstackError(
+                    f"a variant of model '{self.name}' names {name}, which is no target:"
+                    f" {closest(name, columns)}"
+                )
+            if not matched[columns.index(name)]:
+                raise ClimstackError(
+                    f"a variant of model '{self.name}' names {name}, which the model does not"
+                    f" serve: its targets are {', '.join(self.targets)}"
+                )
+        served = among[matched[among]]
+        if not len(served):
+            raise ClimstackError(
+                f"model '{self.name}' serves no target that is to be learned: its targets are"
+                f" {', '.join(self.targets)}"
+            )
+        return served
+
+    def _matched(self, pattern: str, schema: Schema) -> NDArray[np.bool_]:
+        """Which target columns a pattern names, (n_targets,): by column, variable or group."""
+        variables = [variable.name for variable in schema.targets for _ in variable.columns]
+        names = list(zip(schema.target_columns, variables, schema.target_groups, strict=True))
+        found = [pattern in each or any(fnmatchcase(n, pattern) for n in each) for each in names]
+        if not any(found):
+            known = dict.fromkeys(name for each in names for name in each[::-1])
+            raise ClimstackError(
+                f"model '{self.name}' has targets '{pattern}', which names no target, variable or"
+                f" group: {closest(pattern, known)}"
+            )
+        return np.array(found)
 
     @cached_property
     def parts(self) -> list[ModelSpec]:

@@ -22,6 +22,7 @@ from features.folds.enrichment import Auxiliary
 from features.folds.schemes import SCHEMES
 from features.schemas.known import is_file, load_schema
 from features.schemas.schema import Schema
+from models.member import check_serves
 from models.spec import ModelSpec, Variant
 
 Seed = Annotated[int, Interval(ge=0, lt=2**31)]
@@ -164,6 +165,8 @@ class Experiment:
                 f"[stack] refit names '{name}', which builds on other models: its training rows"
                 " need their out-of-fold predictions, so leave it to its folds' models",
             )
+        for spec in self.models:
+            _check_targets(spec, self.schema)
         for blend in self.stack.candidates:
             check(blend.name not in names, f"a model may not be called '{blend.name}' like a blend")
 
@@ -199,6 +202,7 @@ class Experiment:
         models = []
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
+            own["targets"] = list(spec.targets) or None
             own["inputs_from"] = [base.name for base in spec.inputs_from] or None
             own |= {"params": asdict(spec.parsed), "search": self.search.get(spec.name)}
             models.append(own | {"variants": [vars(variant) for variant in spec.variants] or None})
@@ -295,6 +299,7 @@ class _ModelTable(Bounded):
     name: str
     family: str
     seed: Seed
+    targets: tuple[str, ...] = ()
     inputs_from: tuple[str, ...] = ()
     tuned: str | None = None
 
@@ -380,7 +385,15 @@ def _model_spec(
         seed=table.seed,
         inputs_from=inputs_from,
         variants=variants,
+        targets=table.targets,
     )
+
+
+def _check_targets(spec: ModelSpec, schema: Schema) -> None:
+    """See that a model's targets are there, and that those it builds on serve them."""
+    targets = spec.served(schema)
+    for base in spec.inputs_from:
+        check_serves(schema, spec, targets, base, base.served(schema))
 
 
 def _table(value: Any, where: str) -> Mapping[str, Any]:

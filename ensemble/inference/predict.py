@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
+from numpy.typing import NDArray
 
 from ensemble.stacking.blend import Blend
 from features.core.errors import ClimstackError
@@ -31,7 +32,8 @@ class Predicted:
 
     Attributes:
         outputs: final outputs, (n, n_targets).
-        predictions: of each member of the blend, (n, n_modelled); zeros for those without a say.
+        predictions: of each member of the blend, (n, n_modelled), NaN for targets that it does not
+            serve; zeros for those without a say.
         heads: expected absolute errors of the members asked for them, (n, n_modelled).
         inputs: (n, n_inputs).
     """
@@ -93,9 +95,16 @@ def predict_blocks(
     by_name = _checked(blend, members, store)
     used = blend.members_used
     with temporary_folder(scratch, "predict") as folder:
-        shape = (len(members[0].targets), len(store))
-        means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
-        errors = {name: scratch_array(folder / f"error-{name}.npy", "<f8", shape) for name in heads}
+        served = {name: by_name[name].targets for name in used}
+        means, errors = (
+            {
+                name: scratch_array(
+                    folder / f"{what}-{name}.npy", "<f8", (len(served[name]), len(store))
+                )
+                for name in names
+            }
+            for what, names in (("mean", used), ("error", heads))
+        )
         n_folds = len(members[0].cells)
         by_folds = _with_bases([name for name in used if name not in refits], by_name)
         jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
@@ -105,8 +114,9 @@ def predict_blocks(
         for member, fold, n_models in jobs:
             name = member.spec.name
             asked = name in errors
+            bases = _bases_of(member, by_name, done)
             done[name] = _predict_fold(
-                member, fold, store, done, n_jobs=workers, out=folder, head=asked
+                member, fold, store, bases, n_jobs=workers, out=folder, head=asked
             )
             # A refitted member that others build on stands among the folds, too, for them alone.
             if name in means and (name not in refits or n_models == 1):
@@ -119,10 +129,12 @@ def predict_blocks(
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
             silent = np.zeros((len(inputs), len(blend.targets)))
-            predictions = dict.fromkeys(blend.members, silent) | {
-                name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
-            }
-            of_heads = {name: np.ascontiguousarray(e[:, rows].T) for name, e in errors.items()}
+            predictions = dict.fromkeys(blend.members, silent)
+            of_heads: dict[str, Array] = {}
+            for found, scratched in ((predictions, means), (of_heads, errors)):
+                for name, values in scratched.items():
+                    here = np.ascontiguousarray(values[:, rows].T)
+                    found[name] = by_name[name].spread(here, blend.targets)
             for mapped in (*means.values(), *errors.values()):
                 release(mapped)
             yield Predicted(
@@ -174,6 +186,14 @@ def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str
     return ordered
 
 
+def _bases_of(
+    member: Member, by_name: Mapping[str, Member], done: Mapping[str, Path]
+) -> list[tuple[Path, NDArray[np.intp]]]:
+    """The files of the members that one builds on, and which of their rows are its targets."""
+    bases = [by_name[base.name] for base in member.spec.inputs_from]
+    return [(done[b.spec.name], np.searchsorted(b.targets, member.targets)) for b in bases]
+
+
 def _head_file(predictions: Path) -> Path:
     """Where expected errors lie, beside the file of the predictions."""
     return predictions.with_name(f"head-{predictions.name}")
@@ -183,7 +203,7 @@ def _predict_fold(
     member: Member,
     fold: int,
     store: Store,
-    done: Mapping[str, Path],
+    bases: Sequence[tuple[Path, NDArray[np.intp]]] = (),
     *,
     n_jobs: int,
     out: Path,
@@ -195,23 +215,23 @@ def _predict_fold(
         member: whose models.
         fold: which of them.
         store: inputs.
-        done: files of the members it builds on, made before.
+        bases: of each member that it builds on the file, made before, and which of its rows.
         n_jobs: worker processes.
         out: folder for the file and what it takes to make it.
         head: expected errors go into a file beside it.
     """
     spec, cells = member.spec, member.cells[fold]
     model = cells[0].model()
-    inputs_from = [np.load(done[base.name], mmap_mode="r") for base in spec.inputs_from]
+    inputs_from = [(np.load(base, mmap_mode="r"), taken) for base, taken in bases]
     features = scratch_array(out / "features.npy", "<f4", (len(store), model.n_features))
     start = 0
     for block in store.inputs.blocks():
         here = slice(start, start + len(block))
-        upstream = [np.ascontiguousarray(base[:, here].T) for base in inputs_from]
+        upstream = [np.ascontiguousarray(base[taken, here].T) for base, taken in inputs_from]
         features[here] = model.features(
             block, np.concatenate(upstream, axis=1) if upstream else None
         )
-        for mapped in (features, *inputs_from):
+        for mapped in (features, *(base for base, _ in inputs_from)):
             release(mapped)
         start += len(block)
     file = out / f"fold-{spec.name}.npy"

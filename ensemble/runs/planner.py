@@ -221,7 +221,7 @@ class DryRun(Run):
     def _plan_model(self, spec: ModelSpec) -> ModelPlan:
         cost = self._cost(spec)
         workers, memory_mb = _choose_workers(spec, cost, self.memory_limit_mb)
-        targets, n_folds = self.data.store.schema.modelled_targets, self.experiment.folds.n_folds
+        targets, n_folds = spec.served(self.experiment.schema), self.experiment.folds.n_folds
         n_sets = len(target_sets(self.data.store, spec, targets))
         done, n_cells = self._count_done(spec), n_sets * n_folds
         seconds = (n_cells - (done or 0)) * (
