@@ -13,6 +13,7 @@ from features.core.settings import check
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from models.base import FoldData
+from models.external_cells import take_in
 from models.fold import Job, open_fold
 from models.member import Member, cell_keys, parts_of, read_upstream, target_sets
 from models.oof import Cell, CellStore
@@ -34,6 +35,8 @@ def cross_validate(
 ) -> Member:
     """Fit a base learner on every fold, computing only the cells that are missing.
 
+    What was fitted elsewhere is read from its file: see :mod:`models.external_cells`.
+
     Args:
         data: training rows and their shared folds.
         spec: the base learner.
@@ -52,6 +55,8 @@ def cross_validate(
             plan's weights, or it fails on the data.
     """
     store, plan = data.store, data.plan
+    if spec.external is not None:
+        return take_in(data, spec, cells, targets)
     family = load_family(spec.family)
     if plan.weight is not None and (plan.weight != 1).any():
         check(

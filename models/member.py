@@ -143,6 +143,8 @@ def parts_of(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[P
     variant_of = {
         name: number for number, each in enumerate(spec.variants, 1) for name in each.targets
     }
+    if spec.external is not None:
+        return [Part(spec, [list(range(len(targets)))])]
     number_of = np.array([variant_of.get(name, 0) for name in names])
     family, parts = load_family(spec.family), []
     for number, own in enumerate(spec.parts or [spec]):

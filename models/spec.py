@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from features.core import registry
 from features.core.errors import ClimstackError, closest
-from features.core.settings import from_table
+from features.core.settings import check, from_table
 from features.schemas.schema import Schema
 from models.base import Family
+from models.external import External
 
 ARCHITECTURES = "models.seq2seq.architectures"
+EXTERNAL = "external"  # the family of what was fitted elsewhere
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class ModelSpec:
 
     Attributes:
         name: how the experiment calls it.
-        family: file name in ``models/families``.
+        family: file name in ``models/families``; ``"external"`` for what was fitted elsewhere.
         params: values that differ from the family's defaults; unknown ones raise.
         seed: of everything random in it.
         inputs_from: their predictions become further inputs.
         variants: other parameters for some targets, as tuning finds them.
         targets: which targets it serves: names of columns, variables or groups, in which ``*``,
-            ``?`` and ``[...]`` stand for other characters; empty for all.
+            ``?`` and ``[...]`` stand for other characters; empty for all, of an external one for
+            those that its file has.
+        external: the files of an external one.
 
     Example:
         >>> from features import load_schema
@@ -62,8 +66,10 @@ class ModelSpec:
     inputs_from: tuple[ModelSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
     targets: tuple[str, ...] = ()
+    external: External | None = None
 
     def __post_init__(self) -> None:
+        self._check_external()
         self.parsed  # noqa: B018 - a bad parameter should raise here, not hours later
         for spec in self.parts:
             spec.parsed  # noqa: B018
@@ -74,9 +80,28 @@ class ModelSpec:
                 f"model '{self.name}' has two variants for {twice[0]}: remove one of them"
             )
 
+    def _check_external(self) -> None:
+        is_external = self.family == EXTERNAL
+        check(
+            is_external == (self.external is not None),
+            f"model '{self.name}' ({self.family}) "
+            + (
+                "needs oof, its file of out-of-fold predictions"
+                if is_external
+                else f"is fitted here: only family '{EXTERNAL}' has files of predictions"
+            ),
+        )
+        for what in ("params", "variants", "inputs_from") if is_external else ():
+            check(
+                not getattr(self, what),
+                f"model '{self.name}' is external, so it has no {what}: remove them",
+            )
+
     @cached_property
     def parsed(self) -> Any:
-        """The family's ``Params``, complete."""
+        """The family's ``Params``, complete; of an external one its files."""
+        if self.external is not None:
+            return self.external
         where = f"model '{self.name}' ({self.family})"
         return from_table(load_family(self.family).Params, self.params, where)
 
@@ -94,6 +119,8 @@ class ModelSpec:
         among = schema.modelled_targets if among is None else np.asarray(among)
         columns = schema.target_columns
         matched = np.ones(len(columns), np.bool_)
+        if self.external is not None and not self.targets:
+            matched = self.external.serves(columns)
         if self.targets:
             matched = np.any([self._matched(each, schema) for each in self.targets], axis=0)
         for name in (name for variant in self.variants for name in variant.targets):
@@ -109,9 +136,10 @@ class ModelSpec:
                 )
         served = among[matched[among]]
         if not len(served):
+            names = self.targets or [columns[target] for target in np.flatnonzero(matched)[:8]]
             raise ClimstackError(
                 f"model '{self.name}' serves no target that is to be learned: its targets are"
-                f" {', '.join(self.targets)}"
+                f" {', '.join(names)}"
             )
         return served
 
@@ -137,7 +165,7 @@ class ModelSpec:
     @property
     def in_processes(self) -> bool:
         """Whether worker processes fit it."""
-        return load_family(self.family).in_processes(self.parsed)
+        return self.external is None and load_family(self.family).in_processes(self.parsed)
 
     @property
     def n_epochs(self) -> int:
@@ -158,7 +186,8 @@ def load_family(name: str) -> Family:
     """
     known = available_families()
     if name not in known:
-        raise ClimstackError(f"no model family '{name}': {closest(name, known)}")
+        near = closest(name, [*known, EXTERNAL])
+        raise ClimstackError(f"no model family '{name}': {near}")
     if name in registry.names(ARCHITECTURES):
         return _network_family(name)
     family: Family = registry.load("models.families", name, "MODEL", "model family")

@@ -11,6 +11,7 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 
+from ensemble.inference.given import read_given
 from ensemble.stacking.blend import Blend
 from features.core.errors import ClimstackError
 from features.core.files import release, scratch_array
@@ -90,26 +91,29 @@ def predict_blocks(
 
     Raises:
         ClimstackError: a member of the blend is missing or has other cells than those it was
-            made with, or the store has another schema.
+            made with, the store has another schema, or a member that was fitted elsewhere comes
+            without predictions of these rows.
     """
     by_name = _checked(blend, members, store)
     used = blend.members_used
     with temporary_folder(scratch, "predict") as folder:
-        served = {name: by_name[name].targets for name in used}
         means, errors = (
             {
                 name: scratch_array(
-                    folder / f"{what}-{name}.npy", "<f8", (len(served[name]), len(store))
+                    folder / f"{what}-{name}.npy", "<f8", (len(by_name[name].targets), len(store))
                 )
                 for name in names
             }
             for what, names in (("mean", used), ("error", heads))
         )
         n_folds = len(members[0].cells)
-        by_folds = _with_bases([name for name in used if name not in refits], by_name)
+        by_folds = with_bases([name for name in used if name not in refits], by_name)
+        done = read_given([by_name[name] for name in by_folds], store, folder)
+        for name in means.keys() & done.keys():
+            _add(means[name], done[name], 1)
+        by_folds = [name for name in by_folds if name not in done]
         jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
         jobs += [(refits[name], 0, 1) for name in used if name in refits]
-        done: dict[str, Path] = {}
         workers = n_jobs or cpu_count()
         for member, fold, n_models in jobs:
             name = member.spec.name
@@ -172,15 +176,19 @@ def _checked(blend: Blend, members: Sequence[Member], store: Store) -> dict[str,
     return by_name
 
 
-def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str]:
-    """The members named and all that they build on, each after its bases."""
+def with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str]:
+    """The members named and all that they build on, each after its bases.
+
+    Raises:
+        ClimstackError: a base is not given.
+    """
     ordered: list[str] = []
     for name in names:
         bases = [base.name for base in by_name[name].spec.inputs_from]
         for base in bases:
             if base not in by_name:
                 raise ClimstackError(f"member '{name}' builds on '{base}', which is not given")
-        for each in [*_with_bases(bases, by_name), name]:
+        for each in [*with_bases(bases, by_name), name]:
             if each not in ordered:
                 ordered.append(each)
     return ordered
