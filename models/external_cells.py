@@ -24,7 +24,8 @@ from models.spec import ModelSpec
 
 CLOSE, SOME, NONE = 0.9, 0.3, 0.05  # correlations of predictions with the truth
 CHANCE = 4.0  # correlations of what does not go together are rarely beyond so many over sqrt(rows)
-OTHER_UNIT = 5.0  # so many times too large, too small or standard deviations off is no error
+OTHER_UNIT = 5.0  # so many times too large, or standard deviations off, is no error of a model
+TOO_SMALL = 50.0  # one that is fitted too little says too little, but hardly by so much
 SHOWN = 4
 
 
@@ -180,7 +181,7 @@ def _judge(spec: ModelSpec, names: list[str], found: _Agreement) -> None:
         raise ClimstackError(f"{file}: column '{names[at]}' has values too large to square")
     near = np.abs(found.correlation) > CLOSE
     size = np.abs(found.slope)
-    other = (size > OTHER_UNIT) | (size < 1 / OTHER_UNIT)
+    other = (size > TOO_SMALL) | (size < 1 / OTHER_UNIT)
     wrong = near & (other | (found.slope < 0) | (np.abs(found.offset) > OTHER_UNIT))
     if wrong.any():
         at = int(wrong.argmax())
@@ -194,13 +195,14 @@ def _judge(spec: ModelSpec, names: list[str], found: _Agreement) -> None:
             f" data, as '{names[at]}', whose correlation with the truth is"
             f" {found.correlation[at]:.3f} while {what}: write them in the schema's units"
         )
-    doubtful = (found.correlation > SOME) & other
+    doubtful = (found.correlation > SOME) & (other | (size > OTHER_UNIT))
     if doubtful.any():
         at = int(doubtful.argmax())
         _warn(
             f"{file}: {doubtful.sum()} of {len(names)} columns may be in another unit than the"
-            f" training data, as '{names[at]}': the truth is {found.slope[at]:.4g} times the"
-            f" prediction where they go together (correlation {found.correlation[at]:.2f})"
+            f" training data, or fitted too little, as '{names[at]}': the truth is"
+            f" {found.slope[at]:.4g} times the prediction where they go together (correlation"
+            f" {found.correlation[at]:.2f})"
         )
     varies = found.spread > 0
     best = float(found.correlation[varies].max(initial=0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -95,40 +96,16 @@ def predict_blocks(
             without predictions of these rows.
     """
     by_name = _checked(blend, members, store)
-    used = blend.members_used
-    with temporary_folder(scratch, "predict") as folder:
-        means, errors = (
-            {
-                name: scratch_array(
-                    folder / f"{what}-{name}.npy", "<f8", (len(by_name[name].targets), len(store))
-                )
-                for name in names
-            }
-            for what, names in (("mean", used), ("error", heads))
-        )
-        n_folds = len(members[0].cells)
-        by_folds = with_bases([name for name in used if name not in refits], by_name)
-        done = read_given([by_name[name] for name in by_folds], store, folder)
-        for name in means.keys() & done.keys():
-            _add(means[name], done[name], 1)
-        by_folds = [name for name in by_folds if name not in done]
-        jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
-        jobs += [(refits[name], 0, 1) for name in used if name in refits]
-        workers = n_jobs or cpu_count()
-        for member, fold, n_models in jobs:
-            name = member.spec.name
-            asked = name in errors
-            bases = _bases_of(member, by_name, done)
-            done[name] = _predict_fold(
-                member, fold, store, bases, n_jobs=workers, out=folder, head=asked
-            )
-            # A refitted member that others build on stands among the folds, too, for them alone.
-            if name in means and (name not in refits or n_models == 1):
-                _add(means[name], done[name], n_models)
-                if name in errors:
-                    _add(errors[name], _head_file(done[name]), n_models)
-            if progress is not None:
-                progress(f"predict {name}", fold + 1, n_models)
+    with mean_predictions(
+        blend.members_used,
+        members,
+        store,
+        scratch=scratch,
+        heads=heads,
+        refits=refits,
+        n_jobs=n_jobs,
+        progress=progress,
+    ) as (means, errors):
         for start in range(0, len(store), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
@@ -147,6 +124,73 @@ def predict_blocks(
                 heads=of_heads,
                 inputs=inputs,
             )
+
+
+@contextmanager
+def mean_predictions(
+    names: Sequence[str],
+    members: Sequence[Member],
+    store: Store,
+    *,
+    scratch: Path,
+    heads: Sequence[str] = (),
+    refits: Mapping[str, Member] = MappingProxyType({}),
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
+    """What each of some members predicts for the rows of a store, while the block runs.
+
+    Args:
+        names: of the members.
+        members: these and all that they build on.
+        store: inputs to predict.
+        scratch: see :func:`predict_blocks`, as for the arguments that follow.
+        heads: of these members expected errors, too.
+        refits: members with one fit on all rows.
+        n_jobs: worker processes.
+        progress: called with (what, done, total).
+
+    Yields:
+        By name the predictions, and the expected absolute errors of ``heads``, memory-mapped,
+        (n_targets of the member, n_samples), physical units.
+
+    Raises:
+        ClimstackError: a member that one builds on is not given, or one that was fitted elsewhere
+            comes without predictions of these rows.
+    """
+    by_name = {member.spec.name: member for member in members}
+    with temporary_folder(scratch, "predict") as folder:
+
+        def empty(what: str, name: str) -> Array:
+            shape = (len(by_name[name].targets), len(store))
+            return scratch_array(folder / f"{what}-{name}.npy", "<f8", shape)
+
+        means = {name: empty("mean", name) for name in names}
+        errors = {name: empty("error", name) for name in heads}
+        n_folds = len(members[0].cells)
+        by_folds = with_bases([name for name in names if name not in refits], by_name)
+        done = read_given([by_name[name] for name in by_folds], store, folder)
+        for name in means.keys() & done.keys():
+            _add(means[name], done[name], 1)
+        by_folds = [name for name in by_folds if name not in done]
+        jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
+        jobs += [(refits[name], 0, 1) for name in names if name in refits]
+        workers = n_jobs or cpu_count()
+        for member, fold, n_models in jobs:
+            name = member.spec.name
+            asked = name in errors
+            bases = _bases_of(member, by_name, done)
+            done[name] = _predict_fold(
+                member, fold, store, bases, n_jobs=workers, out=folder, head=asked
+            )
+            # A refitted member that others build on stands among the folds, too, for them alone.
+            if name in means and (name not in refits or n_models == 1):
+                _add(means[name], done[name], n_models)
+                if name in errors:
+                    _add(errors[name], _head_file(done[name]), n_models)
+            if progress is not None:
+                progress(f"predict {name}", fold + 1, n_models)
+        yield means, errors
 
 
 def _add(mean: Array, file: Path, n_models: int) -> None:

@@ -150,6 +150,10 @@ WRONG = {
         "1 of 5 columns are in another unit than the training data, as 'cam_out_FLWDS', whose"
         " correlation with the truth is 0.9.* while the truth is 0.00.* times the prediction",
     ),
+    "small units": (
+        lambda f: f.with_columns(pl.col("cam_out_FLWDS") / 1000),
+        "'cam_out_FLWDS', .* while the truth is 9.* times the prediction",
+    ),
     "kelvin": (
         lambda f: f.with_columns(pl.col("cam_out_FLWDS") + 1e4),
         "'cam_out_FLWDS', .* standard deviations of the truth off",
@@ -205,6 +209,12 @@ def test_rows_that_are_never_validated_may_be_there(frame, member, store, schema
         frame.filter(~pl.col("sample_id").is_in(never.implode())),
     ):
         assert member(given, data=data).computed == 3
+
+
+def test_what_may_be_another_unit_is_told(frame, member):
+    """Where predictions are too small by a factor that a model fitted too little may have, too."""
+    with pytest.warns(DataWarning, match="'cam_out_FLWDS': the truth is 9.* times the prediction"):
+        member(frame.with_columns(pl.col("cam_out_FLWDS") / 10))
 
 
 def test_shuffled_rows_are_told(frame, member):
