@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ensemble.inference.predict import predict
     from ensemble.inference.sample import read_weights
     from ensemble.inference.submission import score_files, write_submission
-    from ensemble.runs.pipeline import open_run, run_experiment, submit_run
+    from ensemble.runs.pipeline import open_run, run_experiment, submit_run, write_members
     from ensemble.runs.planner import plan_run
     from ensemble.runs.run import Run
     from ensemble.runs.tune import tune_model
@@ -68,5 +68,6 @@ __all__ = [
     "submit_run",
     "tune_model",
     "write_errors",
+    "write_members",
     "write_submission",
 ]

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from models.base import Family, FitContext, Fitted, FoldData
     from models.cross_validation import cross_validate
     from models.diagnostics.adversarial import Comparison, compare_stores
+    from models.external import External
     from models.member import Member, cell_keys, read_member
     from models.oof import Cell, CellKey, CellStore, TrainedModel
     from models.spec import ModelSpec, Variant, available_families, load_family
@@ -17,6 +18,7 @@ __all__ = [
     "CellKey",
     "CellStore",
     "Comparison",
+    "External",
     "Family",
     "FitContext",
     "Fitted",

@@ -13,6 +13,7 @@ from features.core.settings import check
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from models.base import FoldData
+from models.external_cells import take_in
 from models.fold import Job, open_fold
 from models.member import Member, cell_keys, parts_of, read_upstream, target_sets
 from models.oof import Cell, CellStore
@@ -34,11 +35,14 @@ def cross_validate(
 ) -> Member:
     """Fit a base learner on every fold, computing only the cells that are missing.
 
+    What was fitted elsewhere is read from its file: see :mod:`models.external_cells`.
+
     Args:
         data: training rows and their shared folds.
         spec: the base learner.
         cells: where finished cells live.
-        targets: indices of the targets to model; None takes the schema's modelled targets.
+        targets: indices of the targets to model, of which it is fitted for those that it serves;
+            None takes the schema's modelled targets.
         folds: which folds; None takes all. A member with missing folds can't be stacked.
         n_jobs: worker processes of a per-target family; None takes one per core.
         progress: called with (what, done, total) after each cell.
@@ -51,6 +55,8 @@ def cross_validate(
             plan's weights, or it fails on the data.
     """
     store, plan = data.store, data.plan
+    if spec.external is not None:
+        return take_in(data, spec, cells, targets)
     family = load_family(spec.family)
     if plan.weight is not None and (plan.weight != 1).any():
         check(
@@ -61,6 +67,7 @@ def cross_validate(
     targets = store.schema.modelled_targets if targets is None else np.asarray(targets)
     progress = progress or (lambda *_: None)
     sets = target_sets(store, spec, targets)
+    served = spec.served(store.schema, targets)
     upstream = read_upstream(data, spec, cells, targets)
     computed = 0
     found: list[list[Cell]] = []
@@ -75,7 +82,7 @@ def cross_validate(
         if missing:
             jobs = [(sets[i], keys[i]) for i in missing]
             seen = FoldData(
-                data=data, fold=fold, targets=targets, kind=family.view, upstream=upstream
+                data=data, fold=fold, targets=served, kind=family.view, upstream=upstream
             )
             for part in parts_of(store, spec, targets):
                 own = [job for job in jobs if job[0] in part.sets]
@@ -85,7 +92,7 @@ def cross_validate(
                     computed += 1
                     progress(spec.name, offset + n_done, n_all)
         found.append([done for key in keys if (done := have[key.hash]) is not None])
-    return Member(spec=spec, targets=targets, sets=sets, cells=found, computed=computed)
+    return Member(spec=spec, targets=served, sets=sets, cells=found, computed=computed)
 
 
 def _fit_fold(

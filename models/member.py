@@ -9,11 +9,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from features.core.errors import ClimstackError, closest
+from features.core.errors import ClimstackError
 from features.core.files import content_hash
 from features.core.types import Array, Rows
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
+from features.schemas.schema import Schema
 from features.store.store import Store
 from models.base import OutOfFold
 from models.oof import Cell, CellKey, CellStore, TrainedModel
@@ -26,7 +27,7 @@ class Member:
 
     Attributes:
         spec: family, parameters, seed.
-        targets: indices of its targets in the store's target matrix.
+        targets: indices of the targets that it serves in the store's target matrix, ascending.
         sets: which targets each cell of a fold serves, as positions in ``targets``.
         cells: for each fold, one cell per set.
         computed: number of cells that had to be fitted; the others were there.
@@ -77,6 +78,26 @@ class Member:
         """The fold's models, one per set."""
         return [cell.model() for cell in self.cells[fold]]
 
+    def spread(self, values: Array, targets: NDArray[np.intp]) -> Array:
+        """Values of its targets among those of others, (n, len(targets)); NaN where it has none.
+
+        Args:
+            values: (n, len(self.targets)), as :meth:`oof` gives them.
+            targets: indices of the targets that all members serve together, ascending.
+
+        Raises:
+            ClimstackError: it serves a target that is none of them.
+        """
+        if np.array_equal(targets, self.targets):
+            return values
+        if not np.isin(self.targets, targets).all():
+            raise ClimstackError(
+                f"member '{self.spec.name}' serves targets that the others are not asked for"
+            )
+        wide = np.full((len(values), len(targets)), np.nan)
+        wide[:, np.searchsorted(targets, self.targets)] = values
+        return wide
+
     @property
     def hash(self) -> str:
         """Which cells it has: another fit, fold plan or data gives another hash."""
@@ -94,7 +115,7 @@ class Member:
 
 
 def target_sets(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[list[int]]:
-    """Which targets each of a model's cells serves, as positions in ``targets``."""
+    """Which targets each of a model's cells serves, as positions in those it serves of them."""
     return [served for part in parts_of(store, spec, targets) for served in part.sets]
 
 
@@ -104,7 +125,7 @@ class Part:
 
     Attributes:
         spec: the model with these parameters, without variants.
-        sets: which targets each cell serves, as positions in all targets.
+        sets: which targets each cell serves, as positions in all that the model serves.
     """
 
     spec: ModelSpec
@@ -115,19 +136,15 @@ def parts_of(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[P
     """A model's targets by parameters: one part, or several where it has variants.
 
     Raises:
-        ClimstackError: a variant names a target that the schema lacks.
+        ClimstackError: see :meth:`models.spec.ModelSpec.served`.
     """
-    columns = store.schema.target_columns
+    columns, targets = store.schema.target_columns, spec.served(store.schema, targets)
     names = [columns[target] for target in targets]
     variant_of = {
         name: number for number, each in enumerate(spec.variants, 1) for name in each.targets
     }
-    for name in variant_of:
-        if name not in columns:
-            raise ClimstackError(
-                f"a variant of model '{spec.name}' names {name}, which is no target:"
-                f" {closest(name, columns)}"
-            )
+    if spec.external is not None:
+        return [Part(spec, [list(range(len(targets)))])]
     number_of = np.array([variant_of.get(name, 0) for name in names])
     family, parts = load_family(spec.family), []
     for number, own in enumerate(spec.parts or [spec]):
@@ -141,15 +158,21 @@ def parts_of(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[P
 def cell_keys(
     data: FoldedStore, spec: ModelSpec, targets: NDArray[np.intp], fold: int
 ) -> list[CellKey]:
-    """Keys of a model's cells on one fold, one per set of targets."""
+    """Keys of a model's cells on one fold, one per set of those targets that it serves."""
     store = data.store
-    names = [store.schema.target_columns[target] for target in targets]
-    upstream = [_all_keys(data, base, targets) for base in spec.inputs_from]
+    names = [store.schema.target_columns[target] for target in spec.served(store.schema, targets)]
+    of_bases = _targets_of_bases(store, spec, targets)
+    upstream = [_all_keys(data, base, of_bases) for base in spec.inputs_from]
     return [
         CellKey.of(data, part.spec, fold, [names[i] for i in served], upstream)
         for part in parts_of(store, spec, targets)
         for served in part.sets
     ]
+
+
+def _targets_of_bases(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The targets that the models it builds on were fitted for: all, where it serves but some."""
+    return store.schema.modelled_targets if spec.targets else targets
 
 
 def _all_keys(data: FoldedStore, spec: ModelSpec, targets: NDArray[np.intp]) -> str:
@@ -166,7 +189,7 @@ def read_member(
     Raises:
         ClimstackError: a cell is missing or damaged.
     """
-    targets = data.store.schema.modelled_targets if targets is None else targets
+    targets = data.store.schema.modelled_targets if targets is None else np.asarray(targets)
     found: list[list[Cell]] = []
     for fold in range(data.plan.n_folds):
         keys = cell_keys(data, spec, targets, fold)
@@ -185,8 +208,8 @@ def read_member(
                 f" {fold}: run the experiment first"
             )
         found.append(have)
-    sets = target_sets(data.store, spec, targets)
-    return Member(spec=spec, targets=targets, sets=sets, cells=found, computed=0)
+    sets, served = target_sets(data.store, spec, targets), spec.served(data.store.schema, targets)
+    return Member(spec=spec, targets=served, sets=sets, cells=found, computed=0)
 
 
 def read_upstream(
@@ -194,19 +217,56 @@ def read_upstream(
 ) -> list[tuple[str, OutOfFold]]:
     """Name and predictions of the finished members that a model takes as inputs.
 
+    Of each it takes the targets that it serves itself, (n, n_served).
+
     Raises:
-        ClimstackError: one of them is not fitted on every fold.
+        ClimstackError: one of them is not fitted on every fold, or lacks one of these targets.
     """
-    members = [read_member(data, base, cells, targets) for base in spec.inputs_from]
-    return [(member.spec.name, partial(_out_of_fold, data.plan, member)) for member in members]
+    store = data.store
+    found: list[tuple[str, OutOfFold]] = []
+    served = spec.served(store.schema, targets)
+    for base in spec.inputs_from:
+        member = read_member(data, base, cells, _targets_of_bases(store, spec, targets))
+        check_serves(store.schema, spec, served, base, member.targets)
+        taken = np.searchsorted(member.targets, served)
+        found.append((base.name, partial(_out_of_fold, data.plan, member, taken)))
+    return found
 
 
-def _out_of_fold(plan: FoldPlan, member: Member, rows: Rows) -> Array:
-    """Each row's prediction by the model that held it out, (n, n_targets)."""
-    predicted = np.empty((len(rows), len(member.targets)))
+def check_serves(
+    schema: Schema,
+    spec: ModelSpec,
+    targets: NDArray[np.intp],
+    base: ModelSpec,
+    of_base: NDArray[np.intp],
+) -> None:
+    """See that a model that others build on serves all of their targets.
+
+    Args:
+        schema: of the targets.
+        spec: what builds on it.
+        targets: that it serves.
+        base: what it builds on.
+        of_base: targets that this one serves.
+
+    Raises:
+        ClimstackError: names a target that it does not serve.
+    """
+    lacking = np.setdiff1d(targets, of_base)
+    if len(lacking):
+        raise ClimstackError(
+            f"model '{spec.name}' builds on '{base.name}', which does not serve"
+            f" {len(lacking)} of its targets, as {schema.target_columns[lacking[0]]}: give"
+            f" '{spec.name}' only targets that '{base.name}' serves"
+        )
+
+
+def _out_of_fold(plan: FoldPlan, member: Member, taken: NDArray[np.intp], rows: Rows) -> Array:
+    """Each row's prediction by the model that held it out, (n, len(taken))."""
+    predicted = np.empty((len(rows), len(taken)))
     fold_of_row = plan.fold[rows]
     for fold in np.unique(fold_of_row):
         here = fold_of_row == fold
         positions = np.searchsorted(plan.valid_rows(fold), rows[here])
-        predicted[here] = member.oof(fold, positions)
+        predicted[here] = member.oof(fold, positions)[:, taken]
     return predicted

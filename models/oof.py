@@ -80,14 +80,19 @@ class CellKey:
         upstream: list[str],
     ) -> CellKey:
         """The key of a model on a fold."""
-        packages = ("climstack", load_family(spec.family).package)
+        packages, params = ["climstack"], {}
+        if spec.external is None:
+            packages.append(load_family(spec.family).package)
+            params = asdict(spec.parsed)
+        else:
+            params = {"oof": spec.external.sha256, "folds": spec.external.folds}
         return cls(
             versions={package: _version(package) for package in packages},
             data=data.store.data_hash,
             schema=data.store.schema.hash,
             folds=data.plan.hash,
             family=spec.family,
-            params=asdict(spec.parsed),
+            params=params,
             seed=spec.seed,
             fold=fold,
             targets=tuple(targets),
@@ -136,7 +141,11 @@ class Cell:
         return np.load(file, mmap_mode="r") if file.is_file() else None
 
     def model(self) -> TrainedModel:
-        """The cell's model, ready to predict."""
+        """The cell's model, ready to predict.
+
+        Raises:
+            ClimstackError: the cell is damaged, or of an external member, which has no model.
+        """
         return TrainedModel.load(self.path)
 
 
@@ -275,13 +284,13 @@ class CellStore:
         return self.path / f".unfinished.{content_hash([key.hash for key in keys])[:16]}"
 
     def write(
-        self, key: CellKey, model: TrainedModel, predictions: Path, score: dict[str, Any]
+        self, key: CellKey, model: TrainedModel | None, predictions: Path, score: dict[str, Any]
     ) -> Cell:
         """Store a finished cell atomically, in the place of a damaged one.
 
         Args:
             key: what its predictions depend on.
-            model: what predicted.
+            model: what predicted; None where that was elsewhere.
             predictions: a folder of ``oof.npy`` and, where the model has a
                 head for it, ``uncertainty.npy``; they are moved from there.
             score: seconds, memory and R2.
@@ -293,7 +302,10 @@ class CellStore:
         if any(shape[1:] != (len(key.targets),) for shape in _shapes(predictions)):
             raise ValueError(f"{predictions} are not predictions of {len(key.targets)} targets")
         with atomic_path(folder, sync=False) as made:
-            model.save(made)
+            if model is None:
+                made.mkdir()
+            else:
+                model.save(made)
             for file in predictions.iterdir():
                 shutil.move(file, made / file.name)
             write_json(made / "params.json", key.to_table())

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from features.core import registry
 from features.core.errors import ClimstackError, closest
-from features.core.settings import from_table
+from features.core.settings import check, from_table
+from features.schemas.schema import Schema
 from models.base import Family
+from models.external import External
 
 ARCHITECTURES = "models.seq2seq.architectures"
+EXTERNAL = "external"  # the family of what was fitted elsewhere
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,21 @@ class ModelSpec:
 
     Attributes:
         name: how the experiment calls it.
-        family: file name in ``models/families``.
+        family: file name in ``models/families``; ``"external"`` for what was fitted elsewhere.
         params: values that differ from the family's defaults; unknown ones raise.
         seed: of everything random in it.
         inputs_from: their predictions become further inputs.
         variants: other parameters for some targets, as tuning finds them.
+        targets: which targets it serves: names of columns, variables or groups, in which ``*``,
+            ``?`` and ``[...]`` stand for other characters; empty for all, of an external one for
+            those that its file has.
+        external: the files of an external one.
+
+    Example:
+        >>> from features import load_schema
+        >>> trees = ModelSpec(name="trees", family="lightgbm", targets=("cam_out_*",))
+        >>> len(trees.served(load_schema("leap")))
+        8
     """
 
     name: str
@@ -48,8 +65,11 @@ class ModelSpec:
     seed: int = 0
     inputs_from: tuple[ModelSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
+    targets: tuple[str, ...] = ()
+    external: External | None = None
 
     def __post_init__(self) -> None:
+        self._check_external()
         self.parsed  # noqa: B018 - a bad parameter should raise here, not hours later
         for spec in self.parts:
             spec.parsed  # noqa: B018
@@ -60,11 +80,81 @@ class ModelSpec:
                 f"model '{self.name}' has two variants for {twice[0]}: remove one of them"
             )
 
+    def _check_external(self) -> None:
+        is_external = self.family == EXTERNAL
+        check(
+            is_external == (self.external is not None),
+            f"model '{self.name}' ({self.family}) "
+            + (
+                "needs oof, its file of out-of-fold predictions"
+                if is_external
+                else f"is fitted here: only family '{EXTERNAL}' has files of predictions"
+            ),
+        )
+        for what in ("params", "variants", "inputs_from") if is_external else ():
+            check(
+                not getattr(self, what),
+                f"model '{self.name}' is external, so it has no {what}: remove them",
+            )
+
     @cached_property
     def parsed(self) -> Any:
-        """The family's ``Params``, complete."""
+        """The family's ``Params``, complete; of an external one its files."""
+        if self.external is not None:
+            return self.external
         where = f"model '{self.name}' ({self.family})"
         return from_table(load_family(self.family).Params, self.params, where)
+
+    def served(self, schema: Schema, among: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+        """Indices of the targets that it serves, ascending, in the store's target matrix.
+
+        Args:
+            schema: of the targets.
+            among: only these; None for the schema's modelled targets.
+
+        Raises:
+            ClimstackError: a pattern matches nothing, or no target that needs a model is left; or
+                a variant names a target that it does not serve.
+        """
+        among = schema.modelled_targets if among is None else np.asarray(among)
+        columns = schema.target_columns
+        matched = np.ones(len(columns), np.bool_)
+        if self.external is not None and not self.targets:
+            matched = self.external.serves(columns)
+        if self.targets:
+            matched = np.any([self._matched(each, schema) for each in self.targets], axis=0)
+        for name in (name for variant in self.variants for name in variant.targets):
+            if name not in columns:
+                raise ClimstackError(
+                    f"a variant of model '{self.name}' names {name}, which is no target:"
+                    f" {closest(name, columns)}"
+                )
+            if not matched[columns.index(name)]:
+                raise ClimstackError(
+                    f"a variant of model '{self.name}' names {name}, which the model does not"
+                    f" serve: its targets are {', '.join(self.targets)}"
+                )
+        served = among[matched[among]]
+        if not len(served):
+            names = self.targets or [columns[target] for target in np.flatnonzero(matched)[:8]]
+            raise ClimstackError(
+                f"model '{self.name}' serves no target that is to be learned: its targets are"
+                f" {', '.join(names)}"
+            )
+        return served
+
+    def _matched(self, pattern: str, schema: Schema) -> NDArray[np.bool_]:
+        """Which target columns a pattern names, (n_targets,): by column, variable or group."""
+        variables = [variable.name for variable in schema.targets for _ in variable.columns]
+        names = list(zip(schema.target_columns, variables, schema.target_groups, strict=True))
+        found = [pattern in each or any(fnmatchcase(n, pattern) for n in each) for each in names]
+        if not any(found):
+            known = dict.fromkeys(name for each in names for name in each[::-1])
+            raise ClimstackError(
+                f"model '{self.name}' has targets '{pattern}', which names no target, variable or"
+                f" group: {closest(pattern, known)}"
+            )
+        return np.array(found)
 
     @cached_property
     def parts(self) -> list[ModelSpec]:
@@ -75,7 +165,7 @@ class ModelSpec:
     @property
     def in_processes(self) -> bool:
         """Whether worker processes fit it."""
-        return load_family(self.family).in_processes(self.parsed)
+        return self.external is None and load_family(self.family).in_processes(self.parsed)
 
     @property
     def n_epochs(self) -> int:
@@ -96,7 +186,8 @@ def load_family(name: str) -> Family:
     """
     known = available_families()
     if name not in known:
-        raise ClimstackError(f"no model family '{name}': {closest(name, known)}")
+        near = closest(name, [*known, EXTERNAL])
+        raise ClimstackError(f"no model family '{name}': {near}")
     if name in registry.names(ARCHITECTURES):
         return _network_family(name)
     family: Family = registry.load("models.families", name, "MODEL", "model family")

@@ -28,7 +28,7 @@ class Cluster:
     """Targets that share parameters.
 
     Attributes:
-        targets: positions in the modelled targets, ascending.
+        targets: positions in the targets that the model serves, ascending.
         representatives: those of them that a study fits, the most central first.
     """
 

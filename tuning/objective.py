@@ -37,7 +37,7 @@ FITTED = "cells_fitted"
 
 @dataclass(frozen=True)
 class Step:
-    """A model to fit: on one fold, for some of the modelled targets, given by position."""
+    """A model to fit: on one fold, for some of the targets that it serves, given by position."""
 
     fold: int
     targets: tuple[int, ...]
@@ -51,7 +51,7 @@ def steps_of(
     Representatives x folds, shuffled; or folds x sets of targets for a joint family.
     """
     if is_joint(store, spec):
-        sets = target_sets(store, spec, store.schema.modelled_targets)
+        sets = target_sets(store, spec, spec.served(store.schema))
         return [Step(fold, tuple(served)) for fold in folds for served in sets]
     steps = [Step(fold, (target,)) for fold in folds for target in representatives]
     order = np.random.default_rng(seed).permutation(len(steps))
@@ -60,8 +60,8 @@ def steps_of(
 
 def is_joint(store: Store, spec: ModelSpec) -> bool:
     """Whether the family's models serve several targets: then targets are not tuned apart."""
-    sets = target_sets(store, spec, store.schema.modelled_targets)
-    return len(sets) < len(store.schema.modelled_targets)
+    served = spec.served(store.schema)
+    return len(target_sets(store, spec, served)) < len(served)
 
 
 class Objective:
@@ -133,8 +133,7 @@ class Objective:
 
     def find(self, spec: ModelSpec, step: Step) -> tuple[CellKey, Cell | None]:
         """A step's key and, if it is finished, its cell."""
-        modelled = self.data.store.schema.modelled_targets
-        targets = modelled[list(step.targets)]
+        targets = spec.served(self.data.store.schema)[list(step.targets)]
         (key,) = cell_keys(self.data, spec, targets, step.fold)  # a step is one cell
         return key, self.cells.find(key)
 
@@ -152,8 +151,8 @@ class Objective:
         family = load_family(spec.family)
         shared = tuple(getattr(spec.parsed, name) for name in family.prepared_by)
         if (fold, *shared) not in self._open:
-            modelled = self.data.store.schema.modelled_targets
-            seen = FoldData(data=self.data, fold=fold, targets=modelled, kind=family.view)
+            served = spec.served(self.data.store.schema)
+            seen = FoldData(data=self.data, fold=fold, targets=served, kind=family.view)
             opened = self._stack.enter_context(open_fold(seen, spec, self.cells, 10**9))
             self._open[fold, *shared] = opened
         return self._open[fold, *shared]

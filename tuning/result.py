@@ -30,7 +30,7 @@ class Choice:
     """Parameters for some targets.
 
     Attributes:
-        targets: positions in the modelled targets.
+        targets: positions in the targets that the model serves.
         params: values of the searched parameters.
         place: the trial that had them.
     """

@@ -162,7 +162,7 @@ def _unseen(plan: FoldPlan) -> int:
 
 
 def _clusters(data: FoldedStore, spec: ModelSpec, settings: TuneSettings) -> list[Cluster]:
-    modelled = data.store.schema.modelled_targets
+    modelled = spec.served(data.store.schema)
     if is_joint(data.store, spec):
         every = list(range(len(modelled)))
         return [Cluster(every, every)]
@@ -179,6 +179,7 @@ def _fingerprint(
     data: FoldedStore, spec: ModelSpec, space: Space, steps: Sequence[Step], seed: int
 ) -> dict[str, str]:
     model = [spec.family, dict(spec.params), spec.seed]
+    model += [list(spec.targets)] if spec.targets else []
     taken = [[step.fold, list(step.targets)] for step in steps]
     levels, rows = data.store.levels_hash, data.store.data_hash
     parts: dict[str, Any] = {
@@ -262,7 +263,7 @@ def _conclude(
 ) -> TuneResult:
     """What the finished trials say, and what of it the unseen fold confirms."""
     store, spec, steps, settings = data.store, task.spec, task.steps, task.settings
-    modelled, cells = store.schema.modelled_targets, CellStore(task.cells)
+    modelled, cells = spec.served(store.schema), CellStore(task.cells)
     trials = complete_trials(study, settings.n_trials)
     folds = sorted({step.fold for step in steps})
     n_raced = 0
@@ -302,7 +303,7 @@ def _conclude(
 def _chosen(spec: ModelSpec, choices: Sequence[Choice], store: Store) -> ModelSpec:
     """The model with the parameters of the first choice, and variants with those of the others."""
     schema = store.schema
-    names = [schema.target_columns[target] for target in schema.modelled_targets]
+    names = [schema.target_columns[target] for target in spec.served(schema)]
     variants = tuple(
         Variant(tuple(names[i] for i in choice.targets), choice.params) for choice in choices[1:]
     )

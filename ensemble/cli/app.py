@@ -16,7 +16,7 @@ from ensemble.evaluation.leaderboard import load_leaderboard
 from ensemble.experiment.experiment import load_experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.inference.submission import score_files
-from ensemble.runs.pipeline import open_run, run_experiment, submit_run
+from ensemble.runs.pipeline import open_run, run_experiment, submit_run, write_members
 from ensemble.runs.planner import parse_memory, plan_run
 from ensemble.runs.tune import tune_model
 from features.core.errors import ClimstackError
@@ -340,6 +340,31 @@ def submit(
             progress=report,
         )
     for written in (out, intervals):
+        if written is not None:
+            console.out.print(f"{written} written", soft_wrap=True)
+
+
+@app.command()
+def members(
+    run: RunPath,
+    out: Annotated[Path, typer.Option(help="FILE.parquet or FILE.csv for held-out rows.")],
+    test: Annotated[
+        Path | None, typer.Option(help="FILE.parquet or FILE.csv for the run's test rows, too.")
+    ] = None,
+    member: Annotated[
+        list[str] | None, typer.Option(help="Only this member; may be given again.")
+    ] = None,
+) -> None:
+    """Write members' out-of-fold predictions, to blend them elsewhere.
+
+    Columns are the id, fold and, of one member, its targets: a model of family external reads
+    that. Of several members the columns are called MEMBER/TARGET.
+
+    Example: climstack members runs/demo --member ridge --out oof.parquet --test test.parquet
+    """
+    with console.progress() as report:
+        write_members(run, out, test=test, names=member or (), progress=report)
+    for written in (out, test):
         if written is not None:
             console.out.print(f"{written} written", soft_wrap=True)
 

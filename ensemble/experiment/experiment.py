@@ -13,21 +13,21 @@ from typing import Annotated, Any
 import tomli_w
 from annotated_types import Interval
 
+from ensemble.experiment.models import check_targets, read_models, resolved
+from ensemble.experiment.text import expand, table_of
 from ensemble.stacking.candidate import POOLINGS, Candidate, Pooling, candidates, load_blender
 from features.core.errors import ClimstackError, closest
 from features.core.files import read_toml
-from features.core.sealed import is_sealed
 from features.core.settings import Bounded, check, from_table, without_none
 from features.folds.enrichment import Auxiliary
 from features.folds.making import Wanted
 from features.schemas.known import is_file, load_schema
 from features.schemas.schema import Schema
-from models.spec import ModelSpec, Variant
+from models.spec import ModelSpec
 
 Seed = Annotated[int, Interval(ge=0, lt=2**31)]
 PATHS = ("train", "test", "sample_submission", "grid")  # of [data]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +172,16 @@ class Experiment:
         for name in self.stack.refit:
             check(name in names, f"[stack] refit names no model '{name}': {closest(name, names)}")
             check(
+                self.model(name).external is None,
+                f"[stack] refit names '{name}', which was fitted elsewhere: remove it",
+            )
+            check(
                 not self.model(name).inputs_from,
                 f"[stack] refit names '{name}', which builds on other models: its training rows"
                 " need their out-of-fold predictions, so leave it to its folds' models",
             )
+        for spec in self.models:
+            check_targets(spec, self.schema)
         for blend in self.stack.candidates:
             check(blend.name not in names, f"a model may not be called '{blend.name}' like a blend")
 
@@ -213,8 +219,12 @@ class Experiment:
         models = []
         for spec in self.models:
             own: dict[str, Any] = {"name": spec.name, "family": spec.family, "seed": spec.seed}
+            own["targets"] = list(spec.targets) or None
             own["inputs_from"] = [base.name for base in spec.inputs_from] or None
-            own |= {"params": asdict(spec.parsed), "search": self.search.get(spec.name)}
+            if spec.external is not None:
+                own |= resolved(spec, self.schema)
+            else:
+                own |= {"params": asdict(spec.parsed), "search": self.search.get(spec.name)}
             models.append(own | {"variants": [vars(variant) for variant in spec.variants] or None})
         return tomli_w.dumps(without_none(table | {"models": models}))
 
@@ -254,70 +264,38 @@ def experiment_from_table(
         check(key in known, f"the experiment has no setting {key!r}: {closest(key, known)}")
     own: dict[str, Any] = {key: table.pop(key) for key in ("name", "seed") if key in table}
     top = from_table(_TopTable, own, "the experiment")
-    data = dict(_table(table.pop("data", {}), "[data]"))
+    data = dict(table_of(table.pop("data", {}), "[data]"))
     for key in PATHS:
         if isinstance(data.get(key), str):
-            data[key] = os.path.realpath(folder / _expand(data[key], f"[data] {key}"))
+            data[key] = os.path.realpath(folder / expand(data[key], f"[data] {key}"))
     if isinstance(data.get("schema"), str) and is_file(data["schema"]):
-        data["schema"] = os.path.realpath(folder / _expand(data["schema"], "[data] schema"))
+        data["schema"] = os.path.realpath(folder / expand(data["schema"], "[data] schema"))
     check("extra" not in data, "[[data.extra]] is called [[data.auxiliary]] now: rename it")
     auxiliaries = _auxiliaries(data.pop("auxiliary", []), folder, str(data.get("train", "")))
     settings = from_table(DataSettings, data, "[data]")
     parts: dict[str, Any] = {"data": replace(settings, auxiliary=auxiliaries)}
-    stack = dict(_table(table.pop("stack", {}), "[stack]"))
+    stack = dict(table_of(table.pop("stack", {}), "[stack]"))
     check("levels" not in stack, "[stack] levels is called pooling now: rename it")
     if isinstance(stack.get("compare"), list):
         stack["compare"] = [
-            os.path.realpath(folder / _expand(str(path), "[stack] compare"))
+            os.path.realpath(folder / expand(str(path), "[stack] compare"))
             for path in stack["compare"]
         ]
     parts["stack"] = from_table(StackSettings, stack, "[stack]")
-    folds = dict(_table(table.pop("folds", {}), "[folds]"))
+    folds = dict(table_of(table.pop("folds", {}), "[folds]"))
     if isinstance(folds.get("file"), str):
-        folds["file"] = os.path.realpath(folder / _expand(folds["file"], "[folds] file"))
+        folds["file"] = os.path.realpath(folder / expand(folds["file"], "[folds] file"))
     parts["folds"] = from_table(FoldSettings, folds, "[folds]")
     models = table.pop("models", [])
     check(isinstance(models, list), "models must be a list of [[models]] tables")
-    specs: list[ModelSpec] = []
-    search: dict[str, Any] = {}
-    for position, model in enumerate(models):
-        where = f"[[models]] number {position + 1}"
-        model = {"seed": top.seed} | dict(_table(model, where))
-        params = _table(model.pop("params", {}), f"{where} params")
-        ranges = _table(model.pop("search", {}), f"{where} search")
-        variants = _variants(model.pop("variants", []), where)
-        model.setdefault("name", model.get("family", ""))
-        entry = from_table(_ModelTable, model, where)
-        if entry.tuned is not None and tuned:
-            check(not variants, f"{where} has both tuned and variants: leave one out")
-            params, variants = _tuned(folder / _expand(entry.tuned, where), entry, params)
-        specs.append(_model_spec(entry, params, specs, variants, where))
-        if ranges:
-            from tuning.space import Space
-
-            Space.of(specs[-1], ranges)  # raises for a bad range
-            search[entry.name] = dict(ranges)
-    return Experiment(name=top.name, seed=top.seed, models=tuple(specs), search=search, **parts)
+    specs, search = read_models(models, folder, seed=top.seed, tuned=tuned)
+    return Experiment(name=top.name, seed=top.seed, models=specs, search=search, **parts)
 
 
 @dataclass(frozen=True)
 class _TopTable(Bounded):
     name: str
     seed: Seed = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ModelTable(Bounded):
-    name: str
-    family: str
-    seed: Seed
-    inputs_from: tuple[str, ...] = ()
-    tuned: str | None = None
-
-
-@dataclass(frozen=True)
-class _VariantTable:
-    targets: tuple[str, ...]
 
 
 def _auxiliaries(tables: Any, folder: Path, train: str) -> tuple[Auxiliary, ...]:
@@ -327,8 +305,8 @@ def _auxiliaries(tables: Any, folder: Path, train: str) -> tuple[Auxiliary, ...]
     found = []
     for position, table in enumerate(tables):
         where = f"[[data.auxiliary]] number {position + 1}"
-        each = from_table(Auxiliary, _table(table, where), where)
-        path = os.path.realpath(folder / _expand(each.source, where))
+        each = from_table(Auxiliary, table_of(table, where), where)
+        path = os.path.realpath(folder / expand(each.source, where))
         check(
             not in_store or Path(each.source).name == each.source,
             f"{where} source '{each.source}' is a path, but {train} is a store: give the name of"
@@ -336,80 +314,3 @@ def _auxiliaries(tables: Any, folder: Path, train: str) -> tuple[Auxiliary, ...]
         )
         found.append(each if in_store else replace(each, source=path))
     return tuple(found)
-
-
-def _variants(tables: Any, where: str) -> tuple[Variant, ...]:
-    """``[[models.variants]]``: other parameters for some targets."""
-    check(isinstance(tables, list), f"{where} variants must be a list of tables")
-    found = []
-    for each in tables:
-        table = dict(_table(each, f"{where} variants"))
-        params = _table(table.pop("params", {}), f"{where} variants params")
-        found.append(Variant(from_table(_VariantTable, table, where).targets, params))
-    return tuple(found)
-
-
-def _tuned(
-    file: Path, own: _ModelTable, params: Mapping[str, Any]
-) -> tuple[Mapping[str, Any], tuple[Variant, ...]]:
-    """Parameters and variants from a ``best.toml``."""
-    if not file.is_file():
-        raise ClimstackError(
-            f"model '{own.name}' takes its parameters from {file}, which is not there: run"
-            f" 'climstack tune' with --model {own.name} first, or remove tuned"
-        )
-    best = read_toml(file)
-    check(
-        is_sealed(best),
-        f"{file} was changed by hand or made by an earlier version (its checksum does not match):"
-        " run 'climstack tune' again, or write its parameters into the experiment",
-    )
-    check(
-        best.get("family") == own.family,
-        f"{file} holds parameters of family '{best.get('family')}', but model '{own.name}' is"
-        f" of family '{own.family}'",
-    )
-    found = dict(params) | dict(_table(best.get("params", {}), f"{file} params"))
-    return found, _variants(best.get("variants", []), str(file))
-
-
-def _model_spec(
-    table: _ModelTable,
-    params: Mapping[str, Any],
-    earlier: Sequence[ModelSpec],
-    variants: tuple[Variant, ...],
-    where: str,
-) -> ModelSpec:
-    """A base learner; the models it builds on must stand before it."""
-    known = {spec.name: spec for spec in earlier}
-    for name in table.inputs_from:
-        check(
-            name in known,
-            f"{where} inputs_from names '{name}', which is no model before it:"
-            f" {closest(name, known) if known else 'put that model first'}",
-        )
-    inputs_from = tuple(known[name] for name in table.inputs_from)
-    return ModelSpec(
-        name=table.name,
-        family=table.family,
-        params=params,
-        seed=table.seed,
-        inputs_from=inputs_from,
-        variants=variants,
-    )
-
-
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ClimstackError(f"{where} must be a table, but got {value!r}")
-    return value
-
-
-def _expand(text: str, where: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise ClimstackError(f"{where} needs the environment variable {name}: set it")
-        return os.environ[name]
-
-    return VARIABLE.sub(value, text)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
+from numpy.typing import NDArray
 
+from ensemble.inference.given import read_given
 from ensemble.stacking.blend import Blend
 from features.core.errors import ClimstackError
 from features.core.files import release, scratch_array
@@ -31,7 +34,8 @@ class Predicted:
 
     Attributes:
         outputs: final outputs, (n, n_targets).
-        predictions: of each member of the blend, (n, n_modelled); zeros for those without a say.
+        predictions: of each member of the blend, (n, n_modelled), NaN for targets that it does not
+            serve; zeros for those without a say.
         heads: expected absolute errors of the members asked for them, (n, n_modelled).
         inputs: (n, n_inputs).
     """
@@ -88,41 +92,30 @@ def predict_blocks(
 
     Raises:
         ClimstackError: a member of the blend is missing or has other cells than those it was
-            made with, or the store has another schema.
+            made with, the store has another schema, or a member that was fitted elsewhere comes
+            without predictions of these rows.
     """
     by_name = _checked(blend, members, store)
-    used = blend.members_used
-    with temporary_folder(scratch, "predict") as folder:
-        shape = (len(members[0].targets), len(store))
-        means = {name: scratch_array(folder / f"mean-{name}.npy", "<f8", shape) for name in used}
-        errors = {name: scratch_array(folder / f"error-{name}.npy", "<f8", shape) for name in heads}
-        n_folds = len(members[0].cells)
-        by_folds = _with_bases([name for name in used if name not in refits], by_name)
-        jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
-        jobs += [(refits[name], 0, 1) for name in used if name in refits]
-        done: dict[str, Path] = {}
-        workers = n_jobs or cpu_count()
-        for member, fold, n_models in jobs:
-            name = member.spec.name
-            asked = name in errors
-            done[name] = _predict_fold(
-                member, fold, store, done, n_jobs=workers, out=folder, head=asked
-            )
-            # A refitted member that others build on stands among the folds, too, for them alone.
-            if name in means and (name not in refits or n_models == 1):
-                _add(means[name], done[name], n_models)
-                if name in errors:
-                    _add(errors[name], _head_file(done[name]), n_models)
-            if progress is not None:
-                progress(f"predict {name}", fold + 1, n_models)
+    with mean_predictions(
+        blend.members_used,
+        members,
+        store,
+        scratch=scratch,
+        heads=heads,
+        refits=refits,
+        n_jobs=n_jobs,
+        progress=progress,
+    ) as (means, errors):
         for start in range(0, len(store), BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, len(store)))
             inputs = store.inputs[rows]
             silent = np.zeros((len(inputs), len(blend.targets)))
-            predictions = dict.fromkeys(blend.members, silent) | {
-                name: np.ascontiguousarray(mean[:, rows].T) for name, mean in means.items()
-            }
-            of_heads = {name: np.ascontiguousarray(e[:, rows].T) for name, e in errors.items()}
+            predictions = dict.fromkeys(blend.members, silent)
+            of_heads: dict[str, Array] = {}
+            for found, scratched in ((predictions, means), (of_heads, errors)):
+                for name, values in scratched.items():
+                    here = np.ascontiguousarray(values[:, rows].T)
+                    found[name] = by_name[name].spread(here, blend.targets)
             for mapped in (*means.values(), *errors.values()):
                 release(mapped)
             yield Predicted(
@@ -131,6 +124,73 @@ def predict_blocks(
                 heads=of_heads,
                 inputs=inputs,
             )
+
+
+@contextmanager
+def mean_predictions(
+    names: Sequence[str],
+    members: Sequence[Member],
+    store: Store,
+    *,
+    scratch: Path,
+    heads: Sequence[str] = (),
+    refits: Mapping[str, Member] = MappingProxyType({}),
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
+    """What each of some members predicts for the rows of a store, while the block runs.
+
+    Args:
+        names: of the members.
+        members: these and all that they build on.
+        store: inputs to predict.
+        scratch: see :func:`predict_blocks`, as for the arguments that follow.
+        heads: of these members expected errors, too.
+        refits: members with one fit on all rows.
+        n_jobs: worker processes.
+        progress: called with (what, done, total).
+
+    Yields:
+        By name the predictions, and the expected absolute errors of ``heads``, memory-mapped,
+        (n_targets of the member, n_samples), physical units.
+
+    Raises:
+        ClimstackError: a member that one builds on is not given, or one that was fitted elsewhere
+            comes without predictions of these rows.
+    """
+    by_name = {member.spec.name: member for member in members}
+    with temporary_folder(scratch, "predict") as folder:
+
+        def empty(what: str, name: str) -> Array:
+            shape = (len(by_name[name].targets), len(store))
+            return scratch_array(folder / f"{what}-{name}.npy", "<f8", shape)
+
+        means = {name: empty("mean", name) for name in names}
+        errors = {name: empty("error", name) for name in heads}
+        n_folds = len(members[0].cells)
+        by_folds = with_bases([name for name in names if name not in refits], by_name)
+        done = read_given([by_name[name] for name in by_folds], store, folder)
+        for name in means.keys() & done.keys():
+            _add(means[name], done[name], 1)
+        by_folds = [name for name in by_folds if name not in done]
+        jobs = [(by_name[name], fold, n_folds) for fold in range(n_folds) for name in by_folds]
+        jobs += [(refits[name], 0, 1) for name in names if name in refits]
+        workers = n_jobs or cpu_count()
+        for member, fold, n_models in jobs:
+            name = member.spec.name
+            asked = name in errors
+            bases = _bases_of(member, by_name, done)
+            done[name] = _predict_fold(
+                member, fold, store, bases, n_jobs=workers, out=folder, head=asked
+            )
+            # A refitted member that others build on stands among the folds, too, for them alone.
+            if name in means and (name not in refits or n_models == 1):
+                _add(means[name], done[name], n_models)
+                if name in errors:
+                    _add(errors[name], _head_file(done[name]), n_models)
+            if progress is not None:
+                progress(f"predict {name}", fold + 1, n_models)
+        yield means, errors
 
 
 def _add(mean: Array, file: Path, n_models: int) -> None:
@@ -160,18 +220,30 @@ def _checked(blend: Blend, members: Sequence[Member], store: Store) -> dict[str,
     return by_name
 
 
-def _with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str]:
-    """The members named and all that they build on, each after its bases."""
+def with_bases(names: Sequence[str], by_name: Mapping[str, Member]) -> list[str]:
+    """The members named and all that they build on, each after its bases.
+
+    Raises:
+        ClimstackError: a base is not given.
+    """
     ordered: list[str] = []
     for name in names:
         bases = [base.name for base in by_name[name].spec.inputs_from]
         for base in bases:
             if base not in by_name:
                 raise ClimstackError(f"member '{name}' builds on '{base}', which is not given")
-        for each in [*_with_bases(bases, by_name), name]:
+        for each in [*with_bases(bases, by_name), name]:
             if each not in ordered:
                 ordered.append(each)
     return ordered
+
+
+def _bases_of(
+    member: Member, by_name: Mapping[str, Member], done: Mapping[str, Path]
+) -> list[tuple[Path, NDArray[np.intp]]]:
+    """The files of the members that one builds on, and which of their rows are its targets."""
+    bases = [by_name[base.name] for base in member.spec.inputs_from]
+    return [(done[b.spec.name], np.searchsorted(b.targets, member.targets)) for b in bases]
 
 
 def _head_file(predictions: Path) -> Path:
@@ -183,7 +255,7 @@ def _predict_fold(
     member: Member,
     fold: int,
     store: Store,
-    done: Mapping[str, Path],
+    bases: Sequence[tuple[Path, NDArray[np.intp]]] = (),
     *,
     n_jobs: int,
     out: Path,
@@ -195,23 +267,23 @@ def _predict_fold(
         member: whose models.
         fold: which of them.
         store: inputs.
-        done: files of the members it builds on, made before.
+        bases: of each member that it builds on the file, made before, and which of its rows.
         n_jobs: worker processes.
         out: folder for the file and what it takes to make it.
         head: expected errors go into a file beside it.
     """
     spec, cells = member.spec, member.cells[fold]
     model = cells[0].model()
-    inputs_from = [np.load(done[base.name], mmap_mode="r") for base in spec.inputs_from]
+    inputs_from = [(np.load(base, mmap_mode="r"), taken) for base, taken in bases]
     features = scratch_array(out / "features.npy", "<f4", (len(store), model.n_features))
     start = 0
     for block in store.inputs.blocks():
         here = slice(start, start + len(block))
-        upstream = [np.ascontiguousarray(base[:, here].T) for base in inputs_from]
+        upstream = [np.ascontiguousarray(base[taken, here].T) for base, taken in inputs_from]
         features[here] = model.features(
             block, np.concatenate(upstream, axis=1) if upstream else None
         )
-        for mapped in (features, *inputs_from):
+        for mapped in (features, *(base for base, _ in inputs_from)):
             release(mapped)
         start += len(block)
     file = out / f"fold-{spec.name}.npy"

@@ -90,7 +90,7 @@ def write_table(
 
     Args:
         path: ends in ``.csv`` or ``.parquet``.
-        ids: one column, (n_samples,).
+        ids: what says which row it is, (n_samples,) each.
         names: of the columns of values.
         values: (n_samples, n_columns); a memory-mapped array will do.
         order: which rows are written, in which order.
@@ -110,7 +110,7 @@ def write_table(
             for position, frame in enumerate(frames()):
                 frame.write_csv(file, include_header=position == 0)
     else:
-        columns = {ids.columns[0]: pl.String()} | dict.fromkeys(names, pl.Float64())
+        columns = dict(ids.schema) | dict.fromkeys(names, pl.Float64())
         lazy = register_io_source(lambda *_: frames(), schema=columns)
         lazy.sink_parquet(path, row_group_size=BLOCK_ROWS)
 

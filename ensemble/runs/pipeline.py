@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ensemble.evaluation.leaderboard import Row, load_leaderboard
 from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
+from ensemble.inference.member_files import check_suffix, write_oof, write_predictions
+from ensemble.inference.predict import mean_predictions
 from ensemble.report.finished import Finished
 from ensemble.runs.planner import plan_run
 from ensemble.runs.reading import ReadRun
 from ensemble.runs.run import Request, Run
+from features.core.errors import ClimstackError, closest
 from features.core.files import exclusive_lock
 from features.core.folders import refuse_links, temporary_folder
 from features.core.types import Progress
@@ -118,3 +121,50 @@ def submit_run(
     with temporary_folder(request.out.parent, "submit") as scratch:
         ReadRun.of(finished, scratch, progress).submit(request)
     return request.out
+
+
+def write_members(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    test: str | Path | None = None,
+    names: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Path:
+    """Write the out-of-fold predictions of a finished run's members, to blend them elsewhere.
+
+    The file has the id, ``fold`` and, of one member, a column per target: what a model of family
+    ``external`` reads. Of several members the columns are called ``MEMBER/TARGET``.
+
+    Args:
+        folder: the run's folder; nothing in it is changed.
+        out: ends in ``.csv`` or ``.parquet``.
+        test: file for the members' predictions of the experiment's test rows, in the same columns.
+        names: which members; none for all.
+        progress: called with (what, done, total).
+
+    Raises:
+        ClimstackError: no such member, another suffix, or the run is not finished or damaged.
+    """
+    finished, files = Finished(Path(folder)), [check_suffix(each) for each in (out, test) if each]
+    load_leaderboard(finished.path)  # a folder without one is no run
+    with temporary_folder(files[0].parent, "members") as scratch:
+        run = ReadRun.of(finished, scratch, progress)
+        known = {member.spec.name: member for member in run.members}
+        for name in names:
+            if name not in known:
+                raise ClimstackError(f"{folder} has no member '{name}': {closest(name, known)}")
+        members = [known[name] for name in dict.fromkeys(names or known)]
+        if test is not None:
+            store = run.test_store()
+            with mean_predictions(
+                [member.spec.name for member in members],
+                run.members,
+                store,
+                scratch=scratch,
+                refits=run.refits(),
+                progress=progress,
+            ) as (predicted, _):
+                write_predictions(test, store, members, predicted)
+        write_oof(files[0], run.data, members)
+    return files[0]

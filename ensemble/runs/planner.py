@@ -146,6 +146,10 @@ class DryRun(Run):
         if data.test is not None and not is_store(Path(data.test)):
             find_columns(TableFile.open(data.test), load_schema(data.schema), data.ignore)
 
+    def without_predictions(self) -> list[str]:
+        """Nobody: what has a say is not known yet."""
+        return []
+
     def stack(self, *, report: bool = False) -> list[Row]:
         """Nothing beside the fits, which it needs."""
         self.outlook  # noqa: B018 - a model that takes more than is allowed raises here
@@ -227,9 +231,19 @@ class DryRun(Run):
         return self._n_rows * (self._n_folds - 1) / self._n_folds
 
     def _plan_model(self, spec: ModelSpec) -> ModelPlan:
+        targets, n_folds = spec.served(self.experiment.schema), self._n_folds
+        if spec.external is not None:  # nothing is fitted: its predictions are read
+            return ModelPlan(
+                model=spec.name,
+                cells=n_folds,
+                done=self._count_done(spec),
+                workers=1,
+                minutes=0.0,
+                memory_mb=0,
+                disk_mb=int(self._n_rows * len(targets) * 8 / 2**20),
+            )
         cost = self._cost(spec)
         workers, memory_mb = _choose_workers(spec, cost, self.memory_limit_mb)
-        targets, n_folds = self.data.store.schema.modelled_targets, self._n_folds
         n_sets = len(target_sets(self.data.store, spec, targets))
         done, n_cells = self._count_done(spec), n_sets * n_folds
         seconds = (n_cells - (done or 0)) * (
@@ -264,6 +278,12 @@ class DryRun(Run):
         return replace(whole, **seconds, **memory)
 
     def _probe(self, spec: ModelSpec, data: FoldedStore) -> Cost:
+        # A base that was fitted elsewhere has no predictions of these rows: any model will do.
+        bases = [
+            base if base.external is None else ModelSpec(name=base.name, family="ridge")
+            for base in spec.inputs_from
+        ]
+        spec = replace(spec, inputs_from=tuple(bases))
         return probe(spec, data, Path(tempfile.mkdtemp(dir=self.scratch)))
 
     def _count_done(self, spec: ModelSpec) -> int | None:

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from ensemble.evaluation.held_out import HeldOut
@@ -23,8 +24,9 @@ from ensemble.evaluation.leaderboard import Row, compared
 from ensemble.experiment.changes import changes
 from ensemble.experiment.experiment import Experiment
 from ensemble.experiment.folder import RunFolder
+from ensemble.inference.given import look_up
 from ensemble.inference.interval_file import interval_file
-from ensemble.inference.predict import predict_blocks
+from ensemble.inference.predict import predict_blocks, with_bases
 from ensemble.inference.sample import check_sample
 from ensemble.inference.submission import write_submission
 from ensemble.report import Report
@@ -40,10 +42,12 @@ from features.folds.enrichment import main_rows, plan_store
 from features.folds.folded import FoldedStore
 from features.folds.making import default_scheme
 from features.folds.plan import FoldPlan
+from features.sources.findings import compress
 from features.store.oddities import oddities, said_shared
 from features.store.store import Store
 from models.cross_validation import cross_validate
 from models.diagnostics.importance import importance
+from models.diagnostics.plausible import implausible
 from models.member import Member
 from models.oof import CellStore
 from models.process import peak_memory_mb
@@ -53,6 +57,10 @@ LATER = (
     " of periods between the training blocks: for a score of later periods, run the experiment"
     ' under another name with [folds] scheme = "forward_chaining", and name the folder of that run'
     " in [stack] compare to see both side by side"
+)
+NO_PREDICTIONS = (
+    "there is no submission, for '{}' was fitted elsewhere and has a say, but comes without"
+    " predictions of test rows: name their file in its [[models]] as test, and run again"
 )
 PACKAGES = (
     "climstack",
@@ -105,7 +113,12 @@ class Run:
         self.check_test()
         rows = self.stack(report=True)
         if self.experiment.data.test is not None:
-            self.submit(Request(out=self.folder.submission))
+            if lacking := self.without_predictions():
+                warnings.warn(
+                    NO_PREDICTIONS.format("', '".join(lacking)), DataWarning, stacklevel=2
+                )
+            else:
+                self.submit(Request(out=self.folder.submission))
         self.write_report()
         return rows
 
@@ -143,6 +156,9 @@ class Run:
                 warnings.warn(LATER, LeakageWarning, stacklevel=2)
             if data.sample_submission is not None:
                 check_sample(data.sample_submission, test.schema, test.sample_ids)
+            for spec in self.experiment.models:
+                if spec.external is not None and spec.external.test is not None:
+                    look_up(spec, test, spec.served(test.schema))
 
     @cached_property
     def data(self) -> FoldedStore:
@@ -180,12 +196,13 @@ class Run:
 
     def fit(self, model: str | None = None, fold: int | None = None) -> list[Member]:
         """Fit every base learner (or one) on every fold (or one); finished cells are read."""
-        specs = [self.experiment.model(model)] if model else self.experiment.models
+        specs = [self.experiment.model(model)] if model else list(self.experiment.models)
         n_folds = self.data.plan.n_folds
         if fold is not None and not 0 <= fold < n_folds:
             raise ClimstackError(f"fold must be 0 to {n_folds - 1}, but got {fold}")
         members = []
-        for spec in specs:
+        # What was fitted elsewhere comes first: a file that is wrong is known before hours of fits.
+        for spec in sorted(specs, key=lambda spec: spec.external is None):
             with self.stage(f"fit {spec.name}") as facts:
                 member = cross_validate(
                     self.data,
@@ -207,7 +224,24 @@ class Run:
                     with atomic_path(file) as made:
                         table.write_parquet(made)
                     self.folder.seal(file)
+        members.sort(key=lambda member: specs.index(member.spec))
+        if model is None and fold is None:
+            for sentence in implausible(members):
+                warnings.warn(sentence, LeakageWarning, stacklevel=2)
         return members
+
+    def without_predictions(self) -> list[str]:
+        """Members with a say that were fitted elsewhere and don't predict the test rows."""
+        silent = [
+            spec.name
+            for spec in self.experiment.models
+            if spec.external is not None and spec.external.test is None
+        ]
+        if not silent:
+            return []
+        blend = Blend.load(self.folder.checked(self.folder.blend))
+        used = with_bases(blend.members_used, {m.spec.name: m for m in self.members})
+        return [name for name in silent if name in used]
 
     def stack(self, *, report: bool = False) -> list[Row]:
         """Fit, score and choose blends; write the stack and the leaderboard.
@@ -219,6 +253,7 @@ class Run:
         data = self.data
         self._tell_changes()
         held_out = HeldOut(data=data, members=self.members)
+        self._tell_unserved()
         with self.stage("stack"):
             if not folder.is_whole(folder.moments):
                 folder.moments.unlink(missing_ok=True)
@@ -286,6 +321,20 @@ class Run:
                 else nullcontext(block.outputs for block in blocks)
             ) as outputs:
                 write_submission(request.out, test.schema, test.sample_ids, outputs, sample)
+
+    def _tell_unserved(self) -> None:
+        """Say which targets no model serves."""
+        schema = self.data.store.schema
+        served = np.unique(np.concatenate([member.targets for member in self.members]))
+        lacking = np.setdiff1d(schema.modelled_targets, served)
+        if len(lacking):
+            names = compress([schema.target_columns[target] for target in lacking])
+            warnings.warn(
+                f"no model serves {len(lacking)} of {len(schema.modelled_targets)} targets, which"
+                f" get their training mean: {names}",
+                DataWarning,
+                stacklevel=2,
+            )
 
     def _tell_changes(self) -> None:
         """Say what is other than in the experiment whose results lie here."""

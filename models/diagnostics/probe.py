@@ -81,7 +81,7 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
     spec = replace(spec, params=dict(spec.params) | cheaper)
     with suppress(ModuleNotFoundError):  # loading the library is no part of a fold's cost
         importlib.import_module(family.package)
-    every = store.schema.modelled_targets
+    every = spec.served(store.schema)
     sets = target_sets(store, spec, every)
     n_workers = cpu_count() if spec.in_processes else 1
     if len(sets) == 1:
@@ -91,7 +91,9 @@ def _measure(spec: ModelSpec, store_path: Path, plan_file: Path, cells: Path) ->
         samples = [(every[few[0]], 1), (every[np.concatenate(few[1:])], n_workers)]
     wanted = np.unique(np.concatenate([targets for targets, _ in samples]))
     for base in _bases_of(spec):
-        for targets in [wanted, *[targets for targets, _ in samples]]:
+        whole = store.schema.modelled_targets
+        of_bases = [whole] if spec.targets else [wanted, *[targets for targets, _ in samples]]
+        for targets in of_bases:
             cross_validate(data, base, held, targets=targets)
     walls, members, together_mb = [], [], 0.0
     for targets, n_jobs in samples:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble.inference.predict import _predict_fold, _with_bases
+from ensemble.inference.predict import _bases_of, _predict_fold, with_bases
 from features import ClimstackError, FoldedStore, forward_chaining, r2_score, time_blocks
 from models import CellStore, FoldData, ModelSpec, cell_keys, cross_validate
 from models.diagnostics.importance import importance
@@ -62,11 +62,12 @@ def test_a_training_row_shows_the_prediction_of_the_fold_that_held_it_out(
 def test_stored_models_give_the_out_of_fold_predictions(ridge, fit, store, plan, tmp_path):
     spec = STACKED
     members = {"ridge": ridge, spec.name: fit(spec)}
-    assert _with_bases([spec.name], members) == ["ridge", spec.name]
+    assert with_bases([spec.name], members) == ["ridge", spec.name]
     done = {}
     for name in ("ridge", spec.name):
+        bases = _bases_of(members[name], members, done)
         done[name] = _predict_fold(
-            members[name], 1, store, done, n_jobs=1, out=tmp_path, head=False
+            members[name], 1, store, bases, n_jobs=1, out=tmp_path, head=False
         )
     valid = plan.valid_rows(1)
     predicted = np.load(done[spec.name])[:, valid].T
@@ -74,7 +75,7 @@ def test_stored_models_give_the_out_of_fold_predictions(ridge, fit, store, plan,
     with pytest.raises(ClimstackError, match="builds on others"):
         members[spec.name].models(0)[0].predict(store.inputs[:2])
     with pytest.raises(ClimstackError, match="builds on 'ridge', which is not given"):
-        _with_bases([spec.name], {spec.name: members[spec.name]})
+        with_bases([spec.name], {spec.name: members[spec.name]})
 
 
 def test_another_base_is_another_cell(folded, few_targets):

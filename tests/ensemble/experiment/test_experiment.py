@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ensemble import DataSettings, Experiment, load_experiment
+from ensemble.experiment.experiment import experiment_from_table
 from features import ClimstackError
 from models import ModelSpec
 from tests.mutations import attack, n_mutations
@@ -65,3 +66,23 @@ def test_a_damaged_experiment_is_one_or_a_sentence(config, tmp_path, monkeypatch
         "tests.mutations:read_experiment", source, "experiment.toml", tmp_path, n_mutations(150)
     )
     assert set(found) == {"fine", "a sentence"}, found
+
+
+def test_models_may_serve_some_of_the_targets():
+    def read(*models):
+        table = {"name": "n", "data": {"train": "t.csv"}, "models": list(models)}
+        return experiment_from_table(table, Path())
+
+    surface = {"name": "surface", "family": "lightgbm", "targets": ["cam_out_*"]}
+    fed = {"name": "fed", "family": "ridge", "inputs_from": ["surface"]}
+    found = read(surface, fed | {"targets": ["cam_out_SOLS"]})
+    assert [len(spec.served(found.schema)) for spec in found.models] == [8, 1]
+    again = experiment_from_table(tomllib.loads(found.to_toml()), Path())
+    assert again.models[0].targets == ("cam_out_*",)
+    with pytest.raises(ClimstackError, match="'fed' builds on 'surface', which does not serve"):
+        read(surface, fed)
+    with pytest.raises(ClimstackError, match="'cam_in_', which names no target"):
+        read(surface | {"targets": ["cam_in_"]})
+    variant = {"targets": ["ptend_t_30"], "params": {"num_leaves": 9}}
+    with pytest.raises(ClimstackError, match="names ptend_t_30, which the model does not serve"):
+        read(surface | {"variants": [variant]})
