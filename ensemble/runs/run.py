@@ -187,7 +187,13 @@ class Run:
         """The fold plan that the experiment asks for on a store."""
         auxiliaries, seed = self.experiment.data.auxiliary, self.experiment.seed
         folds = asdict(self.experiment.folds)
-        return plan_store(store, **folds, seed=seed, auxiliaries=auxiliaries)
+        plan = plan_store(store, **folds, seed=seed, auxiliaries=auxiliaries)
+        if plan.n_folds < 3:  # people's own
+            raise ClimstackError(
+                f"scheme {plan.scheme} finds {plan.n_folds} folds named, but stacking needs at"
+                " least 3: name more"
+            )
+        return plan
 
     @cached_property
     def members(self) -> list[Member]:

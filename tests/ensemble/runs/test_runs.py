@@ -11,7 +11,7 @@ import pytest
 
 from ensemble import DataSettings, Experiment, FoldSettings, load_experiment, run_experiment
 from ensemble.runs.planner import plan_run
-from features import DataWarning, LeakageWarning, Store
+from features import ClimstackError, DataWarning, LeakageWarning, Store
 from features.core.files import read_json
 from models import ModelSpec
 
@@ -118,3 +118,44 @@ def test_the_scheme_that_was_chosen_stands_in_the_facts(tmp_path):
         )
         run_experiment(experiment, tmp_path / "runs")
         assert read_json(tmp_path / "runs" / f"e{number}" / "run.json")["scheme"] == name
+
+
+def test_two_folds_of_ones_own_are_too_few_to_stack(tmp_path):
+    x, y = rows(N)
+    train = Store.from_arrays(tmp_path / "train", x, y, folds=np.arange(N) % 2)
+    experiment = Experiment(
+        name="e",
+        data=DataSettings(train=str(train.path), schema=train.schema),
+        models=(ModelSpec(name="ridge", family="ridge"),),
+        folds=FoldSettings(scheme="column"),
+    )
+    with pytest.raises(ClimstackError, match=r"column finds 2 folds named, .* at least 3"):
+        run_experiment(experiment, tmp_path / "runs")
+    assert not list((tmp_path / "runs" / "e").glob("cells/*"))
+
+
+def test_a_regressor_of_scikit_learn_is_a_member_of_a_run(tmp_path):
+    x, y = rows(N)
+    train = Store.from_arrays(tmp_path / "train", x, y)
+    test = Store.from_arrays(tmp_path / "test", rows(M)[0], schema=train.schema)
+    (tmp_path / "schema.toml").write_text(train.schema.to_toml())
+    (tmp_path / "e.toml").write_text(f"""
+name = "e"
+[data]
+train = "{train.path}"
+test = "{test.path}"
+schema = "schema.toml"
+[[models]]
+family = "ridge"
+[[models]]
+name = "extra"
+family = "sklearn"
+[models.params]
+estimator = "sklearn.ensemble.ExtraTreesRegressor"
+params = {{n_estimators = 10, max_features = "None"}}
+""")
+    board = run_experiment(load_experiment(tmp_path / "e.toml"), tmp_path / "runs")
+    assert "extra" in {row["model"] for row in board}
+    again = load_experiment(tmp_path / "runs" / "e" / "experiment.toml")
+    assert again.model("extra").parsed == load_experiment(tmp_path / "e.toml").model("extra").parsed
+    assert len(pl.read_parquet(tmp_path / "runs" / "e" / "submission.parquet")) == M
