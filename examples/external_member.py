@@ -12,15 +12,13 @@ from sklearn.ensemble import ExtraTreesRegressor
 from ensemble import load_experiment, run_experiment, write_members
 from features.synthetic import write_dataset
 
-RIDGE = '[[models]]\nfamily = "ridge"\n'
+RIDGE = 'grid_columns = 32\n[[models]]\nfamily = "ridge"\n'
 THEIRS = '[[models]]\nname = "forest"\nfamily = "external"\noof = "oof.parquet"\nfolds = "fold"\n'
 
 
 def main(folder: Path) -> None:
     files = write_dataset(folder / "data", n_timesteps=24, n_columns=32, seed=0)
-    head = (
-        f'name = "NAME"\n[data]\ntrain = "{files["train"].resolve()}"\ngrid_columns = 32\n' + RIDGE
-    )
+    head = f'name = "NAME"\n[data]\ntrain = "{files["train"].resolve()}"\n' + RIDGE
     (folder / "alone.toml").write_text(head.replace("NAME", "alone"))
     run_experiment(load_experiment(folder / "alone.toml"), folder)
     split = pl.read_parquet(write_members(folder / "alone", folder / "split.parquet"))

@@ -230,7 +230,7 @@ def test_a_script_of_another_library_joins_and_in_sample_predictions_are_told(re
     assert not implausible(members)
     assert not implausible([members[0], members[2]])
     before, after = (honest_score(real_stack, some) for some in (members[:2], members))
-    assert after["nnls/target"] > before["nnls/target"] - 0.0005
+    assert after["nnls/target"] > before["nnls/target"] - 0.002  # a weak one hardly costs
     every = np.arange(len(y))
     seen = external_of(real_stack, predict(every, every), f"{library}_seen")
     if library == "sklearn":
