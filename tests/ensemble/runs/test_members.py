@@ -1,5 +1,6 @@
 """Members that come from elsewhere in a run, and a run's own for elsewhere."""
 
+import json
 import os
 
 import numpy as np
@@ -17,10 +18,13 @@ from ensemble import (
     write_members,
 )
 from ensemble.cli.app import app
+from ensemble.evaluation.held_out import HeldOut
 from ensemble.report import write_report
+from ensemble.runs.tune import tune_model
 from features import ClimstackError
 from features.core.errors import DataWarning, LeakageWarning
 from tests.tiny_run import EXPERIMENT, prepare
+from tuning import TuneSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is one a copy of the other")
 EXPERIMENT = EXPERIMENT.replace("n_rounds = 2\n", "n_rounds = 40\nmin_data_in_leaf = 5\n").replace(
@@ -210,3 +214,44 @@ def test_the_command_writes_all_members_or_some(folder):
         members("--out", out, "--member", "rige")
     with pytest.raises(ClimstackError, match=r"all.txt ends in '.txt': give a .csv or .parquet"):
         members("--out", folder / "all.txt")
+
+
+@pytest.mark.skipif(not hasattr(HeldOut, "modelled"), reason="blends do not cope with them yet")
+def test_models_that_serve_some_targets_run_to_the_submission(folder, experiment):
+    """Ridge for one variable, an external member for another; a target that nobody serves."""
+    surface = '[[models]]\nname = "surface"\nfamily = "ridge"\ntargets = ["flux"]\n'
+    theirs = THEIRS + TEST + 'targets = ["warmth_1"]\n'
+    wanted = experiment("partial", surface, theirs, beside="")
+    plan = plan_run(wanted, folder / "runs")
+    assert [model.cells for model in plan.models] == [3, 3]
+    with pytest.warns(DataWarning, match="no model serves 1 of 3 targets, .* mean: warmth_2"):
+        run_experiment(wanted, folder / "runs")
+    run = RunFolder(folder / "runs" / "partial")
+    found = pl.read_parquet(run.submission)
+    assert np.isfinite(found.drop("sample_id").to_numpy()).all()
+    assert found["warmth_2"].n_unique() == 1
+    theirs_alone = pl.read_parquet(folder / "test.parquet")
+    assert np.corrcoef(found["warmth_1"], theirs_alone["warmth_1"])[0, 1] > 0.999
+    weights = pl.read_parquet(run.weights)
+    for member, target in (("surface", "warmth_1"), ("trees", "flux")):
+        here = weights.filter((pl.col("member") == member) & (pl.col("target") == target))
+        assert here["weight"].to_list() == [0.0]
+    write_members(run.path, folder / "partial.parquet", test=folder / "partial_test.parquet")
+    columns = pl.read_parquet(folder / "partial.parquet").columns
+    assert columns == ["sample_id", "fold", "surface/flux", "trees/warmth_1"]
+    assert pl.read_parquet(folder / "partial_test.parquet").columns == [columns[0], *columns[2:]]
+
+
+def test_a_model_of_some_targets_is_tuned_for_these(folder, experiment):
+    own = EXPERIMENT[EXPERIMENT.index("[[models]]\nname") :]
+    trees = own.replace('"lightgbm"\n', '"lightgbm"\ntargets = ["warmth_2", "flux"]\n')
+    how = TuneSettings(n_trials=2, n_clusters=2, n_representatives=1, n_finalists=2)
+    found = tune_model(experiment("tuned", trees), "trees", how, folder / "runs")
+    cells = RunFolder(folder / "runs" / "tuned").cells.glob("*/params.json")
+    fitted = {name for file in cells for name in json.loads(file.read_text())["targets"]}
+    assert fitted == {"warmth_2", "flux"}
+    named = {name for variant in found.spec.variants for name in variant.targets}
+    assert named <= {"warmth_2", "flux"}
+    best = trees.replace("seed", "").split("[models.params]")[0] + f'tuned = "{found.best_file}"\n'
+    served = experiment("adopted", best).model("trees")
+    assert served.targets == ("warmth_2", "flux")
