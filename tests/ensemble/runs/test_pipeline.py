@@ -190,7 +190,7 @@ def test_in_sample_predictions_are_told(folder, experiment):
 )
 def test_what_can_not_be_asked_of_it(text, said, experiment, monkeypatch):
     if "[stack]" in text:
-        monkeypatch.setattr("tests.ensemble.runs.test_members.HEAD", HEAD[: HEAD.index("[stack]")])
+        monkeypatch.setattr("tests.ensemble.runs.test_pipeline.HEAD", HEAD[: HEAD.index("[stack]")])
     with pytest.raises(ClimstackError, match=said):
         experiment("wrong", text)
 
