@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ensemble import RunFolder
@@ -119,6 +120,8 @@ def test_settings_load(page, tmp_path):
         if "project" in table:
             assert set(table["project"]["entry-points"]) == set(GROUPS.values())
             continue
+        for file in (model["oof"] for model in table.get("models", []) if "oof" in model):
+            pl.DataFrame({"sample_id": [], "cam_out_SOLS": []}).write_parquet(tmp_path / file)
         made = experiment_from_table(BASE | table, tmp_path, tuned=False)
         resolved = made.to_toml()
         assert experiment_from_table(tomllib.loads(resolved), tmp_path).to_toml() == resolved

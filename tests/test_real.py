@@ -1,6 +1,7 @@
 """On the real rows, where CLIMSTACK_REAL_DATA names them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -18,9 +19,18 @@ from ensemble import (
     score_files,
     write_submission,
 )
-from features import Grid, check_data, convert, explore_store, leap_score
+from features import (
+    FoldedStore,
+    Grid,
+    check_data,
+    convert,
+    explore_store,
+    leap_score,
+    time_blocks,
+)
 from features.climate import physics
-from models import CellStore, ModelSpec, cross_validate
+from models import CellStore, External, ModelSpec, cross_validate
+from models.diagnostics.plausible import implausible
 
 pytestmark = pytest.mark.real
 
@@ -126,3 +136,103 @@ def test_explore_finds_what_is_known_of_the_real_rows(real_store, real_folder):
     tropics = np.abs(found.by_column["lat"].to_numpy()) < 20
     warm = found.by_column["state_t, level 59"].to_numpy()
     assert warm[tropics].mean() > warm[~tropics].mean() + 10
+
+
+@pytest.fixture(scope="module")
+def real_stack(real_store, schema, tmp_path_factory):
+    """Folds of the real rows, a few targets of each kind, and two members fitted here."""
+    folder = tmp_path_factory.mktemp("real_stack")
+    data = FoldedStore(real_store, time_blocks(real_store.time, 5, 0))
+    names = [f"ptend_{v}_{level}" for v in ("t", "q0001", "u") for level in (24, 36, 52)]
+    columns = schema.target_columns
+    targets = np.array([columns.index(name) for name in [*names, "cam_out_SOLS", "cam_out_NETSW"]])
+    specs = (
+        ModelSpec(name="ridge", family="ridge"),
+        ModelSpec(name="trees", family="lightgbm", params={"n_rounds": 60, "num_leaves": 31}),
+    )
+    cells = CellStore(folder / "cells")
+    members = [cross_validate(data, spec, cells, targets=targets) for spec in specs]
+    return SimpleNamespace(data=data, targets=targets, cells=cells, members=members, folder=folder)
+
+
+def external_of(stack, predictions, name, ids=None):
+    """A member of somebody's file: predictions of all rows, (n_samples, n_targets)."""
+    store, file = stack.data.store, stack.folder / f"{name}.parquet"
+    columns = [store.schema.target_columns[target] for target in stack.targets]
+    frame = pl.from_numpy(predictions, columns)
+    ids = store.sample_ids if ids is None else ids
+    folds = pl.Series("fold", stack.data.plan.fold)
+    frame.select(ids.alias("sample_id"), folds, pl.all()).write_parquet(file)
+    files = External(oof=str(file), folds="fold")
+    spec = ModelSpec(name=name, family="external", external=files)
+    return cross_validate(stack.data, spec, stack.cells, targets=stack.targets)
+
+
+def honest_score(stack, members):
+    schema = stack.data.store.schema
+    held_out = HeldOut(data=stack.data, members=members)
+    blends = candidates(["nnls"], ["target"])
+    contenders = fit_contenders(schema, members, collect_moments(held_out), blends)
+    scores = evaluate(held_out, contenders)
+    return {c.name: float(scores.r2(c.name)[stack.targets].mean()) for c in contenders}
+
+
+@pytest.mark.slow
+def test_what_was_predicted_elsewhere_gains_as_the_same_model_inside(real_stack):
+    ridge, trees = real_stack.members
+    made = np.empty((len(real_stack.data.store), len(real_stack.targets)))
+    for fold in range(5):
+        made[real_stack.data.plan.valid_rows(fold)] = trees.oof(fold)
+    theirs = external_of(real_stack, made, "theirs")
+    inside = honest_score(real_stack, [ridge, trees])
+    outside = honest_score(real_stack, [ridge, theirs])
+    assert inside["nnls/target"] > inside["trees"] > inside["ridge"]
+    assert abs(outside["nnls/target"] - inside["nnls/target"]) < 0.0005
+    assert outside["nnls/target"] == pytest.approx(inside["nnls/target"], abs=1e-12)
+    assert not implausible([ridge, theirs])
+    rows = np.random.default_rng(0).permutation(len(made))
+    with pytest.warns(UserWarning, match="no column goes with the truth .* look shuffled"):
+        external_of(real_stack, made[rows], "shuffled")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["sklearn", "catboost"])
+def test_a_script_of_another_library_joins_and_in_sample_predictions_are_told(real_stack, library):
+    pytest.importorskip(library)
+    store, plan, targets = real_stack.data.store, real_stack.data.plan, real_stack.targets
+    x = store.inputs[:]
+    scale = x.std(0)
+    x = ((x - x.mean(0)) / np.where(scale > 0, scale, 1)).astype(np.float32)
+    y = store.targets[:][:, targets]
+    mean, std = y.mean(0), y.std(0)
+
+    def predict(train, rows):
+        if library == "sklearn":
+            from sklearn.ensemble import ExtraTreesRegressor
+
+            model = ExtraTreesRegressor(12, min_samples_leaf=4, max_features=0.1, random_state=0)
+            found = model.fit(x[train], (y[train] - mean) / std).predict(x[rows])
+        else:
+            from catboost import CatBoostRegressor
+
+            model = CatBoostRegressor(
+                iterations=150, depth=6, learning_rate=0.15, loss_function="MultiRMSE",
+                rsm=0.2, boosting_type="Plain", verbose=False, allow_writing_files=False,
+            )  # fmt: skip
+            found = model.fit(x[train], (y[train] - mean) / std).predict(x[rows])
+        return found * std + mean
+
+    honest = np.empty_like(y)
+    for fold in range(5):
+        valid = plan.valid_rows(fold)
+        honest[valid] = predict(plan.train_rows(fold), valid)
+    members = [*real_stack.members, external_of(real_stack, honest, library)]
+    assert not implausible(members)
+    assert not implausible([members[0], members[2]])
+    before, after = (honest_score(real_stack, some) for some in (members[:2], members))
+    assert after["nnls/target"] > before["nnls/target"] - 0.002  # a weak one hardly costs
+    every = np.arange(len(y))
+    seen = external_of(real_stack, predict(every, every), f"{library}_seen")
+    if library == "sklearn":
+        (said,) = implausible([*real_stack.members, seen])
+        assert "'sklearn_seen' fits implausibly well: its R2 is 0." in said

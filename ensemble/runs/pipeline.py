@@ -145,6 +145,12 @@ def write_members(
 
     Raises:
         ClimstackError: no such member, another suffix, or the run is not finished or damaged.
+
+    Example:
+        >>> write_members("runs/demo", "oof.txt", names=["ridge"])
+        Traceback (most recent call last):
+        ...
+        features.core.errors.ClimstackError: oof.txt ends in '.txt': give a .csv or .parquet file
     """
     finished, files = Finished(Path(folder)), [check_suffix(each) for each in (out, test) if each]
     load_leaderboard(finished.path)  # a folder without one is no run

@@ -1,5 +1,6 @@
 """Members that come from elsewhere in a run, and a run's own for elsewhere."""
 
+import json
 import os
 
 import numpy as np
@@ -17,10 +18,13 @@ from ensemble import (
     write_members,
 )
 from ensemble.cli.app import app
+from ensemble.evaluation.held_out import HeldOut
 from ensemble.report import write_report
+from ensemble.runs.tune import tune_model
 from features import ClimstackError
 from features.core.errors import DataWarning, LeakageWarning
 from tests.tiny_run import EXPERIMENT, prepare
+from tuning import TuneSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is one a copy of the other")
 EXPERIMENT = EXPERIMENT.replace("n_rounds = 2\n", "n_rounds = 40\nmin_data_in_leaf = 5\n").replace(
@@ -28,6 +32,8 @@ EXPERIMENT = EXPERIMENT.replace("n_rounds = 2\n", "n_rounds = 40\nmin_data_in_le
 )
 RIDGE = '[[models]]\nfamily = "ridge"\n'
 HEAD = EXPERIMENT[: EXPERIMENT.index("[[models]]")]
+for name in ("train", "test"):  # converted in this process they would silence what is said
+    HEAD = HEAD.replace(f"data/{name}.parquet", f"runs/run/store/{name}")
 THEIRS = '[[models]]\nname = "trees"\nfamily = "external"\noof = "oof.parquet"\nfolds = "fold"\n'
 WEAK = '[[models]]\nname = "weak"\nfamily = "lightgbm"\n[models.params]\nn_rounds = 1\n'
 TEST = 'test = "test.parquet"\n'
@@ -88,6 +94,7 @@ def test_our_own_predictions_come_back_as_the_same_member(folder, experiment):
     np.testing.assert_allclose(both, oof.select(oof.columns[2:]).to_numpy(), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*fits implausibly well")  # beside what hardly fits at all
 def test_the_resolved_experiment_needs_the_file_no_more(folder, experiment):
     same = experiment("moved", THEIRS + TEST, beside=WEAK)
     run_experiment(same, folder / "runs")
@@ -95,7 +102,7 @@ def test_the_resolved_experiment_needs_the_file_no_more(folder, experiment):
     submit_run(folder / "runs" / "moved", folder / "moved.parquet")
     write_report(folder / "runs" / "moved", folder / "report.html")
     kept.rename(folder / "oof.parquet")
-    with pytest.raises(ClimstackError, match=r"lacks 24 of 24 rows of .*train.parquet.*'train_0'"):
+    with pytest.raises(ClimstackError, match=r"lacks 24 of 24 rows of .*'train_0'"):
         submit_run(
             folder / "runs" / "moved",
             folder / "moved.parquet",
@@ -110,6 +117,7 @@ def write_test(folder, name):
     return file
 
 
+@pytest.mark.filterwarnings("ignore:.*fits implausibly well")
 def test_without_test_predictions_there_is_a_stack_and_a_report(folder, experiment):
     with pytest.warns(DataWarning, match="no submission, for 'trees' was fitted elsewhere"):
         run_experiment(experiment("untested", THEIRS, beside=WEAK), folder / "runs")
@@ -182,7 +190,7 @@ def test_in_sample_predictions_are_told(folder, experiment):
 )
 def test_what_can_not_be_asked_of_it(text, said, experiment, monkeypatch):
     if "[stack]" in text:
-        monkeypatch.setattr("tests.ensemble.runs.test_members.HEAD", HEAD[: HEAD.index("[stack]")])
+        monkeypatch.setattr("tests.ensemble.runs.test_pipeline.HEAD", HEAD[: HEAD.index("[stack]")])
     with pytest.raises(ClimstackError, match=said):
         experiment("wrong", text)
 
@@ -206,3 +214,44 @@ def test_the_command_writes_all_members_or_some(folder):
         members("--out", out, "--member", "rige")
     with pytest.raises(ClimstackError, match=r"all.txt ends in '.txt': give a .csv or .parquet"):
         members("--out", folder / "all.txt")
+
+
+@pytest.mark.skipif(not hasattr(HeldOut, "modelled"), reason="blends do not cope with them yet")
+def test_models_that_serve_some_targets_run_to_the_submission(folder, experiment):
+    """Ridge for one variable, an external member for another; a target that nobody serves."""
+    surface = '[[models]]\nname = "surface"\nfamily = "ridge"\ntargets = ["flux"]\n'
+    theirs = THEIRS + TEST + 'targets = ["warmth_1"]\n'
+    wanted = experiment("partial", surface, theirs, beside="")
+    plan = plan_run(wanted, folder / "runs")
+    assert [model.cells for model in plan.models] == [3, 3]
+    with pytest.warns(DataWarning, match="no model serves 1 of 3 targets, .* mean: warmth_2"):
+        run_experiment(wanted, folder / "runs")
+    run = RunFolder(folder / "runs" / "partial")
+    found = pl.read_parquet(run.submission)
+    assert np.isfinite(found.drop("sample_id").to_numpy()).all()
+    assert found["warmth_2"].n_unique() == 1
+    theirs_alone = pl.read_parquet(folder / "test.parquet")
+    assert np.corrcoef(found["warmth_1"], theirs_alone["warmth_1"])[0, 1] > 0.999
+    weights = pl.read_parquet(run.weights)
+    for member, target in (("surface", "warmth_1"), ("trees", "flux")):
+        here = weights.filter((pl.col("member") == member) & (pl.col("target") == target))
+        assert here["weight"].to_list() == [0.0]
+    write_members(run.path, folder / "partial.parquet", test=folder / "partial_test.parquet")
+    columns = pl.read_parquet(folder / "partial.parquet").columns
+    assert columns == ["sample_id", "fold", "surface/flux", "trees/warmth_1"]
+    assert pl.read_parquet(folder / "partial_test.parquet").columns == [columns[0], *columns[2:]]
+
+
+def test_a_model_of_some_targets_is_tuned_for_these(folder, experiment):
+    own = EXPERIMENT[EXPERIMENT.index("[[models]]\nname") :]
+    trees = own.replace('"lightgbm"\n', '"lightgbm"\ntargets = ["warmth_2", "flux"]\n')
+    how = TuneSettings(n_trials=2, n_clusters=2, n_representatives=1, n_finalists=2)
+    found = tune_model(experiment("tuned", trees), "trees", how, folder / "runs")
+    cells = RunFolder(folder / "runs" / "tuned").cells.glob("*/params.json")
+    fitted = {name for file in cells for name in json.loads(file.read_text())["targets"]}
+    assert fitted == {"warmth_2", "flux"}
+    named = {name for variant in found.spec.variants for name in variant.targets}
+    assert named <= {"warmth_2", "flux"}
+    best = trees.replace("seed", "").split("[models.params]")[0] + f'tuned = "{found.best_file}"\n'
+    served = experiment("adopted", best).model("trees")
+    assert served.targets == ("warmth_2", "flux")
