@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -34,6 +34,7 @@ from features.store.shuffle import shuffled
 FORMAT = 3
 
 Label = Literal["place", "group", "fold"]
+LABELS: tuple[Label, ...] = get_args(Label)
 
 
 class Store:
@@ -137,8 +138,14 @@ class Store:
 
     @property
     def repaired(self) -> dict[str, dict[str, int]]:
-        """How many values of which columns were clipped, and left out to be imputed."""
+        """How many values of which columns were clipped, left out to be imputed, or skipped."""
         found: dict[str, dict[str, int]] = self.manifest.get("repaired", {})
+        return found
+
+    @property
+    def unknown(self) -> dict[str, dict[str, int]]:
+        """Words that no category of the schema is, with their counts, by column: stored as NaN."""
+        found: dict[str, dict[str, int]] = self.manifest.get("unknown", {})
         return found
 
     @property

@@ -9,13 +9,15 @@ from typing import Any
 from features.core.errors import ClimstackError
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
-from features.sources.source import Batch, Broken, Place, Source, open_source
+from features.sources.readers import TableFile
+from features.sources.source import Broken, Source, open_source
+from features.sources.tables.batch import Batch, Place
 from features.store.matrix import BLOCK_ROWS
-from features.store.store import Store
+from features.store.store import LABELS, Store
 
 
 def open_sources(
-    paths: Sequence[str | Path],
+    paths: Sequence[Path | TableFile],
     schema: Schema,
     n_grid_columns: int | None = None,
     broken: Broken = "refuse",
@@ -35,8 +37,8 @@ def open_sources(
     if n_grid_columns is not None and n_grid_columns < 1:
         raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
     opened: list[Source] = [
-        StoreSource(Path(path), schema, n_grid_columns)
-        if is_store(Path(path))
+        StoreSource(path, schema, n_grid_columns)
+        if isinstance(path, Path) and is_store(path)
         else open_source(path, schema, n_grid_columns, broken, grid=grid, ignore=ignore)
         for path in paths
     ]
@@ -46,6 +48,12 @@ def open_sources(
             raise ClimstackError(
                 f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: convert them into"
                 " two stores"
+            )
+        clocks = {opened[0].clock, source.clock} - {"store"}
+        if clocks & {"dates", "numbers"} and len(clocks) > 1:
+            raise ClimstackError(
+                f"the times of {source.path} are {source.clock}, those of {opened[0].path}"
+                f" {opened[0].clock}: write them alike, or convert them into two stores"
             )
     return opened
 
@@ -74,8 +82,13 @@ class StoreSource:
             )
         self.has_targets = self.store.targets is not None
         self.n_grid_columns = self.store.n_grid_columns
+        self.labels = tuple(what for what in LABELS if self.store.labels(what) is not None)
         self.facts: dict[str, Any] = {"store": str(path.resolve()), "data": self.store.data_hash}
         self.n_bytes = sum(file.stat().st_size for file in path.glob("*/*.f64"))
+
+    def ids_at(self, rows: Sequence[int]) -> list[str]:
+        """The ids of some rows."""
+        return self.store.sample_ids.gather(list(rows)).to_list()
 
     def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on; see :class:`features.sources.source.Source`."""
@@ -99,4 +112,9 @@ class StoreSource:
             place_after=lambda n: {"row": start + n},
             row_of=lambda row: start + row,
             is_empty=lambda _row, _column: False,
+            labels={
+                what: words[rows]
+                for what in self.labels
+                if (words := store.labels(what)) is not None
+            },
         )

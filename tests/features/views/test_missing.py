@@ -95,7 +95,6 @@ def test_a_bad_value_anywhere_in_a_long_block_is_found():
                     Variable(name="x", unit="1", role="input", policy="impute"),
                     Variable(name="y", unit="1", role="target", exact=Proportion("x", 2.0, (0, 1))),
                 ),
-                n_grid_columns=1,
             ),
             "'x' gives 'y' by a rule",
         ),
