@@ -125,6 +125,27 @@ def convert(
     return store
 
 
+def convert_source(source: Source, out: Path, schema: Schema) -> Store:
+    """Turn one source that is open, of a schema without a grid, into a store; see :func:`convert`.
+
+    Raises:
+        ClimstackError: what is wrong in it.
+    """
+    work = _Conversion(
+        sources=[source],
+        folder=out,
+        schema=schema,
+        width=1,
+        broken="refuse",
+        block_bytes=CSV_BLOCK_BYTES,
+        progress=None,
+    )
+    work.run(None)
+    for leftover in [*out.glob(f"*/{RECORD}"), out / PLAN]:
+        leftover.unlink()
+    return Store(out)
+
+
 @contextmanager
 def as_store(
     path: Path, schema: Schema, n_grid_columns: int | None, scratch: Path

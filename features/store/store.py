@@ -28,6 +28,7 @@ from features.core.types import Array, Rows
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.store.copies import first_equal
+from features.store.frame import as_html, facts, to_polars
 from features.store.matrix import Matrix
 from features.store.shuffle import shuffled
 
@@ -88,6 +89,23 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __repr__(self) -> str:
+        """Its path, size and schema."""
+        return f"Store({', '.join(f'{key}={value}' for key, value in facts(self).items())})"
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_polars(self, rows: Rows | None = None) -> pl.DataFrame:
+        """Ids, place, group and fold, inputs and targets of each row, as people write them.
+
+        Words stand for categories, dates for dates, null where nothing is.
+
+        Args:
+            rows: their numbers, in the order asked for; None takes all, in memory.
+        """
+        return to_polars(self, rows)
 
     @cached_property
     def index(self) -> pl.DataFrame:

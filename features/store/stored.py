@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from features.sources.grid import Grid
 from features.sources.readers import TableFile
 from features.sources.source import Broken, Source, open_source
 from features.sources.tables.batch import Batch, Place
+from features.sources.tables.row_ids import NamesIds
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import LABELS, Store
 
@@ -68,7 +70,7 @@ class StoreSource:
 
     clock = "store"
 
-    def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None) -> None:
+    def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None = None) -> None:
         """Open the store and see that it is of the schema and the grid."""
         self.path, self.store = path, Store(path)
         if (why := schema.differs(self.store.schema)) is not None:
@@ -118,3 +120,36 @@ class StoreSource:
                 if (words := store.labels(what)) is not None
             },
         )
+
+
+class Head:
+    """The first rows of a source, under its facts."""
+
+    def __init__(self, source: Source, n_rows: int) -> None:
+        """Nothing is read yet."""
+        self._source, self._n_rows = source, n_rows
+        self.path, self.has_targets, self.labels = source.path, source.has_targets, source.labels
+        self.n_grid_columns, self.clock = source.n_grid_columns, source.clock
+        self.n_bytes, self.facts = source.n_bytes, {**source.facts, "head": n_rows}
+
+    def ids_at(self, rows: Sequence[int]) -> list[str]:
+        """The ids of some rows, ascending."""
+        assert isinstance(self._source, NamesIds)
+        return self._source.ids_at(rows)
+
+    def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
+        """Rows from a place on; see :class:`features.sources.source.Source`."""
+        for batch in self._source.batches(place, block_bytes):
+            room = self._n_rows - batch.first_row
+            if room < len(batch):
+                batch = replace(
+                    batch,
+                    ids=None if batch.ids is None else batch.ids[:room],
+                    inputs=batch.inputs[:room],
+                    targets=None if batch.targets is None else batch.targets[:room],
+                    time=None if batch.time is None else batch.time[:room],
+                    column=None if batch.column is None else batch.column[:room],
+                )
+            yield batch
+            if room <= len(batch):
+                return

@@ -169,7 +169,7 @@ def test_a_target_that_is_never_there_and_times_of_two_kinds_are_refused(tmp_pat
     with pytest.raises(ClimstackError, match="'y' has no value in any of 1 rows"):
         convert(one, tmp_path / "s", skip)
     two = one.with_columns(t=pl.Series(["2020-01-01"]), y=pl.lit(1.0))
-    with pytest.raises(ClimstackError, match="times of DataFrame are dates, those of .* numbers"):
+    with pytest.raises(ClimstackError, match=r"times of DataFrame are dates, those of .* numbers"):
         convert([one, two], tmp_path / "s", skip)
     assert convert(one.with_columns(y=pl.lit(1.0)), tmp_path / "s", skip).time.tolist() == [3]
 

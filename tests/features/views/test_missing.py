@@ -120,6 +120,7 @@ def test_a_conversion_counts_what_it_clipped_and_names_what_it_refused(
             name="leap",
             variables=tuple(changed.get(v.name, v) for v in leap.variables),
             n_grid_columns=16,
+            id_column="sample_id",
         )
 
     monkeypatch.setattr("features.store.writer.PART_ROWS", 100)  # counts go on across parts
