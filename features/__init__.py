@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from features.climate.regimes import regime_masks
     from features.core.errors import ClimstackError, DataWarning, LeakageWarning
     from features.core.metrics import bias, crps, leap_score, mae, r2_score, rmse
-    from features.explore.description import Description, describe
+    from features.explore.description import describe
     from features.explore.exploration import Exploration, explore_store
     from features.explore.page import write_exploration
     from features.folds.enrichment import Auxiliary, enrich
@@ -38,7 +38,6 @@ __all__ = [
     "Auxiliary",
     "ClimstackError",
     "DataWarning",
-    "Description",
     "Exploration",
     "Finding",
     "FoldPlan",

@@ -52,16 +52,24 @@ def describe(
     table: Any,
     targets: Sequence[str],
     *,
-    about: dict[str, str | None] | None = None,
+    id: str | None = None,
+    time: str | None = None,
+    place: str | None = None,
+    group: str | None = None,
+    fold: str | None = None,
     ignore: Sequence[str] = (),
     name: str | None = None,
-) -> Description:
-    """What the columns of a table seem to be; reads all rows in bounded memory.
+) -> Schema:
+    """A schema of what the columns of a table seem to be; reads all rows in bounded memory.
 
     Args:
         table: a path, or what :func:`features.sources.frames.as_frame` takes.
         targets: names of the targets; ``*`` and ``?`` stand for others.
-        about: columns of ``id``, ``time``, ``place``, ``group`` and ``fold``.
+        id: column of the row ids.
+        time: column of a row's time, dates or numbers.
+        place: column that says where a row was taken.
+        group: column of rows that belong together.
+        fold: column of the fold that holds a row out.
         ignore: columns that are not read, likewise with ``*`` and ``?``.
         name: of the schema; None takes the file's.
 
@@ -72,11 +80,28 @@ def describe(
         >>> import polars as pl
         >>> table = pl.DataFrame({"t_0": [1.0, 2.5], "t_1": [2.0, 0.5], "site": ["a", "b"],
         ...     "power_1": [1.0, 2.0], "power_2": [3.0, None]})
-        >>> found = describe(table, ["power_*"], name="wind").schema
+        >>> found = describe(table, ["power_*"], name="wind")
         >>> [(v.name, v.n_levels, v.kind) for v in found.inputs]
         [('t', 2, 'number'), ('site', 1, 'category')]
         >>> [(v.name, v.policy, v.group) for v in found.targets]
         [('power_1', 'refuse', 'power'), ('power_2', 'skip', 'power')]
+    """
+    about = {"id": id, "time": time, "place": place, "group": group, "fold": fold}
+    return look_over(table, targets, about=about, ignore=ignore, name=name).schema
+
+
+def look_over(
+    table: Any,
+    targets: Sequence[str],
+    *,
+    about: dict[str, str | None] | None = None,
+    ignore: Sequence[str] = (),
+    name: str | None = None,
+) -> Description:
+    """The same with what was seen; ``about`` names the columns of ``id``, ``time`` and so on.
+
+    Raises:
+        ClimstackError: see :func:`describe`.
     """
     [source] = as_files([table], load_schema("leap"))
     file = source if isinstance(source, TableFile) else TableFile.open(source)

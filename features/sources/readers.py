@@ -330,8 +330,10 @@ def _csv_header(path: Path) -> list[str]:
         raise ClimstackError(
             f"{path} ends its lines with carriage returns: write it with line feeds (\\n or \\r\\n)"
         )
-    names = next(reader([header])) if '"' in header else header.split(",")
-    columns = [name.strip().strip('"') for name in names]
+    if '"' in header:
+        columns = [name.strip() for name in next(reader([header], skipinitialspace=True))]
+    else:
+        columns = [name.strip() for name in header.split(",")]
     if sum(map(is_number, columns)) > len(columns) / 2:
         raise ClimstackError(
             f"{path} begins with numbers: expected a header line with column names"

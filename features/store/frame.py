@@ -26,6 +26,8 @@ def to_polars(store: Store, rows: Rows | None) -> pl.DataFrame:
     for what, name in schema.row_columns.items():
         if what in index.columns:
             columns[name] = index[what]
+        elif what == "time" and name not in schema.input_columns and index["time"].min() != -1:
+            columns[name] = _time(store, index["time"])
     sides = [(schema.inputs, store.inputs)]
     sides += [] if store.targets is None else [(schema.targets, store.targets)]
     for variables, matrix in sides:
@@ -52,8 +54,18 @@ def facts(store: Store) -> dict[str, str]:
 
 def as_html(store: Store) -> str:
     """A small table of :func:`facts`."""
-    rows = (f"<tr><th>{key}</th><td>{escape(value)}</td></tr>" for key, value in facts(store).items())
+    rows = (
+        f"<tr><th>{key}</th><td>{escape(value)}</td></tr>" for key, value in facts(store).items()
+    )
     return f"<table><caption>Store</caption>{''.join(rows)}</table>"
+
+
+def _time(store: Store, steps: pl.Series) -> pl.Series:
+    """When the timestep of each row begins."""
+    begins = steps.cast(pl.Float64) * (store.schema.time_step or 1.0)
+    if any(source["clock"] == "numbers" for source in store.sources):
+        return begins
+    return (begins * SECOND).round().cast(pl.Int64).cast(pl.Datetime("us"))
 
 
 def _column(variable: Variable, values: Array) -> pl.Series:

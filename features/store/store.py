@@ -98,9 +98,9 @@ class Store:
         return as_html(self)
 
     def to_polars(self, rows: Rows | None = None) -> pl.DataFrame:
-        """Ids, place, group and fold, inputs and targets of each row, as people write them.
+        """Ids, time, place, group, fold, inputs and targets of each row, as people write them.
 
-        Words stand for categories, dates for dates, null where nothing is.
+        The time is that at which a row's timestep begins. Words stand for categories, dates for dates, null where nothing is.
 
         Args:
             rows: their numbers, in the order asked for; None takes all, in memory.
