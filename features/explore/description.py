@@ -121,7 +121,7 @@ def look_over(
     seen = look_at(file, columns, rows.get("time"), rows.get("place"))
     if not seen.n_rows:
         raise ClimstackError(f"{file.path} has a header but no rows: nothing to describe")
-    return _described(file, seen, wanted, rows, ignore, name)
+    return _described(file, seen, wanted, rows, ignore=ignore, name=name)
 
 
 def _described(
@@ -129,9 +129,10 @@ def _described(
     seen: Seen,
     wanted: list[str],
     rows: dict[str, str],
-    *more: Any,
+    *,
+    ignore: Sequence[str],
+    name: str | None,
 ) -> Description:
-    ignore, name = more
     remarks: dict[str, str] = {}
     variables: list[Variable] = []
     is_target = set(wanted)

@@ -141,7 +141,7 @@ def _of_column(column: nw.Series[Any]) -> pl.Series:
     if column.dtype.is_numeric() or column.dtype == nw.Boolean:
         if column.null_count() == 0 and column.dtype.is_float():
             return pl.Series(column.to_numpy().astype(np.float64))
-        return pl.Series(column.to_list())
+        return _of_values(column.to_list())
     if column.dtype == nw.Datetime:
         return pl.Series(column.to_numpy().astype("datetime64[us]"))
     return _of_values(column.to_list())
@@ -151,8 +151,15 @@ def _of_values(values: Any) -> pl.Series:
     """A column of values of whatever type, as text where they are of several."""
     if isinstance(values, np.ndarray) and values.dtype != object:
         return pl.Series(values)
-    held = [None if value is None or value != value else value for value in values]
+    held = [None if _is_nothing(value) else value for value in values]
     try:
         return pl.Series(held)
     except (TypeError, pl.exceptions.PolarsError):
         return pl.Series([None if value is None else str(value) for value in held])
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether it is None, NaN, or what pandas writes for them."""
+    if isinstance(value, float):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")

@@ -14,6 +14,7 @@ from features.schemas.variable import Variable
 if TYPE_CHECKING:
     from features.store.store import Store
 
+LABELS = ("place", "group", "fold")
 SECOND = 1e6  # microseconds
 DAY = 86_400 * SECOND
 
@@ -24,7 +25,7 @@ def to_polars(store: Store, rows: Rows | None) -> pl.DataFrame:
     index = store.index[at] if rows is None else store.index[np.asarray(rows).tolist()]
     columns: dict[str, pl.Series] = {schema.id_name: index["sample_id"]}
     for what, name in schema.row_columns.items():
-        if what in index.columns:
+        if what in LABELS and what in index.columns:
             columns[name] = index[what]
         elif what == "time" and name not in schema.input_columns and index["time"].min() != -1:
             columns[name] = _time(store, index["time"])

@@ -100,7 +100,8 @@ class Store:
     def to_polars(self, rows: Rows | None = None) -> pl.DataFrame:
         """Ids, time, place, group, fold, inputs and targets of each row, as people write them.
 
-        The time is that at which a row's timestep begins. Words stand for categories, dates for dates, null where nothing is.
+        The time is that at which a row's timestep begins. Words stand for categories, dates for
+        dates, null where nothing is.
 
         Args:
             rows: their numbers, in the order asked for; None takes all, in memory.

@@ -97,7 +97,7 @@ class PlainSource:
                 if found is None or found.is_numeric() or found in allowed or found == pl.Null:
                     continue
                 hint = "write it as numbers"
-                if isinstance(found, pl.Date | pl.Datetime):
+                if isinstance(found, pl.Date | pl.Datetime) and variable.role == "input":
                     hint = 'say kind = "date" in the schema'
                 raise ClimstackError(
                     f"{self.path}: column '{column}' has type {found}, expected a"
@@ -207,7 +207,7 @@ class PlainSource:
             hint = (
                 "every row needs its time, so fill it or drop the row"
                 if is_missing
-                else f"times are counted from {since} on, so add a constant to all"
+                else f"times are counted from {since} on, so write them as numbers that begin at 0 or later"
             )
             raise ClimstackError(
                 f"{self.path}: time column '{column}' has {what} in row {first_row + row}: {hint}"

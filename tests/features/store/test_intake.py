@@ -193,3 +193,73 @@ def test_many_words_and_more_than_a_part(tmp_path):
     assert isinstance(store, Store)
     np.testing.assert_array_equal(store.inputs[:][:, 0], rows)
     store.verify()
+
+
+def test_pandas_with_holes_an_index_and_zones_comes_in(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "x": pd.array([1, None], dtype="Int64"),
+            "y": [1, "2"],
+            "t": pd.to_datetime(["2020-01-01", "2020-07-01"]).tz_localize("Europe/Berlin"),
+        },
+        index=pd.Index([5, 7], name="id"),
+    )
+    x = Variable(name="x", role="input", policy="impute")
+    y = Variable(name="y", role="target")
+    schema = Schema(
+        name="s", variables=(x, y), id_column="id", time_column="t", time_step=3600.0
+    )  # fmt: skip
+    store = convert(frame, tmp_path / "s", schema)
+    np.testing.assert_array_equal(store.inputs[:], [[1], [np.nan]])
+    assert store.time.tolist() == [438287, 442654]  # 23 h and 22 h of the day before, in UTC
+    assert store.sample_ids.to_list() == ["5", "7"]
+
+
+def test_text_as_spreadsheets_write_it_comes_in(tmp_path):
+    text = '\ufeff"id","x, m",y\r\n"a,b","1", 2\r\n"c ""q""",NA,true\r\n'
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode())
+    x = Variable(name="x, m", role="input", policy="impute")
+    schema = Schema(name="s", variables=(x, Variable(name="y", role="target")), id_column="id")
+    store = convert(path, tmp_path / "s", schema)
+    assert store.sample_ids.to_list() == ["a,b", 'c "q"']
+    assert store.targets[:].tolist() == [[2.0], [1.0]]
+
+
+@pytest.mark.filterwarnings("ignore::features.DataWarning")
+def test_a_conversion_goes_on_after_a_kill(tmp_path, monkeypatch):
+    """Counts, ids and unknown words of finished parts are not lost."""
+    monkeypatch.setattr("features.store.writer.PART_ROWS", 10)
+    rows = pl.DataFrame({"id": range(40), "kind": ["a", "new"] * 20, "wind": 1.0, "day": ["2020-01-01"] * 40,
+                         "is on": True, "power": [None, 2.0] * 20, "site": "s", "owner": "o"})  # fmt: skip
+    rows.write_csv(tmp_path / "t.csv")
+    whole = convert(tmp_path / "t.csv", tmp_path / "whole", FARM)
+    taken = []
+
+    def dies(self, batch, number, writer):
+        if taken:
+            raise KeyboardInterrupt
+        taken.append(1)
+        take(self, batch, number, writer)
+
+    from features.store import conversion
+
+    take = conversion._Conversion._take
+    monkeypatch.setattr("features.sources.readers.CSV_BLOCK_BYTES", 700)
+    monkeypatch.setattr(conversion, "_block_bytes", lambda _: 700)
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion._Conversion, "_take", dies)
+        with pytest.raises(KeyboardInterrupt):
+            convert(tmp_path / "t.csv", tmp_path / "again", FARM)
+    assert (tmp_path / "again.partial" / "part-00000").is_dir()
+    again = convert(tmp_path / "t.csv", tmp_path / "again", FARM)
+    assert again.manifest == whole.manifest
+    assert again.unknown == {"kind": {"new": 20}}
+
+
+def test_equal_hashes_of_two_ids_are_looked_at_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        pl.Series, "hash", lambda self: pl.zeros(len(self), dtype=pl.UInt64, eager=True)
+    )
+    frame = pl.DataFrame({"id": ["a", "b", "c"], "x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 4.0]})
+    assert len(convert(frame, tmp_path / "s", plain(id_column="id"))) == 3
