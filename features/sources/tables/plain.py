@@ -207,7 +207,7 @@ class PlainSource:
             hint = (
                 "every row needs its time, so fill it or drop the row"
                 if is_missing
-                else f"times are counted from {since} on, so write them as numbers that begin at 0 or later"
+                else f"times count from {since} on, so write them as numbers that begin at 0"
             )
             raise ClimstackError(
                 f"{self.path}: time column '{column}' has {what} in row {first_row + row}: {hint}"

@@ -144,7 +144,7 @@ def test_ids_of_any_kind_must_be_unique(tmp_path, ids):
          "'t' has no value in row 1: every row needs its time"),
         ("t,x,y\n1,1,2\n2020-01-01,1,2\n", {"time_column": "t", "time_step": 1.0},
          "'t' has '2020-01-01' in row 1: expected a number"),
-        ("t,x,y\n-1,1,2\n", {"time_column": "t", "time_step": 1.0}, "counted from 0 on"),
+        ("t,x,y\n-1,1,2\n", {"time_column": "t", "time_step": 1.0}, "times count from 0 on"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path, text, settings, sentence):
@@ -230,8 +230,10 @@ def test_text_as_spreadsheets_write_it_comes_in(tmp_path):
 def test_a_conversion_goes_on_after_a_kill(tmp_path, monkeypatch):
     """Counts, ids and unknown words of finished parts are not lost."""
     monkeypatch.setattr("features.store.writer.PART_ROWS", 10)
-    rows = pl.DataFrame({"id": range(40), "kind": ["a", "new"] * 20, "wind": 1.0, "day": ["2020-01-01"] * 40,
-                         "is on": True, "power": [None, 2.0] * 20, "site": "s", "owner": "o"})  # fmt: skip
+    rows = pl.DataFrame(
+        {"id": range(40), "kind": ["a", "new"] * 20, "wind": 1.0, "day": "2020-01-01"}
+        | {"is on": True, "power": [None, 2.0] * 20, "site": "s", "owner": "o"}
+    )
     rows.write_csv(tmp_path / "t.csv")
     whole = convert(tmp_path / "t.csv", tmp_path / "whole", FARM)
     taken = []
