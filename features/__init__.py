@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from features.climate.regimes import regime_masks
     from features.core.errors import ClimstackError, DataWarning, LeakageWarning
     from features.core.metrics import bias, crps, leap_score, mae, r2_score, rmse
+    from features.explore.description import describe
     from features.explore.exploration import Exploration, explore_store
     from features.explore.page import write_exploration
     from features.folds.enrichment import Auxiliary, enrich
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from features.schemas.schema import Schema
     from features.schemas.variable import Proportion, Variable
     from features.sources.findings import Finding
+    from features.sources.frames import as_frame
     from features.sources.grid import Grid
     from features.store.check import check_data
     from features.store.conversion import convert
@@ -42,12 +44,14 @@ __all__ = [
     "Store",
     "TabularView",
     "Variable",
+    "as_frame",
     "available_schemas",
     "bias",
     "check_data",
     "column_blocks",
     "convert",
     "crps",
+    "describe",
     "enrich",
     "explore_store",
     "forward_chaining",

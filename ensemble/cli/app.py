@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from ensemble.cli import console, tables
-from ensemble.cli.data import compare, explore
+from ensemble.cli.data import compare, describe, explore
 from ensemble.cli.main import main as main
 from ensemble.evaluation.leaderboard import load_leaderboard
 from ensemble.experiment.experiment import load_experiment
@@ -162,6 +162,7 @@ def check(
         raise typer.Exit(1)
 
 
+data.command("describe")(describe)
 data.command("explore")(explore)
 data.command("compare")(compare)
 

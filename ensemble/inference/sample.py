@@ -15,27 +15,41 @@ from features.core.types import Array
 from features.schemas.schema import Schema
 from features.sources.ids import IdCheck, shown
 from features.sources.readers import SHOWN_COLUMNS, TableFile
+from features.sources.tables.row_ids import AnyIds, check_unique
+from features.sources.tables.values import as_text
 
 LARGE = 1e6  # the old weights reach 1e15, no truth of a row comes near it
 
 
-def read_ids(path: str | Path, id_column: str) -> pl.Series:
+def read_ids(path: str | Path, id_column: str, *, numbered: bool = True) -> pl.Series:
     """The ids of a CSV or Parquet file, in its order.
 
+    Args:
+        path: the file.
+        id_column: its column of ids.
+        numbered: whether they are letters and a number, as those of a schema with a grid are.
+
     Raises:
-        ClimstackError: no such file or column; an id is malformed or stands twice.
+        ClimstackError: no such file or column; an id is missing, malformed or stands twice.
     """
     file = TableFile.open(path)
     if id_column not in file.columns:
         raise ClimstackError(f"{file.path} has no column '{id_column}': is it a submission?")
-    check, found = IdCheck(file.path), []
-    for first_row, frame in file.frames([id_column]):
-        check.add(frame[id_column], first_row)
-        found.append(frame[id_column])
-    check.close()
-    if not found:
+    found = [pl.Series(id_column, [], pl.String)]
+    check: IdCheck | AnyIds = IdCheck(file.path)
+    if not numbered:
+        check = AnyIds(
+            path=file.path, column=id_column, look=lambda rows: pl.concat(found)[rows].to_list()
+        )
+    for block in file.blocks([id_column], texts=None if numbered else {id_column}):
+        ids = block.frame[id_column] if numbered else as_text(block.frame[id_column])
+        check.add(ids, block.first_row)
+        found.append(ids)
+    check_unique([check])
+    ids = pl.concat(found)
+    if not len(ids):
         raise ClimstackError(f"{file.path} has no rows")
-    return pl.concat(found)
+    return ids
 
 
 def row_order(
@@ -48,7 +62,8 @@ def row_order(
     """
     if sample_submission is None:
         return np.arange(len(sample_ids))
-    wanted = read_ids(sample_submission, schema.id_name)
+    numbered = schema.n_grid_columns is not None
+    wanted = read_ids(sample_submission, schema.id_name, numbered=numbered)
     return positions(wanted, sample_ids, str(sample_submission), "the test set")
 
 

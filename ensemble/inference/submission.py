@@ -137,7 +137,8 @@ def score_files(
     files = [TableFile.open(path) for path in (submission, solution)]
     for file in files:
         need_columns(file, schema)
-    ids = [read_ids(file.path, schema.id_name) for file in files]
+    numbered = schema.n_grid_columns is not None
+    ids = [read_ids(file.path, schema.id_name, numbered=numbered) for file in files]
     order = positions(ids[1], ids[0], str(solution), str(submission))
     used = schema.weights if weights is None else read_weights(weights, schema)
     r2: dict[str, float] = {}

@@ -23,9 +23,9 @@ from features.schemas.schema import Schema
 from features.sources.netcdf import find_pairs
 from features.sources.readers import CSV_BLOCK_BYTES, TableFile
 from features.sources.source import Source, open_source
-from features.store.conversion import convert
+from features.store.conversion import convert, convert_source
 from features.store.store import Store
-from features.store.stored import is_store
+from features.store.stored import Head, StoreSource, is_store
 from models.process import run_apart
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,12 @@ class RunStore:
     def head(self, n_rows: int, folder: Path) -> Store:
         """A small store of the first rows, in a new folder."""
         found = self.find()
+        if self.schema.n_grid_columns is None:
+            source = (
+                self._open(self.paths[0]) if found is None else StoreSource(found.path, self.schema)
+            )
+            folder.mkdir()
+            return convert_source(Head(source, n_rows), folder / "store", self.schema)
         values = self._rows_of(found, n_rows) if found is not None else self._first_rows(n_rows)
         table, grid = pl.concat(values), self.n_grid_columns
         grid = grid if found is None else found.n_grid_columns
@@ -163,7 +169,8 @@ class RunStore:
         file = TableFile.open(path)
         if path.suffix == ".parquet":
             return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-        block = next(iter(file.blocks([self.schema.id_name])), None)
+        column = self.schema.id_column or self.schema.input_columns[0]
+        block = next(iter(file.blocks([column], texts={column})), None)
         if block is None or not len(block.frame):
             raise ClimstackError(f"{path} has no rows")
         size, n_rows = path.stat().st_size, len(block.frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -102,7 +103,7 @@ class Variable:
             f"{what} is a {self.kind} with {len(self.categories)} categories: a category names"
             " them, nothing else does",
         )
-        twice = [word for word in self.categories if self.categories.count(word) > 1]
+        twice = [word for word, n in Counter(self.categories).items() if n > 1]
         check(not twice, f"{what} names the category '{twice[0] if twice else ''}' twice")
         check(
             self.kind == "number" or (self.role == "input" and self.n_levels == 1),

@@ -7,8 +7,10 @@ does not matter; everything else that is wrong raises with file, column and row.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from csv import reader
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import polars as pl
 from features.core.errors import ClimstackError, closest
 from features.schemas.schema import Schema
 from features.sources.ids import shown
-from features.sources.text import (
+from features.sources.tables.text import (
     Lines,
     Unreadable,
     explain_csv,
@@ -108,6 +110,7 @@ class TableFile:
         first_row: int = 0,
         offset: int = 0,
         block_bytes: int | None = None,
+        texts: Collection[str] | None = None,
     ) -> Iterator[Block]:
         """The rows, block by block.
 
@@ -117,16 +120,42 @@ class TableFile:
             offset: where that row begins, by :meth:`Block.offset_after`; what stands before it in
                 a CSV file is not read, or in a packed one only unpacked.
             block_bytes: bytes of text in a block; None takes ``CSV_BLOCK_BYTES``.
+            texts: columns of a CSV file that are read as text; others are numbers, or text, too,
+                where some can't be read as such. Those of a Parquet file have the file's types.
+                None takes the first as text and all others as numbers.
 
         Raises:
             ClimstackError: a value is not a number, or a row has too many fields.
         """
         size = min(block_bytes or CSV_BLOCK_BYTES, CSV_BLOCK_BYTES)
         if self.is_csv:
-            yield from self._csv_blocks(columns, first_row, offset, size)
+            yield from self._csv_blocks(columns, first_row, offset, size, texts)
         else:
             n_rows = max(1, PARQUET_BLOCK_ROWS * size // CSV_BLOCK_BYTES)
-            yield from self._parquet_blocks(columns, first_row, n_rows)
+            yield from self._typed_blocks(columns, first_row, n_rows, texts is not None)
+
+    def types(self) -> dict[str, pl.DataType]:
+        """Type of each column of a Parquet file; of a CSV file none is known."""
+        return {} if self.is_csv else dict(pl.read_parquet_schema(self.path))
+
+    @property
+    def n_bytes(self) -> int:
+        """Its size on disk."""
+        return self.path.stat().st_size
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What changes when the file changes."""
+        found = self.path.stat()
+        return {
+            "file": str(self.path.resolve()),
+            "bytes": found.st_size,
+            "modified_ns": found.st_mtime_ns,
+        }
+
+    def scan(self) -> pl.LazyFrame:
+        """The rows of a Parquet file, not read yet."""
+        return pl.scan_parquet(self.path)
 
     def check_types(self, columns: list[str]) -> None:
         """See that columns of a Parquet file are numbers; those of a CSV file are seen when read.
@@ -134,7 +163,7 @@ class TableFile:
         Raises:
             ClimstackError: one is not.
         """
-        found = pl.read_parquet_schema(self.path) if not self.is_csv else {}
+        found = self.types()
         for column in columns:
             if column in found and not found[column].is_numeric():
                 raise ClimstackError(
@@ -144,7 +173,7 @@ class TableFile:
 
     def narrow_types(self, columns: list[str]) -> dict[str, list[str]]:
         """Which columns of a Parquet file are numbers of another type than Float64, by type."""
-        found = pl.read_parquet_schema(self.path) if not self.is_csv else {}
+        found = self.types()
         narrow: dict[str, list[str]] = {}
         for column in columns:
             if found.get(column, pl.Float64()) != pl.Float64():
@@ -152,9 +181,14 @@ class TableFile:
         return narrow
 
     def _csv_blocks(
-        self, columns: list[str], first_row: int, offset: int, size: int
+        self,
+        columns: list[str],
+        first_row: int,
+        offset: int,
+        size: int,
+        texts: Collection[str] | None,
     ) -> Iterator[Block]:
-        wanted = set(columns[1:])
+        wanted = set(columns[1:]) if texts is None else set(columns) - set(texts)
         types = {c: pl.Float64() if c in wanted else pl.String() for c in self.columns}
         try:
             with unpacked(self.path) as (file, raw):
@@ -168,7 +202,8 @@ class TableFile:
                     start, is_blank = offset, not text.strip()
                     offset += len(text)
                     if not is_blank or b"\n" in text:
-                        frame = self._parse(text, types, first_row).select(columns)
+                        parse = self._parse if texts is None else self._parse_any
+                        frame = parse(text, types, first_row).select(columns)
                         ends = _ends(text)
                         del text  # freed before the next is read, it leaves no gap in memory
                         where = {"first_row": first_row, "bytes_read": raw.tell(), "offset": start}
@@ -200,16 +235,40 @@ class TableFile:
             self._explain(block, types, first_row)
         return frame
 
+    def _parse_any(self, block: bytes, types: dict[str, Any], first_row: int) -> pl.DataFrame:
+        """Columns that can't be read as numbers come as text."""
+        if _n_fields(block) == (block.count(b"\n") + (not block.endswith(b"\n"))) * len(types):
+            options: dict[str, Any] = {"has_header": False, "schema": types}
+            try:
+                frame = pl.read_csv(block, **options).rechunk()
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+                frame = None
+            if frame is not None and len(frame) == block.count(b"\n") + (not block.endswith(b"\n")):
+                return frame
+        as_text = dict.fromkeys(types, pl.String())
+        self._explain(block, as_text, first_row)
+        try:
+            return pl.read_csv(block, has_header=False, schema=as_text).rechunk()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise ClimstackError(
+                f"{self.path} is not readable from row {first_row} on: {first_line_of(error)}"
+            ) from None
+
     def _explain(self, block: bytes, types: dict[str, Any], first_row: int) -> None:
         if (sentence := explain_csv(self.path, block, types, first_row)) is not None:
             raise ClimstackError(sentence) from None
 
-    def _parquet_blocks(self, columns: list[str], first_row: int, size: int) -> Iterator[Block]:
-        self.check_types(columns[1:])
-        lazy = pl.scan_parquet(self.path).select(
-            pl.col(columns[0]).cast(pl.String), pl.col(columns[1:]).cast(pl.Float64)
-        )
-        n_bytes = self.path.stat().st_size
+    def _typed_blocks(
+        self, columns: list[str], first_row: int, size: int, as_they_are: bool
+    ) -> Iterator[Block]:
+        if as_they_are:
+            lazy = self.scan().select(columns)
+        else:
+            self.check_types(columns[1:])
+            lazy = self.scan().select(
+                pl.col(columns[0]).cast(pl.String), pl.col(columns[1:]).cast(pl.Float64)
+            )
+        n_bytes = self.n_bytes
         try:
             n_rows = lazy.select(pl.len()).collect().item()
             for start in range(first_row, n_rows, size):
@@ -218,6 +277,15 @@ class TableFile:
                 yield Block(frame=frame, first_row=start, bytes_read=done)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise ClimstackError(f"{self.path} is not readable: {first_line_of(error)}") from None
+
+
+def _n_fields(block: bytes) -> int:
+    """Fields of whole lines, so far as commas tell; those in quotes are none."""
+    marks = np.frombuffer(block, np.uint8)
+    commas = marks == ord(",")
+    if b'"' in block:
+        commas &= np.bitwise_xor.accumulate(marks == ord('"')) == 0
+    return int(np.count_nonzero(commas)) + block.count(b"\n") + (not block.endswith(b"\n"))
 
 
 def _ends(text: bytes) -> tuple[int, ...]:
@@ -262,7 +330,10 @@ def _csv_header(path: Path) -> list[str]:
         raise ClimstackError(
             f"{path} ends its lines with carriage returns: write it with line feeds (\\n or \\r\\n)"
         )
-    columns = [name.strip().strip('"') for name in header.split(",")]
+    if '"' in header:
+        columns = [name.strip() for name in next(reader([header], skipinitialspace=True))]
+    else:
+        columns = [name.strip() for name in header.split(",")]
     if sum(map(is_number, columns)) > len(columns) / 2:
         raise ClimstackError(
             f"{path} begins with numbers: expected a header line with column names"
@@ -310,19 +381,26 @@ def header_faults(
             f"{file.path} has targets and no inputs, so it is a submission or a solution, not data:"
             " give it to 'climstack score' or to 'climstack submit --sample-submission'"
         ]
-    expected = [schema.id_name, *schema.input_columns]
-    expected += schema.target_columns if has_targets else []
-    missing = [column for column in expected if column not in set(file.columns)]
+    expected = [schema.id_name] if schema.id_column is not None else []
+    expected += schema.input_columns
+    about = schema.row_columns.values()  # test rows need not tell their time, place, group, fold
+    expected += [*about, *schema.target_columns] if has_targets else []
+    expected = list(dict.fromkeys(expected))
+    there, known = set(file.columns), {*expected, *about}
+    ignored = [*ignore, *schema.ignore]
+    missing = [column for column in expected if column not in there]
     extra = [
         column
         for column in file.columns
-        if column not in set(expected) and not any(fnmatchcase(column, name) for name in ignore)
+        if column not in known and not any(fnmatchcase(column, name) for name in ignored)
     ]
     sentences = []
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        near = get_close_matches(missing[0], extra, n=1)
+        hint = f", is it {shown(near[0])}?" if near else ""
         sentences.append(
-            f"{file.path} has no column '{missing[0]}'{more}: schema {schema.name} needs it"
+            f"{file.path} has no column '{missing[0]}'{more}: schema {schema.name} needs it{hint}"
         )
     if extra:
         sentences.append(_unknown_columns(file, schema, extra, missing, expected))

@@ -6,72 +6,23 @@ with the last of several is said at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.files import content_hash
-from features.core.types import Array
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.sources.netcdf import Places, Step, find_pairs, read_pair
 from features.sources.readers import Block, TableFile, find_columns
+from features.sources.tables.batch import Batch, Place, ahead
+from features.sources.tables.plain import PlainSource
 
-Item = TypeVar("Item")
-Place = dict[str, int]
 Broken = Literal["refuse", "skip"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Some rows of a source.
-
-    Attributes:
-        ids: sample_id of each row, (n,).
-        inputs: (n, n_inputs), NaN where nothing stands.
-        targets: (n, n_targets), or None.
-        time: timestep of each row, (n,); None where only the ids may tell it.
-        column: grid column of each row, (n,); None likewise.
-        first_row: number of the first row in its source.
-        bytes_read: how much of the source was read up to here.
-        path: the file that holds the rows.
-        place_after: from a number of rows of this batch, where to go on after them.
-        row_of: from a row of this batch, its number as a person counts it in ``path``.
-        is_empty: from a row and a column's name, whether nothing at all stands there.
-        skipped: sentences on what was left out before this batch.
-        notes: what was done to values on their way in (another unit, levels turned over), and the
-            file where.
-        targets_path: the file that holds the targets, where it is another.
-        rounded: of values that stand in the source in fewer digits than a float64 has, how many:
-            by how they are stored ("float32", "int16 in steps of 0.01"), then by the name of the
-            variable or column.
-    """
-
-    ids: pl.Series
-    inputs: Array
-    targets: Array | None
-    time: NDArray[np.int64] | None
-    column: NDArray[np.int64] | None
-    first_row: int
-    bytes_read: int
-    path: Path
-    place_after: Callable[[int], Place]
-    row_of: Callable[[int], int]
-    is_empty: Callable[[int, str], bool]
-    skipped: tuple[str, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
-    rounded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    targets_path: Path | None = None
-
-    def __len__(self) -> int:
-        return len(self.inputs)
 
 
 class Source(Protocol):
@@ -83,7 +34,8 @@ class Source(Protocol):
         n_grid_columns: rows of a timestep.
         n_bytes: its size on disk.
         clock: what its timesteps count: ``"model"`` time, the ``"rows"`` of tables, by the
-            numbers in their ids, or whatever a ``"store"`` says.
+            numbers in their ids, ``"dates"`` or ``"numbers"`` of a time column, ``"none"``, or
+            whatever a ``"store"`` says.
         facts: what changes when the source changes: names, sizes, times of modification.
     """
 
@@ -94,6 +46,10 @@ class Source(Protocol):
     clock: str
     facts: dict[str, Any]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Which of place, group and fold its rows tell."""
+
     def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on ({} is the start).
 
@@ -101,15 +57,6 @@ class Source(Protocol):
             place: what :attr:`Batch.place_after` gave.
             block_bytes: how much of a text file to read at once.
         """
-
-
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; the next is made in a thread while one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
 
 
 def parse_broken(text: str) -> Broken:
@@ -127,7 +74,7 @@ def parse_broken(text: str) -> Broken:
 
 
 def open_source(
-    path: str | Path,
+    path: str | Path | TableFile,
     schema: Schema,
     n_grid_columns: int | None = None,
     broken: Broken = "refuse",
@@ -135,10 +82,10 @@ def open_source(
     grid: Grid | None = None,
     ignore: Sequence[str] = (),
 ) -> Source:
-    """A CSV or Parquet file, or a folder of NetCDF pairs.
+    """A CSV or Parquet file, a frame, or a folder of NetCDF pairs.
 
     Args:
-        path: the file or folder.
+        path: the file or folder, or a table that was opened.
         schema: what it should hold.
         n_grid_columns: rows per timestep; None takes the schema's.
         broken: whether pairs that can't be read are refused or left out.
@@ -149,28 +96,41 @@ def open_source(
     Raises:
         ClimstackError: what can be known to be wrong before reading.
     """
-    path = Path(path)
-    if path.is_dir():
-        return PairSource(path, schema, n_grid_columns, broken, grid)
-    return TableSource(path, schema, n_grid_columns, ignore)
+    if not isinstance(path, TableFile) and Path(path).is_dir():
+        if schema.n_grid_columns is None:
+            raise ClimstackError(
+                f"{path} is a folder, and schema {schema.name} has no grid, which NetCDF pairs"
+                " have: give a .csv or .parquet file, or another schema"
+            )
+        return PairSource(Path(path), schema, n_grid_columns, broken, grid)
+    file = path if isinstance(path, TableFile) else TableFile.open(path)
+    if schema.n_grid_columns is not None:
+        return TableSource(file, schema, n_grid_columns, ignore)
+    if n_grid_columns not in (None, 1):
+        raise ClimstackError(
+            f"schema {schema.name} has no grid, but {n_grid_columns} grid columns were given: leave"
+            " the grid's size out, or name n_grid_columns in the schema"
+        )
+    return PlainSource(file, schema, ignore)
 
 
 class TableSource:
     """A CSV or Parquet file; with targets it is time-major, test rows come shuffled."""
 
     clock = "rows"
+    labels: tuple[str, ...] = ()
 
     def __init__(
-        self, path: Path, schema: Schema, n_grid_columns: int | None, ignore: Sequence[str]
+        self, file: TableFile, schema: Schema, n_grid_columns: int | None, ignore: Sequence[str]
     ) -> None:
-        """Read the header and see that it fits the schema."""
-        self.path, self._schema, self._file = path, schema, TableFile.open(path)
+        """See that the header fits the schema."""
+        self.path, self._schema, self._file = file.path, schema, file
         self.n_grid_columns = n_grid_columns or schema.n_grid_columns or 1
         self.has_targets = find_columns(self._file, schema, ignore)
         targets = schema.target_columns if self.has_targets else []
         self._file.check_types(schema.input_columns + targets)
         self._types = self._file.narrow_types(schema.input_columns + targets)
-        self.facts, self.n_bytes = _facts(path), path.stat().st_size
+        self.facts, self.n_bytes = file.facts, file.n_bytes
 
     def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on; see :class:`Source`."""
@@ -215,6 +175,7 @@ class PairSource:
     """A folder of NetCDF pairs, in the order of their time."""
 
     clock, has_targets = "model", True
+    labels: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +15,23 @@ from features.core.errors import ClimstackError
 from features.core.types import Array, Mask, Progress
 from features.schemas.schema import Schema
 from features.sources.findings import SMALLEST_FLOAT32, Finding, Level, compress, worst_first
-from features.sources.ids import check_unique
+from features.sources.frames import as_files
 from features.sources.readers import CSV_BLOCK_BYTES, TableFile, header_faults
-from features.sources.source import Batch, Broken, Source, ahead
+from features.sources.source import Broken, Source
+from features.sources.tables.batch import Batch, ahead
+from features.sources.tables.row_ids import check_unique
 from features.store.copies import digest_of_row
 from features.store.doubts import Sample
 from features.store.intake import Intake, Rows
-from features.store.oddities import said_rounded, said_twice
+from features.store.oddities import said_rounded, said_twice, said_unknown
 from features.store.stored import StoreSource, open_sources
-from features.views.missing import Repair
+from features.views.missing import Repair, never_there
 
 UNIQUE_ROWS = 16_384  # distinct values are counted in so many first rows, to bound memory
 
 
 def check_data(
-    sources: str | Path | Sequence[str | Path],
+    sources: Any,
     schema: Schema,
     n_grid_columns: int | None = None,
     *,
@@ -53,7 +56,7 @@ def check_data(
     Raises:
         ClimstackError: fewer than one row per timestep.
     """
-    paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
+    paths = as_files(sources, schema)
     if n_grid_columns is not None and n_grid_columns < 1:
         raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
     look = _Check(schema=schema, progress=progress)
@@ -80,12 +83,12 @@ class _Check:
     def say(self, level: Level, sentence: str) -> None:
         self.findings.append(Finding(level, sentence))
 
-    def headers(self, path: Path, ignore: Sequence[str]) -> None:
+    def headers(self, path: Path | TableFile, ignore: Sequence[str]) -> None:
         """All that is wrong with a table's columns, not the first thing alone."""
-        if path.is_dir():
+        if isinstance(path, Path) and path.is_dir():
             return
         try:
-            file = TableFile.open(path)
+            file = path if isinstance(path, TableFile) else TableFile.open(path)
         except ClimstackError as error:
             self.say("error", str(error))
             return
@@ -96,7 +99,7 @@ class _Check:
         there = set(file.columns)
         present = [column for column in wanted if column in there]
         in_file = [column for column in file.columns if column in set(present)]
-        if in_file != present:
+        if in_file != present and self.schema.n_grid_columns is not None:
             odd = next(c for c, expected in zip(in_file, present, strict=True) if c != expected)
             self.say(
                 "warning",
@@ -110,7 +113,7 @@ class _Check:
         repairs = Repair(schema.inputs), Repair(schema.targets)
         names = schema.input_columns + (schema.target_columns if has_targets else [])
         seen = _Seen(names, repairs)
-        intakes = []
+        intakes: list[Intake] = []
         for source in sources:
             if isinstance(source, StoreSource):
                 source.store.verify()
@@ -122,7 +125,17 @@ class _Check:
             except ClimstackError as error:
                 self.say("error", str(error))
         where = str(sources[0].path) + (f" and {len(sources) - 1} more" if sources[1:] else "")
-        for level, sentence in chain(seen.copies(), seen.columns.odd(schema), seen.keys()):
+        keys = () if schema.n_grid_columns is None else seen.keys()  # elsewhere most numbers are
+        for sentence in never_there(repairs[1], seen.n_rows):
+            self.say("error", f"{where}: {sentence}")
+        self._tell(where, seen, keys)
+
+    def _tell(self, where: str, seen: _Seen, keys: Iterable[tuple[Level, str]]) -> None:
+        """Say what was seen of all rows."""
+        schema = self.schema
+        for sentence in said_unknown(seen.unknown):
+            self.say("warning", f"{where}: {sentence}")
+        for level, sentence in chain(seen.copies(), seen.columns.odd(schema), keys):
             self.say(level, f"{where}: {sentence}")
         for note, file in seen.notes.items():
             self.say("warning", f"{file}: {note}")
@@ -139,6 +152,8 @@ class _Check:
             schema=self.schema,
             repairs=repairs,
             fault=lambda error: self.say("error", str(error)),
+            rows_before=seen.n_rows,
+            unknown=seen.unknown,
         )
         try:
             for batch in ahead(source.batches({}, CSV_BLOCK_BYTES)):
@@ -165,6 +180,7 @@ class _Seen:
         columns: facts on each.
         n_rows: how many rows.
         rounded: how many values came in fewer digits, by type and name.
+        unknown: words that no category of the schema is, by column.
         notes: what was done to values on their way in, and the first file where.
         sources: path of each, and how many rows came up to its end.
     """
@@ -172,6 +188,7 @@ class _Seen:
     def __init__(self, names: list[str], repairs: tuple[Repair, Repair]) -> None:
         self.columns, self.n_rows, self._repairs = _Columns(names), 0, repairs
         self.rounded: dict[str, dict[str, int]] = {}
+        self.unknown: dict[str, dict[str, int]] = {}
         self.notes: dict[str, str] = {}
         self.sources: list[tuple[Path, int]] = []
         self._digests: list[NDArray[np.uint64]] = []

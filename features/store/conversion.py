@@ -22,17 +22,19 @@ from features.core.folders import SUFFIX, refuse_links, remove_leftovers, tempor
 from features.core.sealed import is_sealed, seal
 from features.core.types import Progress
 from features.schemas.schema import Schema
+from features.sources.frames import as_files
 from features.sources.grid import Grid
-from features.sources.ids import check_unique
 from features.sources.readers import CSV_BLOCK_BYTES
-from features.sources.source import Batch, Broken, Source, ahead
+from features.sources.source import Broken, Source
+from features.sources.tables.batch import Batch, ahead
+from features.sources.tables.row_ids import check_unique
 from features.store.intake import Intake
 from features.store.matrix import Matrix
 from features.store.oddities import oddities
-from features.store.store import Store
+from features.store.store import LABELS, Store
 from features.store.stored import is_store, open_sources
 from features.store.writer import RECORD, StoreWriter, finished_parts
-from features.views.missing import Repair
+from features.views.missing import Repair, never_there
 
 PLAN, LOCK = "plan.json", "lock"
 MEMORY_LIMIT_MB = 2048
@@ -41,7 +43,7 @@ MEMORY_PER_BLOCK = 16  # bytes of memory for each byte of text in a block, measu
 
 
 def convert(
-    sources: str | Path | Sequence[str | Path],
+    sources: Any,
     out: str | Path,
     schema: Schema,
     n_grid_columns: int | None = None,
@@ -52,14 +54,15 @@ def convert(
     ignore: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Store:
-    """Turn CSV files (also .gz, .zip), Parquet files and folders of NetCDF pairs into a store.
+    """Turn CSV files (also .gz, .zip), Parquet files, frames and folders of pairs into a store.
 
     Sources are appended in the order given. Parts that are finished are kept in ``OUT.partial``
     until all are: the same call goes on from there after a kill, if the sources are unchanged, and
     makes the same bytes.
 
     Args:
-        sources: one or several, all with targets (training) or all without (test).
+        sources: one or a list of several, all with targets (training) or all without (test):
+            paths, or what :func:`features.sources.frames.as_frame` takes.
         out: the store's folder; must not exist. Nothing is left there when converting fails.
         schema: what the columns mean.
         n_grid_columns: rows per timestep; None takes the schema's.
@@ -75,13 +78,22 @@ def convert(
 
     Warns:
         DataWarning: what is odd, but no error: see :func:`features.store.oddities.oddities`.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from features import Schema, Variable
+        >>> wind, power = Variable(name="wind", role="input"), Variable(name="power", role="target")
+        >>> table = pl.DataFrame({"wind": [3.0, 5.0], "power": [20.0, 90.0]})
+        >>> schema = Schema(name="farm", variables=(wind, power))
+        >>> convert(table, Path(mkdtemp()) / "store", schema).sample_ids.to_list()
+        ['row_0', 'row_1']
     """
     out = Path(out)
     _refuse_finished(out)
-    paths = [Path(sources)] if isinstance(sources, str | Path) else [Path(path) for path in sources]
+    paths = as_files(sources, schema)
     block_bytes = _block_bytes(memory_limit_mb)
     for path in paths:
-        if is_store(path):
+        if isinstance(path, Path) and is_store(path):
             raise ClimstackError(f"{path} is a store already: it needs no converting")
     width = n_grid_columns or schema.n_grid_columns or 1
     known_grid = None if grid is None else _read_grid(grid, width, schema)
@@ -111,6 +123,27 @@ def convert(
     for sentence in oddities(store):
         warnings.warn(sentence, DataWarning, stacklevel=2)
     return store
+
+
+def convert_source(source: Source, out: Path, schema: Schema) -> Store:
+    """Turn one source that is open, of a schema without a grid, into a store; see :func:`convert`.
+
+    Raises:
+        ClimstackError: what is wrong in it.
+    """
+    work = _Conversion(
+        sources=[source],
+        folder=out,
+        schema=schema,
+        width=1,
+        broken="refuse",
+        block_bytes=CSV_BLOCK_BYTES,
+        progress=None,
+    )
+    work.run(None)
+    for leftover in [*out.glob(f"*/{RECORD}"), out / PLAN]:
+        leftover.unlink()
+    return Store(out)
 
 
 @contextmanager
@@ -208,13 +241,14 @@ class _Conversion:
         self.state: dict[str, Any] = {
             "source": 0, "place": {}, "rows": [0] * n, "skipped": [[] for _ in range(n)],
             "times": [None] * n, "clocks": {}, "inputs": {}, "targets": {}, "rounded": {},
-            "notes": {},
+            "notes": {}, "unknown": {},
         }  # fmt: skip
         repairs = Repair(self.schema.inputs), Repair(self.schema.targets)
         self.intakes = [
             Intake(source=source, schema=self.schema, repairs=repairs) for source in self.sources
         ]
         self.repairs = repairs
+        self.labels = [what for what in LABELS if any(what in s.labels for s in self.sources)]
 
     def run(self, grid: Grid | None) -> None:
         """Fill the folder and seal it."""
@@ -237,20 +271,25 @@ class _Conversion:
                 self.state = record["note"]
             for name, repair in zip(("inputs", "targets"), self.repairs, strict=True):
                 repair.counts = self.state[name]
+            for intake in self.intakes:
+                intake.unknown = self.state["unknown"]
             self._report(0)
             for number in range(self.state["source"], len(self.sources)):
                 place = self.state["place"] if number == self.state["source"] else {}
                 self.state |= {"source": number, "place": place}
                 source = self.sources[number]
+                self.intakes[number].rows_before = sum(self.state["rows"][:number])
                 for batch in ahead(source.batches(place, self.block_bytes)):
                     self._take(batch, number, writer)
                     self._report(batch.bytes_read)
             self._check_times()
+            for sentence in never_there(self.repairs[1], sum(self.state["rows"])):
+                raise ClimstackError(f"{self.sources[0].path}: {sentence}")
             check_unique([intake.ids for intake in self.intakes])
             inputs, targets = (repair.counts for repair in self.repairs)
-            kinds = "clipped", "imputed"
+            kinds = "clipped", "imputed", "skipped"
             repaired = {kind: inputs.get(kind, {}) | targets.get(kind, {}) for kind in kinds}
-            counts = {"repaired": repaired, "rounded": self.state["rounded"]}
+            counts = {"repaired": repaired} | {w: self.state[w] for w in ("rounded", "unknown")}
             notes = [f"{path}: {note}" for note, path in self.state["notes"].items()]
             writer.close(self._origins(), counts, notes, grid)
 
@@ -311,7 +350,9 @@ class _Conversion:
             rows = intake.take(batch, start, stop)
             time = rows.time + self._offset(number, rows.time)
             places = {"time": time, "column": rows.column, "source": np.full(stop - start, number)}
-            writer.append(pl.DataFrame({"sample_id": rows.ids} | places), rows.inputs, rows.targets)
+            labels = {what: rows.labels.get(what, nothing(len(rows.ids))) for what in self.labels}
+            index = pl.DataFrame({"sample_id": rows.ids} | places | labels)
+            writer.append(index, rows.inputs, rows.targets)
             known = self.state["times"][number] or [int(time[0]), int(time[0])]
             self.state["times"][number] = [
                 min(known[0], int(time.min())), max(known[1], int(time.max())),
@@ -368,6 +409,11 @@ class _Conversion:
             before = sum(source.n_bytes for source in self.sources[: self.state["source"]])
             total = sum(source.n_bytes for source in self.sources)
             self.progress("convert", before + n_bytes, total)
+
+
+def nothing(n_rows: int) -> pl.Series:
+    """No words, (n_rows,)."""
+    return pl.repeat(None, n_rows, dtype=pl.String, eager=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def doubts(
     values = inputs if targets is None else np.hstack([inputs, targets])
     columns = dict(zip(names, values.T, strict=True))
     yield from _budgets(rows, columns)
-    yield from _digits(schema, columns, known)
+    if schema.n_grid_columns is not None:  # those of other tables have the digits that they have
+        yield from _digits(schema, columns, known)
     yield from _twins(columns)
 
 

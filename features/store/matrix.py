@@ -83,6 +83,18 @@ class Matrix:
         self.read(np.asarray(rows, dtype=np.intp), out)
         return out
 
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """All values in memory, so that ``np.asarray(matrix)`` works.
+
+        Raises:
+            ValueError: no copy is wanted, and files can't be shared.
+        """
+        if copy is False:
+            raise ValueError("a matrix in files is read into memory: allow a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
     def read(self, rows: Rows, out: NDArray[Any]) -> None:
         """Copy rows into an array that is there, C-contiguous, (n_asked, n_columns).
 

@@ -14,6 +14,7 @@ from features.store.store import Store
 
 WINDOWS, LENGTH = 4, 64  # stretches of timesteps that are looked at, and timesteps in each
 FEWEST = 20  # timesteps that tell order from chance
+SHOWN_WORDS = 5
 N_COLUMNS = 64  # grid columns whose mean is taken
 
 
@@ -35,6 +36,16 @@ def said_rounded(kind: str, counts: dict[str, int]) -> str:
         f" differences may be lost already, in {compress(counts)}: convert the original data if you"
         " have them"
     )
+
+
+def said_unknown(unknown: dict[str, dict[str, int]]) -> list[str]:
+    """Sentences on words that no category of a schema is."""
+    return [
+        f"column '{column}' has words that the schema does not know, which are taken as missing: "
+        + ", ".join(f"{word!r} ({n})" for word, n in list(words.items())[:SHOWN_WORDS])
+        + (f" and {len(words) - SHOWN_WORDS} more" if len(words) > SHOWN_WORDS else "")
+        for column, words in unknown.items()
+    ]
 
 
 def said_shared(train: Store, test: Store) -> list[str]:
@@ -68,6 +79,7 @@ def _found(store: Store) -> Iterator[str]:
             yield from _jumps(store, variable.name, where)
     for kind, counts in store.rounded.items():
         yield said_rounded(kind, counts)
+    yield from said_unknown(store.unknown)
     yield from store.notes
     yield from _doubts(store)
 

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -28,12 +28,14 @@ from features.core.types import Array, Rows
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
 from features.store.copies import first_equal
+from features.store.frame import as_html, facts, to_polars
 from features.store.matrix import Matrix
 from features.store.shuffle import shuffled
 
 FORMAT = 3
 
 Label = Literal["place", "group", "fold"]
+LABELS: tuple[Label, ...] = get_args(Label)
 
 
 class Store:
@@ -133,6 +135,24 @@ class Store:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def __repr__(self) -> str:
+        """Its path, size and schema."""
+        return f"Store({', '.join(f'{key}={value}' for key, value in facts(self).items())})"
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_polars(self, rows: Rows | None = None) -> pl.DataFrame:
+        """Ids, time, place, group, fold, inputs and targets of each row, as people write them.
+
+        The time is that at which a row's timestep begins. Words stand for categories, dates for
+        dates, null where nothing is.
+
+        Args:
+            rows: their numbers, in the order asked for; None takes all, in memory.
+        """
+        return to_polars(self, rows)
+
     @cached_property
     def index(self) -> pl.DataFrame:
         """One row per sample: sample_id, time, column, source; see the properties of these names.
@@ -182,8 +202,14 @@ class Store:
 
     @property
     def repaired(self) -> dict[str, dict[str, int]]:
-        """How many values of which columns were clipped, and left out to be imputed."""
+        """How many values of which columns were clipped, left out to be imputed, or skipped."""
         found: dict[str, dict[str, int]] = self.manifest.get("repaired", {})
+        return found
+
+    @property
+    def unknown(self) -> dict[str, dict[str, int]]:
+        """Words that no category of the schema is, with their counts, by column: stored as NaN."""
+        found: dict[str, dict[str, int]] = self.manifest.get("unknown", {})
         return found
 
     @property

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from features.core.errors import ClimstackError
 from features.schemas.schema import Schema
 from features.sources.grid import Grid
-from features.sources.source import Batch, Broken, Place, Source, open_source
+from features.sources.readers import TableFile
+from features.sources.source import Broken, Source, open_source
+from features.sources.tables.batch import Batch, Place
+from features.sources.tables.row_ids import NamesIds
 from features.store.matrix import BLOCK_ROWS
-from features.store.store import Store
+from features.store.store import LABELS, Store
 
 
 def open_sources(
-    paths: Sequence[str | Path],
+    paths: Sequence[Path | TableFile],
     schema: Schema,
     n_grid_columns: int | None = None,
     broken: Broken = "refuse",
@@ -35,8 +39,8 @@ def open_sources(
     if n_grid_columns is not None and n_grid_columns < 1:
         raise ClimstackError(f"grid columns must be at least 1, but got {n_grid_columns}")
     opened: list[Source] = [
-        StoreSource(Path(path), schema, n_grid_columns)
-        if is_store(Path(path))
+        StoreSource(path, schema, n_grid_columns)
+        if isinstance(path, Path) and is_store(path)
         else open_source(path, schema, n_grid_columns, broken, grid=grid, ignore=ignore)
         for path in paths
     ]
@@ -46,6 +50,12 @@ def open_sources(
             raise ClimstackError(
                 f"{source.path} {which[0]} targets, {opened[0].path} {which[1]}: convert them into"
                 " two stores"
+            )
+        clocks = {opened[0].clock, source.clock} - {"store"}
+        if clocks & {"dates", "numbers"} and len(clocks) > 1:
+            raise ClimstackError(
+                f"the times of {source.path} are {source.clock}, those of {opened[0].path}"
+                f" {opened[0].clock}: write them alike, or convert them into two stores"
             )
     return opened
 
@@ -60,7 +70,7 @@ class StoreSource:
 
     clock = "store"
 
-    def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None) -> None:
+    def __init__(self, path: Path, schema: Schema, n_grid_columns: int | None = None) -> None:
         """Open the store and see that it is of the schema and the grid."""
         self.path, self.store = path, Store(path)
         if (why := schema.differs(self.store.schema)) is not None:
@@ -74,8 +84,13 @@ class StoreSource:
             )
         self.has_targets = self.store.targets is not None
         self.n_grid_columns = self.store.n_grid_columns
+        self.labels = tuple(what for what in LABELS if self.store.labels(what) is not None)
         self.facts: dict[str, Any] = {"store": str(path.resolve()), "data": self.store.data_hash}
         self.n_bytes = sum(file.stat().st_size for file in path.glob("*/*.f64"))
+
+    def ids_at(self, rows: Sequence[int]) -> list[str]:
+        """The ids of some rows."""
+        return self.store.sample_ids.gather(list(rows)).to_list()
 
     def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
         """Rows from a place on; see :class:`features.sources.source.Source`."""
@@ -99,4 +114,42 @@ class StoreSource:
             place_after=lambda n: {"row": start + n},
             row_of=lambda row: start + row,
             is_empty=lambda _row, _column: False,
+            labels={
+                what: words[rows]
+                for what in self.labels
+                if (words := store.labels(what)) is not None
+            },
         )
+
+
+class Head:
+    """The first rows of a source, under its facts."""
+
+    def __init__(self, source: Source, n_rows: int) -> None:
+        """Nothing is read yet."""
+        self._source, self._n_rows = source, n_rows
+        self.path, self.has_targets, self.labels = source.path, source.has_targets, source.labels
+        self.n_grid_columns, self.clock = source.n_grid_columns, source.clock
+        self.n_bytes, self.facts = source.n_bytes, {**source.facts, "head": n_rows}
+
+    def ids_at(self, rows: Sequence[int]) -> list[str]:
+        """The ids of some rows, ascending."""
+        assert isinstance(self._source, NamesIds)
+        return self._source.ids_at(rows)
+
+    def batches(self, place: Place, block_bytes: int) -> Iterator[Batch]:
+        """Rows from a place on; see :class:`features.sources.source.Source`."""
+        for batch in self._source.batches(place, block_bytes):
+            room = self._n_rows - batch.first_row
+            if room < len(batch):
+                batch = replace(
+                    batch,
+                    ids=None if batch.ids is None else batch.ids[:room],
+                    inputs=batch.inputs[:room],
+                    targets=None if batch.targets is None else batch.targets[:room],
+                    time=None if batch.time is None else batch.time[:room],
+                    column=None if batch.column is None else batch.column[:room],
+                )
+            yield batch
+            if room <= len(batch):
+                return

@@ -65,7 +65,8 @@ class StoreWriter:
         """Add at most ``room`` rows.
 
         Args:
-            index: sample_id, time (timestep), column (of the grid) and source (its number).
+            index: sample_id, time (timestep), column (of the grid) and source (its number); and
+                place, group and fold where they are known.
             inputs: (n, n_inputs).
             targets: (n, n_targets), or None for test data.
         """
@@ -101,8 +102,9 @@ class StoreWriter:
 
         Args:
             sources: where the rows came from.
-            counts: how many values were ``"repaired"``: ``"clipped"`` or ``"imputed"``, by column;
-                and how many came ``"rounded"``: by how they were stored, and by name.
+            counts: how many values were ``"repaired"``: ``"clipped"``, ``"imputed"`` or
+                ``"skipped"``, by column; how many came ``"rounded"``: by how they were stored, and
+                by name; and words that are ``"unknown"``, by column.
             notes: what was done to values on their way in.
             grid: where the columns lie.
         """
@@ -121,7 +123,8 @@ class StoreWriter:
             "sources": sources,
             **{
                 what: {kind: of for kind, of in (counts or {}).get(what, {}).items() if of}
-                for what in ("repaired", "rounded")
+                for what in ("repaired", "rounded", "unknown")
+                if what != "unknown" or (counts or {}).get(what)
             },
             "notes": list(notes),
             "grid": None if grid is None else file_hash(grid_file),

@@ -4,7 +4,9 @@ A variable's values are *missing* where they are empty, NaN or masked, and *extr
 infinite or outside the variable's limits. ``refuse`` stops at the first of either. ``clip`` moves
 extreme ones to the limit and refuses missing ones. ``impute`` stores both as NaN; whoever trains
 replaces them by the mean of the training fold, level by level
-(:class:`features.views.tabular.Fill`).
+(:class:`features.views.tabular.Fill`). ``skip`` stores both as NaN in a target, which is then
+learned and scored on the rows that have it. A category is NaN where it is missing or no word of
+the schema, whatever its policy.
 """
 
 from __future__ import annotations
@@ -29,7 +31,15 @@ class Repair:
 
     Attributes:
         variables: whose columns the blocks hold, in order.
-        counts: ``{"clipped": {column: n}, "imputed": {column: n}}`` so far, zeros left out.
+        counts: ``{"clipped": {column: n}, "imputed": ..., "skipped": ...}`` so far, zeros left out.
+
+    Example:
+        >>> import numpy as np
+        >>> from features.schemas.variable import Variable
+        >>> repair = Repair([Variable(name="yield", role="target", policy="skip")])
+        >>> repair.apply(np.array([[1.0], [np.nan]]))  # no value is refused
+        >>> repair.counts
+        {'skipped': {'yield': 1}}
     """
 
     variables: Sequence[Variable]
@@ -39,7 +49,9 @@ class Repair:
         self._of = [variable for variable in self.variables for _ in range(variable.n_levels)]
         limits = np.array([variable.limits or FINITE for variable in self._of])
         self._low, self._high = limits.reshape(-1, 2).T
-        self._policy = np.array([variable.policy for variable in self._of])
+        self._policy = np.array(
+            ["impute" if v.kind == "category" else v.policy for v in self._of], dtype="U6"
+        )
         self._columns = [column for v in self.variables for column in v.columns]
 
     def refused(self, values: Array) -> Mask | None:
@@ -63,9 +75,13 @@ class Repair:
         if refused is not None:
             return first_place(refused)
         clipped, imputed = bad & (self._policy == "clip"), bad & (self._policy == "impute")
+        skipped = bad & (self._policy == "skip")
         np.copyto(values, np.clip(values, self._low, self._high), where=clipped)
-        values[imputed] = np.nan
-        for what, where in (("clipped", clipped), ("imputed", imputed)):
+        values[imputed | skipped] = np.nan
+        repaired = {"clipped": clipped, "imputed": imputed, "skipped": skipped}
+        for what, where in repaired.items():
+            if not where.any():
+                continue
             of_what = self.counts.setdefault(what, {})
             for column in np.flatnonzero(where.any(axis=0)):
                 name = self._columns[column]
@@ -95,6 +111,15 @@ class Repair:
         refused = bad & (self._policy == "refuse")
         refused |= np.isnan(values) & (self._policy == "clip")
         return refused if refused.any() else None
+
+
+def never_there(repair: Repair, n_rows: int) -> list[str]:
+    """Sentences on targets that no row has, of which nothing can be learned."""
+    return [
+        f"target column '{column}' has no value in any of {n_rows} rows: take it out of the schema"
+        for column, n in repair.counts.get("skipped", {}).items()
+        if n == n_rows
+    ]
 
 
 def first_place(where: Mask) -> tuple[int, int]:

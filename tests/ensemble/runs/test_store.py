@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ensemble import load_experiment, open_run, plan_run, run_experiment
+from ensemble import RunFolder, load_experiment, open_run, plan_run, run_experiment
 from ensemble.evaluation.leaderboard import load_leaderboard
-from features import ClimstackError, FoldPlan, Store, convert
+from ensemble.runs.store import RunStore
+from features import ClimstackError, FoldPlan, LeakageWarning, Store, convert, describe
 from tests.features.folds.test_enrichment import N_GRID, timesteps
 
 pytestmark = pytest.mark.filterwarnings("ignore::features.core.errors.DataWarning")  # copies
@@ -165,3 +166,32 @@ def test_of_a_store_no_path_is_taken_for_a_source(folder, schema):
     alone = written(folder, "alone", str(store), compare='["runs/more"]')
     with pytest.raises(ClimstackError, match="was scored on other rows: remove it"):
         run_experiment(load_experiment(alone), folder / "runs")
+
+
+def test_a_table_without_grid_or_ids_runs_from_experiment_to_submission(tmp_path):
+    rng = np.random.default_rng(4)
+    x, kind = rng.normal(size=(240, 3)), rng.choice(["a", "b"], 240)
+    table = pl.DataFrame(
+        {"day": pl.Series(np.arange(240) // 2 + 20_000).cast(pl.Int32).cast(pl.Date), "kind": kind}
+        | {name: x[:, at] for at, name in enumerate("uvw")}
+        | {"y": x.sum(axis=1) + (kind == "a")}
+    )
+    table[:180].write_csv(tmp_path / "train.csv")
+    table[180:].drop("y").write_csv(tmp_path / "test.csv")
+    schema = describe(tmp_path / "train.csv", ["y"], time="day")
+    (tmp_path / "own.toml").write_text(schema.to_toml())
+    (tmp_path / "e.toml").write_text(
+        'name = "e"\n[data]\ntrain = "train.csv"\ntest = "test.csv"\nschema = "own.toml"\n'
+        '[folds]\nn_folds = 3\n[[models]]\nfamily = "ridge"\n'
+    )
+    experiment = load_experiment(tmp_path / "e.toml")
+    head = RunStore.training(experiment.data, RunFolder(tmp_path / "x"))
+    small = head.head(100, tmp_path / "head")
+    assert (len(small), small.time[-1]) == (100, 20_049)
+    assert small.inputs[:3][:, 0].tolist() == [float(word == "b") for word in kind[:3]]
+    assert head.count_rows()[0] == 180
+    with pytest.warns(LeakageWarning, match="all test rows are later than the training rows"):
+        run_experiment(experiment, tmp_path / "runs")
+    made = pl.read_parquet(tmp_path / "runs" / "e" / "submission.parquet")
+    assert made["sample_id"].to_list() == [f"row_{n}" for n in range(60)]
+    assert np.corrcoef(made["y"], table["y"][180:])[0, 1] > 0.9

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from features import ClimstackError, check_data, convert
-from features.sources import text
 from features.sources.readers import TableFile, find_columns
+from features.sources.tables import text
 
 ROOT = Path(__file__).resolve().parents[3]
 FUZZ = int(os.environ.get("CLIMSTACK_FUZZ", "0"))

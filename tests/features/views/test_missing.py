@@ -95,7 +95,6 @@ def test_a_bad_value_anywhere_in_a_long_block_is_found():
                     Variable(name="x", unit="1", role="input", policy="impute"),
                     Variable(name="y", unit="1", role="target", exact=Proportion("x", 2.0, (0, 1))),
                 ),
-                n_grid_columns=1,
             ),
             "'x' gives 'y' by a rule",
         ),
@@ -121,6 +120,7 @@ def test_a_conversion_counts_what_it_clipped_and_names_what_it_refused(
             name="leap",
             variables=tuple(changed.get(v.name, v) for v in leap.variables),
             n_grid_columns=16,
+            id_column="sample_id",
         )
 
     monkeypatch.setattr("features.store.writer.PART_ROWS", 100)  # counts go on across parts
