@@ -171,24 +171,26 @@ class LightGBM(Family):
             for name, dataset in zip(prepared.names, binned, strict=True):
                 dataset.set_weight(prepared.weights(name))
             for targets in together:
-                for name, dataset in zip(prepared.names, binned, strict=True):
-                    dataset.set_label(prepared.labels(name, targets)[0])
+                labelled = _labelled(prepared, targets[0], binned, settings)
+                rounds = params.n_rounds if labelled else 1  # of a target without any row: a stump
+                train, *watch = labelled or binned[:1]
                 callbacks: list[Callable[..., Any]] = []
-                if params.early_stopping_rounds:
+                if watch:
                     callbacks = [lgb.early_stopping(params.early_stopping_rounds, verbose=False)]
                 booster = lgb.train(
                     settings,
-                    binned[0],
-                    params.n_rounds,
-                    valid_sets=binned[1:],
+                    train,
+                    rounds,
+                    valid_sets=watch,
                     callbacks=callbacks,
                     keep_training_booster=True,  # else it is written and read back once more
                 )
-                best = booster.best_iteration if params.early_stopping_rounds else params.n_rounds
+                best = booster.best_iteration if watch else rounds
                 model = TreeModel(booster.model_to_string(num_iteration=best), columns)
                 vars(model)["_booster"] = booster  # spares reading the text back
                 yield targets, model
                 del vars(model)["_booster"], booster  # whoever keeps the model keeps no rows
+                del labelled, train, watch
             del binned, dataset  # before the next window is joined
 
     def search_space(self, trial: Any) -> dict[str, Any]:
@@ -229,6 +231,26 @@ def _join(parts: Parts, levels: Sequence[int], settings: dict[str, Any]) -> list
                 whole.add_features_from(load(name, level))
         joined.append(whole)
     return joined
+
+
+def _labelled(parts: Parts, target: int, binned: list[Any], settings: dict[str, Any]) -> list[Any]:
+    """Rows that have a target, with its labels: to fit on and, if any, to watch; else nothing.
+
+    A row that lacks it is left out of a copy of the bins, not weighed 0: it would count as one of
+    the ``min_data_in_leaf``. Without any row all labels are 0.
+    """
+    found = []
+    for name, dataset in zip(parts.names, binned, strict=True):
+        labels = parts.labels(name, target)
+        own = np.flatnonzero(~np.isnan(labels))
+        if not len(own):
+            dataset.set_label(np.zeros_like(labels))
+            break
+        if len(own) < len(labels):
+            dataset = dataset.subset(own, params=settings).construct()
+        dataset.set_label(labels[own])
+        found.append(dataset)
+    return found
 
 
 MODEL = LightGBM()
