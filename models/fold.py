@@ -222,4 +222,5 @@ def _sums(values: Array, squared: bool = False) -> tuple[Array, Array]:
     if np.isnan(values.sum(0)).any():
         there = (~np.isnan(values)).sum(0)
         values = np.where(np.isnan(values), 0.0, values)
-    return (values**2 if squared else values).sum(0), there
+    with np.errstate(over="ignore"):  # whoever asks looks whether they are finite
+        return (values**2 if squared else values).sum(0), there
