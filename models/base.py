@@ -88,7 +88,7 @@ class FoldData:
         """The tabular view, fitted on the training rows alone."""
         schema, inputs = self.store.schema, self.store.inputs
         fill = None
-        if len(schema.imputed_inputs):  # a pass of its own over the training rows
+        if len(schema.imputed_inputs) or schema.categories:  # a pass of its own over the training rows
             fill = Fill.fit(schema, inputs.blocks(self.scale_rows))
         blocks = inputs.blocks(self.scale_rows)
         return TabularView.fit(schema, blocks, self.kind, fill, self.store.levels)
@@ -151,6 +151,12 @@ class FoldData:
         """Level of each feature, -1 for a scalar, (n_features,)."""
         upstream = [self.target_levels] * len(self.upstream)
         return np.concatenate([self.view.levels, *upstream])
+
+    @property
+    def feature_categories(self) -> Mask:
+        """Whether each feature is the code of a category, (n_features,)."""
+        added = np.zeros(len(self.target_levels) * len(self.upstream), dtype=bool)
+        return np.concatenate([self.view.categories, added])
 
     @cached_property
     def feature_axes(self) -> list[Axis | None]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,47 +21,12 @@ from features.core.settings import check
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from features.schemas.variable import Axis
+from features.views.fill import MAX_WORDS, Fill, one_hot, phases
 from features.views.transforms import OF_SCALER, Scaler
 
 Kind = Literal["linear", "trees", "networks"]
 VIEW_ROWS = 512  # rows encoded at once: a view is several times as wide as its inputs
 LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarithm finite
-
-
-@dataclass(frozen=True)
-class Fill:
-    """Puts the training fold's mean where an input is missing (NaN), level by level.
-
-    Only inputs whose policy is ``impute`` can be missing: see :mod:`features.views.missing`.
-
-    Attributes:
-        columns: indices of those inputs, (n,).
-        mean: of the training rows that are there, 0 where none is, (n,).
-    """
-
-    columns: NDArray[np.intp]
-    mean: Array
-
-    @classmethod
-    def fit(cls, schema: Schema, blocks: Iterable[Array]) -> Fill:
-        """Learn the means from blocks of training inputs, each (n, n_inputs)."""
-        columns = schema.imputed_inputs
-        total, count = np.zeros(len(columns)), np.zeros(len(columns))
-        for block in blocks if len(columns) else ():
-            values = block[:, columns]
-            there = ~np.isnan(values)
-            total += np.where(there, values, 0.0).sum(axis=0)
-            count += there.sum(axis=0)
-        return cls(columns, total / np.maximum(count, 1.0))
-
-    def apply(self, inputs: Array) -> Array:
-        """Inputs without gaps, (n, n_inputs); the same array where nothing can be missing."""
-        if not len(self.columns):
-            return inputs
-        values = inputs[:, self.columns]
-        filled = inputs.copy()
-        filled[:, self.columns] = np.where(np.isnan(values), self.mean, values)
-        return filled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +35,11 @@ class TabularView:
 
     Log-encoded variables (moisture) appear as the logarithm, whose order is that of the value, for
     linear models also as the value itself and for networks also as its square root. Features of
-    :mod:`features.climate.derived` are appended.
+    :mod:`features.climate.derived` are appended. A date is shown with the phases of year and day.
+
+    Trees see a missing input as NaN, and a category as its code, neither scaled nor clipped. Others
+    see the mean and, where rows miss in training, an indicator ``missing_NAME``; and a column
+    ``NAME=WORD`` for each word, all 0 where it is missing or new.
 
     Attributes:
         schema: the inputs' schema.
@@ -108,8 +77,28 @@ class TabularView:
             own.
         """
         fill = fill or Fill.fit(schema, ())
-        parts = (part for block in blocks for part in _split(fill.apply(block)))
-        scaler = Scaler.fit(_encode(schema, part, kind, hybrid) for part in parts)
+        parts = (part for block in blocks for part in _split(block))
+        encoded = (_encode(schema, part, kind, hybrid, fill) for part in parts)
+        if kind != "trees" or not (len(fill.columns) or fill.codes):
+            scaler = Scaler.fit(encoded)
+            return cls(schema=schema, scaler=scaler, kind=kind, fill=fill, hybrid=hybrid)
+        n_columns = len(_columns(schema, kind))
+        lacks, has = np.zeros((2, n_columns), dtype=bool)
+
+        def watched() -> Iterator[Array]:
+            for part in encoded:
+                missing = np.isnan(part)
+                np.logical_or(lacks, missing.any(0), out=lacks)
+                np.logical_or(has, ~missing.all(0), out=has)
+                yield part
+
+        scaler = Scaler.fit(watched())
+        words = np.array([column.is_category for column in _columns(schema, kind)])
+        scaler = Scaler(
+            np.where(words, 0.0, scaler.mean),
+            np.where(words, 1.0, scaler.std),
+            scaler.constant & ~(lacks & has),  # whether it is there may say something
+        )
         return cls(schema=schema, scaler=scaler, kind=kind, fill=fill, hybrid=hybrid)
 
     @cached_property
@@ -128,6 +117,11 @@ class TabularView:
         return all_levels(self.schema, self.kind)[~self.scaler.constant]
 
     @property
+    def categories(self) -> NDArray[np.bool_]:
+        """Whether each feature is the code of a category, as trees see it, (n_features,)."""
+        return np.array([column.is_category for column in self._visible], dtype=bool)
+
+    @property
     def axes(self) -> list[Axis | None]:
         """Axis of which each feature is a component, length n_features."""
         return [column.axis for column in self._visible]
@@ -143,16 +137,16 @@ class TabularView:
         Raises:
             ClimstackError: wrong width, or a value is not finite.
         """
-        inputs = self.fill.apply(inputs) if inputs.ndim == 2 else inputs
         check_inputs(self.schema, inputs)
         features = np.empty((len(inputs), len(self.feature_names)), dtype=np.float32)
+        limit = np.where(self.categories, np.inf, self.clip) if self.fill.codes else self.clip
         start = 0
         for part in _split(inputs):
             encoded = self.scaler.transform(
-                _encode(self.schema, part, self.kind, self.hybrid, start)
+                _encode(self.schema, part, self.kind, self.hybrid, self.fill, start)
             )
             visible = encoded[:, ~self.scaler.constant]
-            features[start : start + len(part)] = np.clip(visible, -self.clip, self.clip)
+            features[start : start + len(part)] = np.clip(visible, -limit, limit)
             start += len(part)
         return features
 
@@ -169,6 +163,7 @@ class TabularView:
                 kind=np.array(self.kind),
                 clip=np.array(self.clip),
                 schema=np.array(canonical_json(self.schema.to_table())),
+                **{f"codes_{at}": codes for at, codes in self.fill.codes.items()},
                 **hybrid,
             )
 
@@ -185,7 +180,8 @@ class TabularView:
         kinds: list[Kind] = [kind for kind in get_args(Kind) if kind == str(held["kind"])]
         check(kinds != [], f"{path} is damaged (no kind of view): delete its cell and run again")
         n_columns = len(_columns(schema, kinds[0]))
-        shapes = {"mean": (n_columns,), "fill": (len(schema.imputed_inputs),), "clip": ()}
+        filled = Fill.fit(schema, ()).columns
+        shapes = {"mean": (n_columns,), "fill": (len(filled),), "clip": ()}
         levels = [part.name for part in fields(HybridLevels)] if "hyam" in held else []
         n_levels = max(variable.n_levels for variable in schema.inputs)
         shapes |= {name: (n_levels + name.endswith("i"),) for name in levels}  # i: interfaces
@@ -194,10 +190,21 @@ class TabularView:
             schema=schema,
             scaler=Scaler.read(path, held),
             kind=kinds[0],
-            fill=Fill(schema.imputed_inputs, held["fill"]),
+            fill=Fill(filled, held["fill"], _codes_of(path, held, schema)),
             clip=float(held["clip"]),
             hybrid=HybridLevels(**{name: held[name] for name in levels}) if levels else None,
         )
+
+
+def _codes_of(path: Path, held: Mapping[str, Any], schema: Schema) -> dict[int, NDArray[np.intp]]:
+    found = {}
+    for at, words in schema.categories.items():
+        codes = held.get(f"codes_{at}", np.empty(0))
+        right = codes.dtype.kind == "i" and codes.shape == (len(words),)
+        right = right and bool(((codes >= -1) & (codes < len(words))).all())
+        check(right, f"{path} is damaged (codes of {at} are none): delete its cell and run again")
+        found[at] = codes.astype(np.intp)
+    return found
 
 
 @cache
@@ -206,7 +213,7 @@ def _schema_of(text: str) -> Schema:
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:
-    """Refuse inputs of the wrong width or with values that are not finite.
+    """Refuse inputs of the wrong width or with values that are neither finite nor may be missing.
 
     Raises:
         ClimstackError: names the width, or the first bad column and row.
@@ -217,8 +224,12 @@ def check_inputs(schema: Schema, inputs: Array) -> None:
             f"inputs must have shape (n_samples, {width}) for schema {schema.name},"
             f" but got {inputs.shape}"
         )
-    if not np.isfinite(inputs).all():
-        row, column = np.argwhere(~np.isfinite(inputs))[0]
+    bad = ~np.isfinite(inputs)
+    gaps = [*schema.imputed_inputs, *schema.categories]
+    if gaps:
+        bad[:, gaps] &= ~np.isnan(inputs[:, gaps])
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
         raise ClimstackError(
             f"input '{schema.input_columns[column]}' is {inputs[row, column]} in row {row}:"
             " fill it or drop the row"
@@ -237,48 +248,73 @@ def _split(inputs: Array) -> Iterator[Array]:
 
 def _encode(
     schema: Schema,
-    inputs: Array,
+    given: Array,
     kind: Kind,
     hybrid: HybridLevels | None,
-    first_row: int | None = None,
+    fill: Fill,
+    *first_row: int,
 ) -> Array:
-    """All columns of the view before standardisation, (n, n_columns).
+    """All columns of the view before standardisation, (n, n_columns); NaN is a missing value.
 
     Raises:
         ClimstackError: one of them is not finite; names it and, from ``first_row`` on, its row.
     """
+    inputs = fill.apply(given)
     values = {
         variable.name: inputs[:, schema.slice_of(variable.name)] for variable in schema.inputs
     }
-    columns = [inputs] if kind == "linear" else []
+    plain = inputs
+    if schema.categories:
+        plain = np.delete(inputs, list(schema.categories), axis=1)
+    columns = [plain] if kind == "linear" else []
     for variable in schema.inputs:
+        own = values[variable.name]
+        if variable.kind == "category":
+            words = one_hot(own[:, 0], len(variable.categories))
+            columns.append(np.nan_to_num(own, nan=-1.0) if kind == "trees" else words)
+            continue
         if variable.encoding == "log":
-            columns.append(np.log10(np.maximum(values[variable.name], LOG_FLOOR)))
+            columns.append(np.log10(np.maximum(own, LOG_FLOOR)))
             if kind == "networks":
-                columns.append(np.sqrt(np.maximum(values[variable.name], 0.0)))
+                columns.append(np.sqrt(np.maximum(own, 0.0)))
         elif kind != "linear":
-            columns.append(values[variable.name])
+            columns.append(own)
+        if variable.kind == "date":
+            columns.append(phases(own[:, 0]))
     column = Column(values, hybrid)
     with np.errstate(all="ignore"):  # what comes of it is looked at next
         columns += [derived.compute(column) for derived in available(set(values), kind == "linear")]
+    if kind != "trees" and len(fill.columns):
+        columns.append(fill.holes(given).astype(np.float64))
     encoded = np.concatenate(columns, axis=1)
     if not np.isfinite(encoded).all():
         row, position = np.argwhere(~np.isfinite(encoded))[0]
         name = _columns(schema, kind)[position].name
-        where = "a training row" if first_row is None else f"row {first_row + row}"
+        where = f"row {first_row[0] + row}" if first_row else "a training row"
         raise ClimstackError(
             f"feature '{name}' is {encoded[row, position]} in {where}: an input it is computed from"
             " is out of any physical range"
         )
+    if kind == "trees":
+        holes = fill.holes(given)
+        for position, each in enumerate(_columns(schema, kind)) if holes.any() else ():
+            if each.source in fill.columns:
+                missing = holes[:, int(np.searchsorted(fill.columns, each.source))]
+                encoded[missing, position] = np.nan
+        for position, each in enumerate(_columns(schema, kind)) if fill.codes else ():
+            if each.is_category:
+                encoded[encoded[:, position] < 0, position] = np.nan
     return encoded
 
 
 class _ViewColumn(NamedTuple):
-    """A column of a view: the level of a scalar is -1."""
+    """A column of a view: the level of a scalar is -1, the source of what is computed too."""
 
     name: str
     level: int
     axis: Axis | None
+    source: int = -1
+    is_category: bool = False
 
 
 @cache
@@ -286,25 +322,47 @@ def _columns(schema: Schema, kind: Kind) -> list[_ViewColumn]:
     """The encoded columns, before constant ones are left out."""
     columns: list[_ViewColumn] = []
 
-    def add(name: str, n_levels: int, axis: Axis | None = None) -> None:
-        if n_levels == 1:
-            columns.append(_ViewColumn(name, -1, axis))
-        else:
-            columns.extend(_ViewColumn(f"{name}_{i}", i, axis) for i in range(n_levels))
+    def add(name: str, n_levels: int, axis: Axis | None = None, source: int | None = None) -> None:
+        for i in range(n_levels):
+            named, level = (name, -1) if n_levels == 1 else (f"{name}_{i}", i)
+            columns.append(_ViewColumn(named, level, axis, -1 if source is None else source + i))
 
     if kind == "linear":
         for variable in schema.inputs:
-            add(variable.name, variable.n_levels, variable.axis)
+            if variable.kind != "category":
+                add(variable.name, variable.n_levels, variable.axis)
     for variable in schema.inputs:
+        start = schema.slice_of(variable.name).start
+        if variable.kind == "category":
+            if kind == "trees":
+                columns.append(_ViewColumn(variable.name, -1, None, start, is_category=True))
+            else:
+                for word in _shown(variable.categories):
+                    add(f"{variable.name}={word}", 1)
+            continue
         if variable.encoding == "log":
-            add(f"log10_{variable.name}", variable.n_levels)
+            add(f"log10_{variable.name}", variable.n_levels, source=start)
             if kind == "networks":
                 add(f"root_{variable.name}", variable.n_levels)
         elif kind != "linear":
-            add(variable.name, variable.n_levels, variable.axis)
+            add(variable.name, variable.n_levels, variable.axis, start)
+        if variable.kind == "date":
+            for what in ("year_sine", "year_cosine", "day_sine", "day_cosine"):
+                add(f"{variable.name}.{what}", 1, source=start)
     for derived in available({variable.name for variable in schema.inputs}, kind == "linear"):
         needs = [schema.variable(name) for name in derived.needs]
         # What is computed from a component alone is a difference of it, and a component too.
         axis = needs[0].axis if len(needs) == 1 else None
         add(derived.name, 1 if derived.scalar else needs[0].n_levels, axis)
+    if kind != "trees":
+        for variable in schema.inputs:
+            if variable.policy == "impute" and variable.kind != "category":
+                add(f"missing_{variable.name}", variable.n_levels)
     return columns
+
+
+def _shown(words: tuple[str, ...]) -> list[str]:
+    """What the columns of a category are called; with many words they are those of its ranks."""
+    if len(words) <= MAX_WORDS:
+        return list(words)
+    return [*(f"number {i + 1} in frequency" for i in range(MAX_WORDS - 1)), "any rarer one"]

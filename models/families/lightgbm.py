@@ -13,6 +13,7 @@ sample the rows held out for it cost more than it gains (see the guide's table).
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -147,13 +148,21 @@ class LightGBM(Family):
 
         parts = Parts.write(data, params, folder)
         settings = params.engine(seed=0) | {"num_threads": 0}
+        all_names = _plain(data.feature_names)
         for level in parts.levels:
-            names = [data.feature_names[i] for i in parts.columns([level])]
+            columns = parts.columns([level])
+            names = [all_names[i] for i in columns]
+            words = np.flatnonzero(parts.categories[columns]).tolist()
             reference = None
             for name in parts.names:
                 values = parts.features(name, [level])
                 binned = lgb.Dataset(
-                    values, np.zeros(len(values)), reference, feature_name=names, params=settings
+                    values,
+                    np.zeros(len(values)),
+                    reference,
+                    feature_name=names,
+                    categorical_feature=words,
+                    params=settings,
                 ).construct()
                 binned.save_binary(str(parts.path(name, level, "bin")))
                 parts.path(name, level).unlink()
@@ -225,12 +234,19 @@ def _join(parts: Parts, levels: Sequence[int], settings: dict[str, Any]) -> list
         whole = load(name, levels[0], joined[0] if joined else None)
         for level in levels[1:]:
             with warnings.catch_warnings():
-                # There are no raw values to join, and there are no categories to lose.
+                # There are no raw values to join, and the bins know which are categories.
                 warnings.filterwarnings("ignore", message="Cannot add features from")
                 warnings.filterwarnings("ignore", message="Resetting categorical features")
                 whole.add_features_from(load(name, level))
         joined.append(whole)
     return joined
+
+
+def _plain(names: list[str]) -> list[str]:
+    """Names of features that LightGBM takes and its text holds: numbers, where one is not plain."""
+    if all(re.fullmatch(r"[\w.+=-]+", name, re.ASCII) for name in names):
+        return names
+    return [f"feature_{position}" for position in range(len(names))]
 
 
 def _labelled(parts: Parts, target: int, binned: list[Any], settings: dict[str, Any]) -> list[Any]:

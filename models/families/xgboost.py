@@ -198,9 +198,18 @@ def _bin_window(parts: Parts, levels: Sequence[int], params: Any) -> list[Any]:
     binned: list[Any] = []
     for name in parts.names:
         reference = binned[0] if binned else None
-        values = parts.features(name, levels)
+        values, words = parts.features(name, levels), parts.categories[parts.columns(levels)]
+        native: dict[str, Any] = {}
+        if words.any():
+            kinds = ["c" if word else "q" for word in words]
+            native = {"feature_types": kinds, "enable_categorical": True}
         matrix = xgb.QuantileDMatrix(
-            values, weight=parts.weights(name), max_bin=params.max_bin, ref=reference, nthread=1
+            values,
+            weight=parts.weights(name),
+            max_bin=params.max_bin,
+            ref=reference,
+            nthread=1,
+            **native,
         )
         binned.append(matrix)
     return binned

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.files import npy_rows, release, scratch_array
-from features.core.types import Array, Float32, Rows
+from features.core.types import Array, Float32, Mask, Rows
 from features.store.matrix import Matrix
 from models.base import FoldData
 
@@ -56,13 +56,15 @@ class Parts:
         target_levels: level of each target, (n_targets,).
         watched: whether there are rows to watch.
         misses: whether a row lacks a target.
+        categories: whether each feature is the code of a category, (n_features,).
     """
 
     folder: Path
     feature_levels: NDArray[np.intp]
     target_levels: NDArray[np.intp]
     watched: bool
-    misses: bool = False
+    misses: bool
+    categories: Mask
 
     @classmethod
     def write(cls, data: FoldData, params: Any, folder: Path) -> Parts:
@@ -75,6 +77,7 @@ class Parts:
             target_levels=data.target_levels,
             watched=len(watch) > 0,
             misses=bool(data.misses.any()),
+            categories=data.feature_categories,
         )
         parts._write_rows(data, "fit", fit, params.label_clip)
         if parts.watched:
