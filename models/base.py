@@ -23,7 +23,9 @@ from features.folds.plan import FoldPlan
 from features.schemas.schema import Schema
 from features.schemas.variable import Axis
 from features.store.store import Store
-from features.views.tabular import VIEW_ROWS, Fill, Kind, TabularView
+from features.views.encoding import Kind
+from features.views.fill import Fill
+from features.views.tabular import VIEW_ROWS, TabularView
 from features.views.transforms import Scaler
 
 FEW_ROWS = 16  # below it R2 of a fold is off by some tenths, whatever the model
@@ -88,7 +90,9 @@ class FoldData:
         """The tabular view, fitted on the training rows alone."""
         schema, inputs = self.store.schema, self.store.inputs
         fill = None
-        if len(schema.imputed_inputs) or schema.categories:  # a pass of its own over the training rows
+        if (
+            len(schema.imputed_inputs) or schema.categories
+        ):  # a pass of its own over the training rows
             fill = Fill.fit(schema, inputs.blocks(self.scale_rows))
         blocks = inputs.blocks(self.scale_rows)
         return TabularView.fit(schema, blocks, self.kind, fill, self.store.levels)

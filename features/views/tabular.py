@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.climate.derived import Column, available
 from features.climate.physics import HybridLevels
 from features.core.arrays import check_numbers, read_npz
 from features.core.errors import ClimstackError
@@ -21,12 +20,11 @@ from features.core.settings import check
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from features.schemas.variable import Axis
-from features.views.fill import MAX_WORDS, Fill, one_hot, phases
+from features.views.encoding import Kind, ViewColumn, columns_of, encode
+from features.views.fill import Fill
 from features.views.transforms import OF_SCALER, Scaler
 
-Kind = Literal["linear", "trees", "networks"]
 VIEW_ROWS = 512  # rows encoded at once: a view is several times as wide as its inputs
-LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarithm finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +76,11 @@ class TabularView:
         """
         fill = fill or Fill.fit(schema, ())
         parts = (part for block in blocks for part in _split(block))
-        encoded = (_encode(schema, part, kind, hybrid, fill) for part in parts)
+        encoded = (encode(schema, part, kind, hybrid, fill) for part in parts)
         if kind != "trees" or not (len(fill.columns) or fill.codes):
             scaler = Scaler.fit(encoded)
             return cls(schema=schema, scaler=scaler, kind=kind, fill=fill, hybrid=hybrid)
-        n_columns = len(_columns(schema, kind))
+        n_columns = len(columns_of(schema, kind))
         lacks, has = np.zeros((2, n_columns), dtype=bool)
 
         def watched() -> Iterator[Array]:
@@ -93,7 +91,7 @@ class TabularView:
                 yield part
 
         scaler = Scaler.fit(watched())
-        words = np.array([column.is_category for column in _columns(schema, kind)])
+        words = np.array([column.is_category for column in columns_of(schema, kind)])
         scaler = Scaler(
             np.where(words, 0.0, scaler.mean),
             np.where(words, 1.0, scaler.std),
@@ -127,8 +125,8 @@ class TabularView:
         return [column.axis for column in self._visible]
 
     @property
-    def _visible(self) -> list[_ViewColumn]:
-        columns = _columns(self.schema, self.kind)
+    def _visible(self) -> list[ViewColumn]:
+        columns = columns_of(self.schema, self.kind)
         return [columns[i] for i in np.flatnonzero(~self.scaler.constant)]
 
     def transform(self, inputs: Array) -> Float32:
@@ -143,7 +141,7 @@ class TabularView:
         start = 0
         for part in _split(inputs):
             encoded = self.scaler.transform(
-                _encode(self.schema, part, self.kind, self.hybrid, self.fill, start)
+                encode(self.schema, part, self.kind, self.hybrid, self.fill, start)
             )
             visible = encoded[:, ~self.scaler.constant]
             features[start : start + len(part)] = np.clip(visible, -limit, limit)
@@ -152,7 +150,8 @@ class TabularView:
 
     def save(self, path: Path) -> None:
         """Write the fitted view as one ``.npz`` file."""
-        hybrid = {} if self.hybrid is None else vars(self.hybrid)
+        more: dict[str, Any] = {} if self.hybrid is None else dict(vars(self.hybrid))
+        more |= {f"codes_{at}": codes for at, codes in self.fill.codes.items()}
         with path.open("wb") as file:
             np.savez(
                 file,
@@ -163,8 +162,7 @@ class TabularView:
                 kind=np.array(self.kind),
                 clip=np.array(self.clip),
                 schema=np.array(canonical_json(self.schema.to_table())),
-                **{f"codes_{at}": codes for at, codes in self.fill.codes.items()},
-                **hybrid,
+                **more,
             )
 
     @classmethod
@@ -179,7 +177,7 @@ class TabularView:
         schema = _schema_of(str(held["schema"]))
         kinds: list[Kind] = [kind for kind in get_args(Kind) if kind == str(held["kind"])]
         check(kinds != [], f"{path} is damaged (no kind of view): delete its cell and run again")
-        n_columns = len(_columns(schema, kinds[0]))
+        n_columns = len(columns_of(schema, kinds[0]))
         filled = Fill.fit(schema, ()).columns
         shapes = {"mean": (n_columns,), "fill": (len(filled),), "clip": ()}
         levels = [part.name for part in fields(HybridLevels)] if "hyam" in held else []
@@ -238,131 +236,9 @@ def check_inputs(schema: Schema, inputs: Array) -> None:
 
 def all_levels(schema: Schema, kind: Kind) -> NDArray[np.intp]:
     """Level of each feature before constant ones are left out, -1 for a scalar."""
-    return np.array([column.level for column in _columns(schema, kind)], dtype=np.intp)
+    return np.array([column.level for column in columns_of(schema, kind)], dtype=np.intp)
 
 
 def _split(inputs: Array) -> Iterator[Array]:
     for start in range(0, len(inputs), VIEW_ROWS):
         yield inputs[start : start + VIEW_ROWS]
-
-
-def _encode(
-    schema: Schema,
-    given: Array,
-    kind: Kind,
-    hybrid: HybridLevels | None,
-    fill: Fill,
-    *first_row: int,
-) -> Array:
-    """All columns of the view before standardisation, (n, n_columns); NaN is a missing value.
-
-    Raises:
-        ClimstackError: one of them is not finite; names it and, from ``first_row`` on, its row.
-    """
-    inputs = fill.apply(given)
-    values = {
-        variable.name: inputs[:, schema.slice_of(variable.name)] for variable in schema.inputs
-    }
-    plain = inputs
-    if schema.categories:
-        plain = np.delete(inputs, list(schema.categories), axis=1)
-    columns = [plain] if kind == "linear" else []
-    for variable in schema.inputs:
-        own = values[variable.name]
-        if variable.kind == "category":
-            words = one_hot(own[:, 0], len(variable.categories))
-            columns.append(np.nan_to_num(own, nan=-1.0) if kind == "trees" else words)
-            continue
-        if variable.encoding == "log":
-            columns.append(np.log10(np.maximum(own, LOG_FLOOR)))
-            if kind == "networks":
-                columns.append(np.sqrt(np.maximum(own, 0.0)))
-        elif kind != "linear":
-            columns.append(own)
-        if variable.kind == "date":
-            columns.append(phases(own[:, 0]))
-    column = Column(values, hybrid)
-    with np.errstate(all="ignore"):  # what comes of it is looked at next
-        columns += [derived.compute(column) for derived in available(set(values), kind == "linear")]
-    if kind != "trees" and len(fill.columns):
-        columns.append(fill.holes(given).astype(np.float64))
-    encoded = np.concatenate(columns, axis=1)
-    if not np.isfinite(encoded).all():
-        row, position = np.argwhere(~np.isfinite(encoded))[0]
-        name = _columns(schema, kind)[position].name
-        where = f"row {first_row[0] + row}" if first_row else "a training row"
-        raise ClimstackError(
-            f"feature '{name}' is {encoded[row, position]} in {where}: an input it is computed from"
-            " is out of any physical range"
-        )
-    if kind == "trees":
-        holes = fill.holes(given)
-        for position, each in enumerate(_columns(schema, kind)) if holes.any() else ():
-            if each.source in fill.columns:
-                missing = holes[:, int(np.searchsorted(fill.columns, each.source))]
-                encoded[missing, position] = np.nan
-        for position, each in enumerate(_columns(schema, kind)) if fill.codes else ():
-            if each.is_category:
-                encoded[encoded[:, position] < 0, position] = np.nan
-    return encoded
-
-
-class _ViewColumn(NamedTuple):
-    """A column of a view: the level of a scalar is -1, the source of what is computed too."""
-
-    name: str
-    level: int
-    axis: Axis | None
-    source: int = -1
-    is_category: bool = False
-
-
-@cache
-def _columns(schema: Schema, kind: Kind) -> list[_ViewColumn]:
-    """The encoded columns, before constant ones are left out."""
-    columns: list[_ViewColumn] = []
-
-    def add(name: str, n_levels: int, axis: Axis | None = None, source: int | None = None) -> None:
-        for i in range(n_levels):
-            named, level = (name, -1) if n_levels == 1 else (f"{name}_{i}", i)
-            columns.append(_ViewColumn(named, level, axis, -1 if source is None else source + i))
-
-    if kind == "linear":
-        for variable in schema.inputs:
-            if variable.kind != "category":
-                add(variable.name, variable.n_levels, variable.axis)
-    for variable in schema.inputs:
-        start = schema.slice_of(variable.name).start
-        if variable.kind == "category":
-            if kind == "trees":
-                columns.append(_ViewColumn(variable.name, -1, None, start, is_category=True))
-            else:
-                for word in _shown(variable.categories):
-                    add(f"{variable.name}={word}", 1)
-            continue
-        if variable.encoding == "log":
-            add(f"log10_{variable.name}", variable.n_levels, source=start)
-            if kind == "networks":
-                add(f"root_{variable.name}", variable.n_levels)
-        elif kind != "linear":
-            add(variable.name, variable.n_levels, variable.axis, start)
-        if variable.kind == "date":
-            for what in ("year_sine", "year_cosine", "day_sine", "day_cosine"):
-                add(f"{variable.name}.{what}", 1, source=start)
-    for derived in available({variable.name for variable in schema.inputs}, kind == "linear"):
-        needs = [schema.variable(name) for name in derived.needs]
-        # What is computed from a component alone is a difference of it, and a component too.
-        axis = needs[0].axis if len(needs) == 1 else None
-        add(derived.name, 1 if derived.scalar else needs[0].n_levels, axis)
-    if kind != "trees":
-        for variable in schema.inputs:
-            if variable.policy == "impute" and variable.kind != "category":
-                add(f"missing_{variable.name}", variable.n_levels)
-    return columns
-
-
-def _shown(words: tuple[str, ...]) -> list[str]:
-    """What the columns of a category are called; with many words they are those of its ranks."""
-    if len(words) <= MAX_WORDS:
-        return list(words)
-    return [*(f"number {i + 1} in frequency" for i in range(MAX_WORDS - 1)), "any rarer one"]

@@ -77,7 +77,10 @@ class Scaler:
         return (values - self.mean) / self.std
 
     def inverse(self, scaled: Array) -> Array:
-        """Undo :meth:`transform`, exact to 1e-12 of the column's own scale; a constant is itself."""
+        """Undo :meth:`transform`, exact to 1e-12 of the column's own scale.
+
+        A constant column gives its mean, whatever was predicted.
+        """
         values = np.asarray(scaled, dtype=np.float64) * self.std + self.mean
         return np.where(self.constant, self.mean, values) if self.constant.any() else values
 

@@ -22,7 +22,6 @@ from features.core.settings import Bounded, InnerShare, Positive, check
 from features.core.types import Array, Float32, Rows
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, check_width
 
-
 MAX_SUMS = 2**29  # bytes of sums that are held at once: more targets take more passes
 
 
@@ -147,9 +146,10 @@ class Ridge(Family):
         with one_blas_thread():
             for start in range(0, len(alike), n_together):
                 together = alike[start : start + n_together]
-                parts = [_sums_of(data, rows, together, params.clip) for rows in (fit, watch, rest)]
-                for targets, *sums in zip(together, *parts, strict=True):
-                    coefficients[:, targets], alpha[targets] = _solve(*sums, params.alphas)
+                sums = [_sums_of(data, rows, together, params.clip) for rows in (fit, watch, rest)]
+                for targets, own, watched, other in zip(together, *sums, strict=True):
+                    solved = _solve(own, watched, other, params.alphas)
+                    coefficients[:, targets], alpha[targets] = solved
         return RidgeModel(coefficients, alpha, params.clip)
 
     def fit(

@@ -50,8 +50,8 @@ class Job:
         spec: the network.
         settings: how it is trained.
         folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
-            n_targets), float32, standardised, a missing target NaN; to stop early ``watch_*.npy`` too; where rows have
-            weights ``fit_weights.npy`` (n_rows, 1), 1 in the mean.
+            n_targets), float32, standardised, a missing target NaN; to stop early ``watch_*.npy``
+            too; where rows have weights ``fit_weights.npy`` (n_rows, 1), 1 in the mean.
         seed: of weights, batches and augmentation.
         checkpoints: folder for them; None writes none.
         components: what changes its sign in a mirror, by axis; for ``mirror``.

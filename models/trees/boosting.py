@@ -50,8 +50,8 @@ class Parts:
 
     Attributes:
         folder: holds ``fit_LEVEL.npy`` (n_rows, n_features of the level) and ``fit_labels.npy``
-            (n_targets, n_rows), standardised and clipped, NaN where missing; with early stopping ``watch_*`` too;
-            where rows have weights ``fit_weights.npy`` (n_rows,).
+            (n_targets, n_rows), standardised and clipped, NaN where missing; with early stopping
+            ``watch_*`` too; where rows have weights ``fit_weights.npy`` (n_rows,).
         feature_levels: level of each feature, (n_features,).
         target_levels: level of each target, (n_targets,).
         watched: whether there are rows to watch.

@@ -21,6 +21,7 @@ from features.core.settings import check
 from models.trees.forest import Ints, check_forest, check_range
 
 MAX_LEAVES = 2**17
+NO_NUMBER = "a line holds what is no finite number"
 MAX_DECISION = 12  # kind of a missing value in bits 2 and 3, which way it goes in 1, category in 0
 TAIL = (
     "end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n\n"
@@ -181,8 +182,11 @@ def _numbers(
             raise ClimstackError(f"{names[name]} of tree {tree} holds {held[bad[0]]} numbers")
         parts = parts.explode()
         numbers = parts.filter(parts != "").cast(kind, strict=False)
-        right = numbers.null_count() == 0 and bool(numbers.is_finite().all())
-        check(right and len(numbers) == wanted.sum(), "a line holds what is no finite number")
+        check(numbers.null_count() == 0 and len(numbers) == wanted.sum(), NO_NUMBER)
         stops = np.cumsum([of[name].sum() for name in names])
         found |= dict(zip(names, np.split(numbers.to_numpy(), stops[:-1]), strict=True))
+    for line, values in found.items():
+        # A threshold of inf: what is there goes left, what is missing right.
+        right = np.isfinite(values) | ((values == np.inf) & (line == "threshold"))
+        check(bool(right.all()), NO_NUMBER)
     return found

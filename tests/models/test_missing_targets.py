@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from features import ClimstackError, r2_score
-from models import CellStore, FitContext, FoldData, ModelSpec, available_families, cross_validate
-from models import load_family
+from models import (
+    CellStore,
+    FitContext,
+    FoldData,
+    ModelSpec,
+    available_families,
+    cross_validate,
+    load_family,
+)
 from tests.models.tables import make_folded, numbers, robot
 
 NET = {"preset": "tiny", "epochs": 2, "device": "cpu", "batch_size": 64}
@@ -43,7 +50,7 @@ def table():
 def test_what_hides_under_the_mask_changes_nothing(family, table, tmp_path):
     """The same rows, but the truths that are removed were others: scales, models, scores."""
     x, y = table
-    hidden, lacks = removed(y)
+    _, lacks = removed(y)
     found = []
     for name, truth in (("a", y), ("b", np.where(lacks, 1e3 * y - 7, y))):
         truth = np.where(lacks, np.nan, truth)
@@ -72,9 +79,7 @@ def test_lightgbm_scores_as_by_hand(linear_tree, tmp_path):
             mean, std = y[own, target].mean(), y[own, target].std()
             scaled = (x - x[train].mean(0)) / x[train].std(0)
             label = (y[own, target] - mean) / std
-            booster = lgb.train(
-                spec.parsed.engine(0), lgb.Dataset(scaled[own], label), 60
-            )
+            booster = lgb.train(spec.parsed.engine(0), lgb.Dataset(scaled[own], label), 60)
             ours.append(member.oof(fold)[gone, target])
             theirs.append(booster.predict(scaled[valid][gone]) * std + mean)
             truth.append(y[valid][gone, target])
@@ -86,7 +91,7 @@ def test_lightgbm_scores_as_by_hand(linear_tree, tmp_path):
 
 def test_ridge_is_that_of_each_targets_own_rows(table, tmp_path, monkeypatch):
     x, y = table
-    hidden, lacks = removed(y)
+    hidden, _ = removed(y)
     hidden[:, 3] = np.where(np.isnan(hidden[:, 2]), np.nan, y[:, 3])  # the same rows as another
     folded = make_folded(tmp_path, VARIABLES, x, hidden)
     member = fit(folded, spec_of("ridge"), tmp_path)
