@@ -130,7 +130,8 @@ def test_splits_on_words_and_on_gaps_are_read_and_checked(linear, old, new, said
     x[:, 0] = rng.integers(0, 9, 2000)
     x[rng.random(x.shape) < 0.2] = np.nan
     y = np.where(np.isnan(x[:, 1]), 2, 0) + np.isin(x[:, 0], [1, 4, 5]) * 3.0
-    settings = LightGBMParams(n_rounds=4, num_leaves=5, linear_tree=linear).engine(0)
+    params = {"n_rounds": 4, "num_leaves": 5, "feature_fraction": 1.0}
+    settings = LightGBMParams(**params, linear_tree=linear).engine(0)
     data = lgb.Dataset(x, y, categorical_feature=[0], params=settings)
     text = lgb.train(settings, data, 4).model_to_string()
     assert re.search(r"threshold=[^\n]*\binf\b", text)
