@@ -105,7 +105,7 @@ def encode(
     kind: Kind,
     hybrid: HybridLevels | None,
     fill: Fill,
-    *first_row: int,
+    first_row: int | None = None,
 ) -> Array:
     """All columns of the view before standardisation, (n, n_columns).
 
@@ -133,7 +133,7 @@ def encode(
     if not np.isfinite(encoded).all():
         row, position = np.argwhere(~np.isfinite(encoded))[0]
         name = columns_of(schema, kind)[position].name
-        where = f"row {first_row[0] + row}" if first_row else "a training row"
+        where = "a training row" if first_row is None else f"row {first_row + row}"
         raise ClimstackError(
             f"feature '{name}' is {encoded[row, position]} in {where}: an input it is computed from"
             " is out of any physical range"

@@ -141,7 +141,7 @@ class TabularView:
         start = 0
         for part in _split(inputs):
             encoded = self.scaler.transform(
-                encode(self.schema, part, self.kind, self.hybrid, self.fill, start)
+                encode(self.schema, part, self.kind, self.hybrid, fill=self.fill, first_row=start)
             )
             visible = encoded[:, ~self.scaler.constant]
             features[start : start + len(part)] = np.clip(visible, -limit, limit)

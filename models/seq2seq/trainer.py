@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -191,7 +192,7 @@ class _Phase:
         model, wrapped = self.fabric.setup(network, optimizer)
         average = {name: value.detach().clone() for name, value in raw.state_dict().items()}
         state = checkpoint.Checkpoint()
-        file = job.checkpoints and job.checkpoints / f"{self.name}.safetensors"
+        file = job.checkpoints and job.checkpoints / f"{quote(self.name, safe='')}.safetensors"
         if file is not None and file.is_file():
             state = checkpoint.load(file, raw, average, optimizer)
         elif self.fabric.global_rank == 0:

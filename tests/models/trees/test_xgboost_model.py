@@ -94,6 +94,6 @@ def test_splits_on_words_are_read_and_checked(tmp_path):
     model = load(tmp_path, raw)
     x[:3, 0] = [8, 20, np.nan]  # words that no row had end nothing
     assert np.isfinite(model.predict(x)).all()
+    at = raw.index(b"split_type[$U#L") + len(b"split_type[$U#L") + 8  # of the root
     with pytest.raises(ClimstackError, match="other splits on words"):
-        at = raw.index(b"split_type[$U#L") + len(b"split_type[$U#L") + 8  # of the root
         load(tmp_path, raw[:at] + bytes([1 - raw[at]]) + raw[at + 1 :])
