@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
-from features.core.types import Array, Float32, Rows
+from features.core.types import Array, Float32, Mask, Rows
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.schemas.schema import Schema
 from features.schemas.variable import Axis
 from features.store.store import Store
-from features.views.tabular import VIEW_ROWS, Fill, Kind, TabularView
+from features.views.encoding import Kind
+from features.views.fill import Fill
+from features.views.tabular import VIEW_ROWS, TabularView
 from features.views.transforms import Scaler
+
+FEW_ROWS = 16  # below it R2 of a fold is off by some tenths, whatever the model
 
 OutOfFold = Callable[[Rows], Array]
 """Predictions of rows by the models that held them out, (n, n_targets), physical units."""
@@ -86,7 +90,9 @@ class FoldData:
         """The tabular view, fitted on the training rows alone."""
         schema, inputs = self.store.schema, self.store.inputs
         fill = None
-        if len(schema.imputed_inputs):  # a pass of its own over the training rows
+        if (
+            len(schema.imputed_inputs) or schema.categories
+        ):  # a pass of its own over the training rows
             fill = Fill.fit(schema, inputs.blocks(self.scale_rows))
         blocks = inputs.blocks(self.scale_rows)
         return TabularView.fit(schema, blocks, self.kind, fill, self.store.levels)
@@ -100,8 +106,42 @@ class FoldData:
 
     @cached_property
     def scaler(self) -> Scaler:
-        """The targets' scaler, fitted on the training rows alone, over ``targets``."""
-        return Scaler.fit(self._targets(part) for part in self._split(self.scale_rows))
+        """The targets' scaler, fitted on the training rows alone, over ``targets``.
+
+        Each by the rows that have it. One that too few have (:attr:`too_few`) counts as constant.
+        """
+        scaler = Scaler.fit(self._targets(part) for part in self._split(self.scale_rows))
+        return replace(scaler, constant=scaler.constant | self.too_few)
+
+    @cached_property
+    def _counted(self) -> tuple[NDArray[np.intp], Mask]:
+        """Rows of no auxiliary source that have each target; whether any training row lacks it."""
+        rows, own = self.train_rows, np.zeros(len(self.targets), dtype=np.intp)
+        if not np.isin(self.targets, self.store.schema.skipped_targets).any():
+            return own + len(self.scale_rows), own > 0
+        lacking = own > 0
+        for part, there in zip(self._split(rows), self.there(rows), strict=True):
+            own += there[self.plan.main[part]].sum(0)
+            lacking |= ~there.all(0)
+        return own, lacking
+
+    @property
+    def own_rows(self) -> NDArray[np.intp]:
+        """How many training rows have each target, those of auxiliary sources not counted."""
+        return self._counted[0]
+
+    @property
+    def misses(self) -> Mask:
+        """Whether a training row lacks the target, (n_targets,)."""
+        return self._counted[1]
+
+    @property
+    def too_few(self) -> Mask:
+        """Targets that some rows lack and fewer than ``FEW_ROWS`` have, (n_targets,).
+
+        No model learns them: what is predicted is the mean of those rows.
+        """
+        return self.misses & (self.own_rows < FEW_ROWS)
 
     @cached_property
     def feature_names(self) -> list[str]:
@@ -115,6 +155,12 @@ class FoldData:
         """Level of each feature, -1 for a scalar, (n_features,)."""
         upstream = [self.target_levels] * len(self.upstream)
         return np.concatenate([self.view.levels, *upstream])
+
+    @property
+    def feature_categories(self) -> Mask:
+        """Whether each feature is the code of a category, (n_features,)."""
+        added = np.zeros(len(self.target_levels) * len(self.upstream), dtype=bool)
+        return np.concatenate([self.view.categories, added])
 
     @cached_property
     def feature_axes(self) -> list[Axis | None]:
@@ -144,13 +190,24 @@ class FoldData:
         return None if weight is None else weight[rows].astype(np.float32)
 
     def blocks(self, rows: Rows) -> Iterator[tuple[Float32, Array]]:
-        """Features (n, n_features) and standardised targets (n, len(targets)), block by block."""
+        """Features (n, n_features) and standardised targets (n, len(targets)), block by block.
+
+        A target is NaN where it is missing, and in all rows where too few have it.
+        """
         for part in self._split(rows):
             features = self.view.transform(self.store.inputs[part])
             if self.upstream_scaler is not None:
                 upstream = self.upstream_scaler.transform(self._upstream(part))
                 features = np.concatenate([features, upstream], axis=1, dtype=np.float32)
-            yield features, self.scaler.transform(self._targets(part))
+            targets = self.scaler.transform(self._targets(part))
+            if self.too_few.any():
+                targets[:, self.too_few] = np.nan
+            yield features, targets
+
+    def there(self, rows: Rows) -> Iterator[NDArray[np.bool_]]:
+        """Whether each of ``rows`` has each target, (n, len(targets)), block by block."""
+        for part in self._split(rows):
+            yield ~np.isnan(self._targets(part))
 
     def arrays(self, rows: Rows) -> tuple[Float32, Array]:
         """Features and standardised targets of all ``rows`` at once."""

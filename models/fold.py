@@ -82,15 +82,15 @@ class OpenFold:
             predictions = self.scratch / key.hash
             predictions.mkdir(exist_ok=True)
             r2 = self.r2(self._predict(model, key, served, predictions), served)
-            if not np.isfinite(r2).all():
+            if np.isinf(r2).any():
                 raise ClimstackError(
-                    f"{key.targets[int(np.isfinite(r2).argmin())]} has values"
+                    f"{key.targets[int(np.isinf(r2).argmax())]} has values"
                     " too large to square: look at it with 'climstack data check'"
                 )
             score = {
                 "seconds": round(time.process_time() - start + self.shared_seconds, 3),
                 "peak_memory_mb": peak_memory_mb(),
-                "r2": r2.tolist(),
+                "r2": [None if np.isnan(each) else float(each) for each in r2],
             }
             yield self.cells.write(key, model, predictions, score)
             start = time.process_time()
@@ -110,7 +110,9 @@ class OpenFold:
         return Matrix.of_npy(self.scratch / f"valid_{what}.npy").blocks(size=VALID_ROWS)
 
     def r2(self, predicted: Iterable[Array], served: list[int] | None = None) -> Array:
-        """R2 of each target, not finite where squares are not.
+        """R2 of each target on the rows that have it; -inf where squares are not finite.
+
+        NaN for a target that no held-out row has.
 
         Args:
             predicted: predictions of the held-out rows in blocks, physical units.
@@ -127,10 +129,10 @@ class OpenFold:
                     f"model '{self.spec.name}' predicts a value that is not finite:"
                     " change its parameters"
                 )
-            error = error + ((truth[:, here] - values) ** 2).sum(0)
+            error = error + _sums(truth[:, here] - values, squared=True)[0]
         deviation = np.load(self.scratch / "valid_deviation.npy")[here]
-        finite = np.isfinite(error) & np.isfinite(deviation)
-        return np.where(finite, r2_from_sums(error, deviation), np.nan)
+        r2 = np.where(np.isfinite(error), r2_from_sums(error, deviation), -np.inf)
+        return np.where(np.isinf(deviation), -np.inf, np.where(np.isnan(deviation), np.nan, r2))
 
     def _predict(
         self, model: TrainedModel, key: CellKey, served: list[int], folder: Path
@@ -199,13 +201,26 @@ def _write_valid(data: FoldData, scratch: Path) -> None:
         for block, _ in data.blocks(valid):
             add(block)
     shape = (len(valid), len(data.targets))
-    total, deviation = np.zeros((2, len(data.targets)))
-    first = data.store.require_targets()[valid[:1]][:, data.targets]  # a constant is exactly 0 away
+    first = np.full(len(data.targets), np.nan)  # a constant is exactly 0 away from it
+    total, count, deviation = np.zeros((3, len(data.targets)))
     with npy_rows(scratch / "valid_truth.npy", "<f8", shape) as add:
         for part in parts:
             truth = data.store.require_targets()[part][:, data.targets]
-            total += (truth - first).sum(0)
+            at = (~np.isnan(truth)).argmax(0)[None]
+            first = np.where(np.isnan(first), np.take_along_axis(truth, at, axis=0)[0], first)
+            sums, there = _sums(truth - first)
+            total, count = total + sums, count + there
             add(truth)
     for truth in Matrix.of_npy(scratch / "valid_truth.npy").blocks():
-        deviation += ((truth - first - total / len(valid)) ** 2).sum(0)
-    np.save(scratch / "valid_deviation.npy", deviation)
+        deviation += _sums(truth - first - total / np.maximum(count, 1), squared=True)[0]
+    np.save(scratch / "valid_deviation.npy", np.where(count > 0, deviation, np.nan))
+
+
+def _sums(values: Array, squared: bool = False) -> tuple[Array, Array]:
+    """Sum of each column, or of its squares, over what is there; and how many values that are."""
+    there = np.full(values.shape[1], len(values))
+    if np.isnan(values.sum(0)).any():
+        there = (~np.isnan(values)).sum(0)
+        values = np.where(np.isnan(values), 0.0, values)
+    with np.errstate(over="ignore"):  # whoever asks looks whether they are finite
+        return (values**2 if squared else values).sum(0), there

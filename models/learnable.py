@@ -7,9 +7,8 @@ import warnings
 import numpy as np
 
 from features.core.errors import ClimstackError
-from models.base import FoldData
+from models.base import FEW_ROWS, FoldData
 
-FEW_ROWS = 16  # below it R2 of a fold is off by some tenths, whatever the model
 SMALLEST = float(np.sqrt(np.finfo(np.float64).tiny))  # a smaller deviation has no square
 
 
@@ -34,6 +33,15 @@ def check_learnable(data: FoldData) -> None:
             f"target {names[small[0]]} varies by {std[small[0]]:.3g} over the training rows of fold"
             f" {fold}, and squares of that vanish in 64 bits: give it in a smaller unit"
         )
+    few = np.flatnonzero(data.too_few)
+    if len(few):
+        told = [f"{names[i]} ({data.own_rows[i]})" for i in few[:5]] + ["..."] * (len(few) > 5)
+        warnings.warn(
+            f"{len(few)} of {len(names)} targets are on fewer than {FEW_ROWS} training rows of fold"
+            f" {fold}: {', '.join(told)}. They get the mean of those rows, and 0 without any",
+            stacklevel=2,
+        )
+    constant = constant & ~data.too_few
     if constant.any():
         first = names[int(constant.argmax())]
         warnings.warn(

@@ -171,6 +171,7 @@ class NetworkFamily(Family):
             folder=folder,
             components=components_of(data),
             groups=groups,
+            misses=bool(data.misses.any()),
             name=f"{self.architecture}, fold {data.fold}",
         )
 

@@ -15,7 +15,8 @@ from sklearn.cluster import AgglomerativeClustering
 
 from features.core.types import Array
 from features.folds.folded import FoldedStore
-from features.views.tabular import Fill, TabularView
+from features.views.fill import Fill
+from features.views.tabular import TabularView
 from features.views.transforms import Scaler
 
 MAX_ROWS = 8_192  # of the training rows, evenly spread: enough for a correlation

@@ -129,7 +129,7 @@ class Objective:
         """R2 of each target of a step, negatives as 0; fitted if it is not there yet."""
         key, cell = self.find(spec, step)
         cell = cell or self._fit(spec, step, key, None)
-        return np.clip(np.array(cell.score["r2"], dtype=np.float64), 0, None)
+        return np.nan_to_num(np.clip(np.array(cell.score["r2"], dtype=np.float64), 0, None))
 
     def find(self, spec: ModelSpec, step: Step) -> tuple[CellKey, Cell | None]:
         """A step's key and, if it is finished, its cell."""
@@ -165,7 +165,8 @@ def with_params(spec: ModelSpec, params: dict[str, Any]) -> ModelSpec:
 
 def value_of(cell: Cell) -> float:
     """Mean R2 over a cell's targets, negatives as 0."""
-    return float(np.clip(cell.score["r2"], 0, None).mean())
+    r2 = np.array(cell.score["r2"], dtype=np.float64)  # NaN where no held-out row has a target
+    return float(np.nan_to_num(np.clip(r2, 0, None)).mean())
 
 
 def _epoch_scorer(trial: Trial, fold: OpenFold) -> OnEpoch:
@@ -174,7 +175,7 @@ def _epoch_scorer(trial: Trial, fold: OpenFold) -> OnEpoch:
     def on_epoch(epoch: int, predict: Callable[[Float32], NDArray[np.floating]]) -> None:
         features = fold.valid_blocks("features")
         found = (fold.scaler.inverse(predict(x).astype(np.float64)) for x in features)
-        trial.report(float(np.clip(fold.r2(found), 0, None).mean()), epoch - 1)
+        trial.report(float(np.nan_to_num(np.clip(fold.r2(found), 0, None)).mean()), epoch - 1)
         if trial.user_attrs[PLACE] != 0:
             _prune(trial)
 

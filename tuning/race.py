@@ -71,7 +71,9 @@ def race(
             )
             fitted += member.computed
             for served, cell in zip(member.sets, member.cells[0], strict=True):
-                total[position, at_stake[served]] += np.clip(cell.score["r2"], 0, None)
+                total[position, at_stake[served]] += np.nan_to_num(
+                    np.clip(np.array(cell.score["r2"], dtype=np.float64), 0, None)
+                )
         seen[at_stake] += 1
         mean = total / seen
         at_stake = at_stake[np.ptp(mean[:, at_stake], axis=0) > STAKE]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.climate.derived import Column, available
 from features.climate.physics import HybridLevels
 from features.core.arrays import check_numbers, read_npz
 from features.core.errors import ClimstackError
@@ -21,47 +20,11 @@ from features.core.settings import check
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from features.schemas.variable import Axis
+from features.views.encoding import Kind, ViewColumn, columns_of, encode
+from features.views.fill import Fill
 from features.views.transforms import OF_SCALER, Scaler
 
-Kind = Literal["linear", "trees", "networks"]
 VIEW_ROWS = 512  # rows encoded at once: a view is several times as wide as its inputs
-LOG_FLOOR = 1e-20  # kg/kg; less cloud than this is none, and keeps the logarithm finite
-
-
-@dataclass(frozen=True)
-class Fill:
-    """Puts the training fold's mean where an input is missing (NaN), level by level.
-
-    Only inputs whose policy is ``impute`` can be missing: see :mod:`features.views.missing`.
-
-    Attributes:
-        columns: indices of those inputs, (n,).
-        mean: of the training rows that are there, 0 where none is, (n,).
-    """
-
-    columns: NDArray[np.intp]
-    mean: Array
-
-    @classmethod
-    def fit(cls, schema: Schema, blocks: Iterable[Array]) -> Fill:
-        """Learn the means from blocks of training inputs, each (n, n_inputs)."""
-        columns = schema.imputed_inputs
-        total, count = np.zeros(len(columns)), np.zeros(len(columns))
-        for block in blocks if len(columns) else ():
-            values = block[:, columns]
-            there = ~np.isnan(values)
-            total += np.where(there, values, 0.0).sum(axis=0)
-            count += there.sum(axis=0)
-        return cls(columns, total / np.maximum(count, 1.0))
-
-    def apply(self, inputs: Array) -> Array:
-        """Inputs without gaps, (n, n_inputs); the same array where nothing can be missing."""
-        if not len(self.columns):
-            return inputs
-        values = inputs[:, self.columns]
-        filled = inputs.copy()
-        filled[:, self.columns] = np.where(np.isnan(values), self.mean, values)
-        return filled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +33,11 @@ class TabularView:
 
     Log-encoded variables (moisture) appear as the logarithm, whose order is that of the value, for
     linear models also as the value itself and for networks also as its square root. Features of
-    :mod:`features.climate.derived` are appended.
+    :mod:`features.climate.derived` are appended. A date is shown with the phases of year and day.
+
+    Trees see a missing input as NaN, and a category as its code, neither scaled nor clipped. Others
+    see the mean and, where rows miss in training, an indicator ``missing_NAME``; and a column
+    ``NAME=WORD`` for each word, all 0 where it is missing or new.
 
     Attributes:
         schema: the inputs' schema.
@@ -108,8 +75,28 @@ class TabularView:
             own.
         """
         fill = fill or Fill.fit(schema, ())
-        parts = (part for block in blocks for part in _split(fill.apply(block)))
-        scaler = Scaler.fit(_encode(schema, part, kind, hybrid) for part in parts)
+        parts = (part for block in blocks for part in _split(block))
+        encoded = (encode(schema, part, kind, hybrid, fill) for part in parts)
+        if kind != "trees" or not (len(fill.columns) or fill.codes):
+            scaler = Scaler.fit(encoded)
+            return cls(schema=schema, scaler=scaler, kind=kind, fill=fill, hybrid=hybrid)
+        n_columns = len(columns_of(schema, kind))
+        lacks, has = np.zeros((2, n_columns), dtype=bool)
+
+        def watched() -> Iterator[Array]:
+            for part in encoded:
+                missing = np.isnan(part)
+                np.logical_or(lacks, missing.any(0), out=lacks)
+                np.logical_or(has, ~missing.all(0), out=has)
+                yield part
+
+        scaler = Scaler.fit(watched())
+        words = np.array([column.is_category for column in columns_of(schema, kind)])
+        scaler = Scaler(
+            np.where(words, 0.0, scaler.mean),
+            np.where(words, 1.0, scaler.std),
+            scaler.constant & ~(lacks & has),  # whether it is there may say something
+        )
         return cls(schema=schema, scaler=scaler, kind=kind, fill=fill, hybrid=hybrid)
 
     @cached_property
@@ -128,13 +115,18 @@ class TabularView:
         return all_levels(self.schema, self.kind)[~self.scaler.constant]
 
     @property
+    def categories(self) -> NDArray[np.bool_]:
+        """Whether each feature is the code of a category, as trees see it, (n_features,)."""
+        return np.array([column.is_category for column in self._visible], dtype=bool)
+
+    @property
     def axes(self) -> list[Axis | None]:
         """Axis of which each feature is a component, length n_features."""
         return [column.axis for column in self._visible]
 
     @property
-    def _visible(self) -> list[_ViewColumn]:
-        columns = _columns(self.schema, self.kind)
+    def _visible(self) -> list[ViewColumn]:
+        columns = columns_of(self.schema, self.kind)
         return [columns[i] for i in np.flatnonzero(~self.scaler.constant)]
 
     def transform(self, inputs: Array) -> Float32:
@@ -143,22 +135,23 @@ class TabularView:
         Raises:
             ClimstackError: wrong width, or a value is not finite.
         """
-        inputs = self.fill.apply(inputs) if inputs.ndim == 2 else inputs
         check_inputs(self.schema, inputs)
         features = np.empty((len(inputs), len(self.feature_names)), dtype=np.float32)
+        limit = np.where(self.categories, np.inf, self.clip) if self.fill.codes else self.clip
         start = 0
         for part in _split(inputs):
             encoded = self.scaler.transform(
-                _encode(self.schema, part, self.kind, self.hybrid, start)
+                encode(self.schema, part, self.kind, self.hybrid, fill=self.fill, first_row=start)
             )
             visible = encoded[:, ~self.scaler.constant]
-            features[start : start + len(part)] = np.clip(visible, -self.clip, self.clip)
+            features[start : start + len(part)] = np.clip(visible, -limit, limit)
             start += len(part)
         return features
 
     def save(self, path: Path) -> None:
         """Write the fitted view as one ``.npz`` file."""
-        hybrid = {} if self.hybrid is None else vars(self.hybrid)
+        more: dict[str, Any] = {} if self.hybrid is None else dict(vars(self.hybrid))
+        more |= {f"codes_{at}": codes for at, codes in self.fill.codes.items()}
         with path.open("wb") as file:
             np.savez(
                 file,
@@ -169,7 +162,7 @@ class TabularView:
                 kind=np.array(self.kind),
                 clip=np.array(self.clip),
                 schema=np.array(canonical_json(self.schema.to_table())),
-                **hybrid,
+                **more,
             )
 
     @classmethod
@@ -184,8 +177,9 @@ class TabularView:
         schema = _schema_of(str(held["schema"]))
         kinds: list[Kind] = [kind for kind in get_args(Kind) if kind == str(held["kind"])]
         check(kinds != [], f"{path} is damaged (no kind of view): delete its cell and run again")
-        n_columns = len(_columns(schema, kinds[0]))
-        shapes = {"mean": (n_columns,), "fill": (len(schema.imputed_inputs),), "clip": ()}
+        n_columns = len(columns_of(schema, kinds[0]))
+        filled = Fill.fit(schema, ()).columns
+        shapes = {"mean": (n_columns,), "fill": (len(filled),), "clip": ()}
         levels = [part.name for part in fields(HybridLevels)] if "hyam" in held else []
         n_levels = max(variable.n_levels for variable in schema.inputs)
         shapes |= {name: (n_levels + name.endswith("i"),) for name in levels}  # i: interfaces
@@ -194,10 +188,21 @@ class TabularView:
             schema=schema,
             scaler=Scaler.read(path, held),
             kind=kinds[0],
-            fill=Fill(schema.imputed_inputs, held["fill"]),
+            fill=Fill(filled, held["fill"], _codes_of(path, held, schema)),
             clip=float(held["clip"]),
             hybrid=HybridLevels(**{name: held[name] for name in levels}) if levels else None,
         )
+
+
+def _codes_of(path: Path, held: Mapping[str, Any], schema: Schema) -> dict[int, NDArray[np.intp]]:
+    found = {}
+    for at, words in schema.categories.items():
+        codes = held.get(f"codes_{at}", np.empty(0))
+        right = codes.dtype.kind == "i" and codes.shape == (len(words),)
+        right = right and bool(((codes >= -1) & (codes < len(words))).all())
+        check(right, f"{path} is damaged (codes of {at} are none): delete its cell and run again")
+        found[at] = codes.astype(np.intp)
+    return found
 
 
 @cache
@@ -206,7 +211,7 @@ def _schema_of(text: str) -> Schema:
 
 
 def check_inputs(schema: Schema, inputs: Array) -> None:
-    """Refuse inputs of the wrong width or with values that are not finite.
+    """Refuse inputs of the wrong width or with values that are neither finite nor may be missing.
 
     Raises:
         ClimstackError: names the width, or the first bad column and row.
@@ -217,8 +222,12 @@ def check_inputs(schema: Schema, inputs: Array) -> None:
             f"inputs must have shape (n_samples, {width}) for schema {schema.name},"
             f" but got {inputs.shape}"
         )
-    if not np.isfinite(inputs).all():
-        row, column = np.argwhere(~np.isfinite(inputs))[0]
+    bad = ~np.isfinite(inputs)
+    gaps = [*schema.imputed_inputs, *schema.categories]
+    if gaps:
+        bad[:, gaps] &= ~np.isnan(inputs[:, gaps])
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
         raise ClimstackError(
             f"input '{schema.input_columns[column]}' is {inputs[row, column]} in row {row}:"
             " fill it or drop the row"
@@ -227,84 +236,9 @@ def check_inputs(schema: Schema, inputs: Array) -> None:
 
 def all_levels(schema: Schema, kind: Kind) -> NDArray[np.intp]:
     """Level of each feature before constant ones are left out, -1 for a scalar."""
-    return np.array([column.level for column in _columns(schema, kind)], dtype=np.intp)
+    return np.array([column.level for column in columns_of(schema, kind)], dtype=np.intp)
 
 
 def _split(inputs: Array) -> Iterator[Array]:
     for start in range(0, len(inputs), VIEW_ROWS):
         yield inputs[start : start + VIEW_ROWS]
-
-
-def _encode(
-    schema: Schema,
-    inputs: Array,
-    kind: Kind,
-    hybrid: HybridLevels | None,
-    first_row: int | None = None,
-) -> Array:
-    """All columns of the view before standardisation, (n, n_columns).
-
-    Raises:
-        ClimstackError: one of them is not finite; names it and, from ``first_row`` on, its row.
-    """
-    values = {
-        variable.name: inputs[:, schema.slice_of(variable.name)] for variable in schema.inputs
-    }
-    columns = [inputs] if kind == "linear" else []
-    for variable in schema.inputs:
-        if variable.encoding == "log":
-            columns.append(np.log10(np.maximum(values[variable.name], LOG_FLOOR)))
-            if kind == "networks":
-                columns.append(np.sqrt(np.maximum(values[variable.name], 0.0)))
-        elif kind != "linear":
-            columns.append(values[variable.name])
-    column = Column(values, hybrid)
-    with np.errstate(all="ignore"):  # what comes of it is looked at next
-        columns += [derived.compute(column) for derived in available(set(values), kind == "linear")]
-    encoded = np.concatenate(columns, axis=1)
-    if not np.isfinite(encoded).all():
-        row, position = np.argwhere(~np.isfinite(encoded))[0]
-        name = _columns(schema, kind)[position].name
-        where = "a training row" if first_row is None else f"row {first_row + row}"
-        raise ClimstackError(
-            f"feature '{name}' is {encoded[row, position]} in {where}: an input it is computed from"
-            " is out of any physical range"
-        )
-    return encoded
-
-
-class _ViewColumn(NamedTuple):
-    """A column of a view: the level of a scalar is -1."""
-
-    name: str
-    level: int
-    axis: Axis | None
-
-
-@cache
-def _columns(schema: Schema, kind: Kind) -> list[_ViewColumn]:
-    """The encoded columns, before constant ones are left out."""
-    columns: list[_ViewColumn] = []
-
-    def add(name: str, n_levels: int, axis: Axis | None = None) -> None:
-        if n_levels == 1:
-            columns.append(_ViewColumn(name, -1, axis))
-        else:
-            columns.extend(_ViewColumn(f"{name}_{i}", i, axis) for i in range(n_levels))
-
-    if kind == "linear":
-        for variable in schema.inputs:
-            add(variable.name, variable.n_levels, variable.axis)
-    for variable in schema.inputs:
-        if variable.encoding == "log":
-            add(f"log10_{variable.name}", variable.n_levels)
-            if kind == "networks":
-                add(f"root_{variable.name}", variable.n_levels)
-        elif kind != "linear":
-            add(variable.name, variable.n_levels, variable.axis)
-    for derived in available({variable.name for variable in schema.inputs}, kind == "linear"):
-        needs = [schema.variable(name) for name in derived.needs]
-        # What is computed from a component alone is a difference of it, and a component too.
-        axis = needs[0].axis if len(needs) == 1 else None
-        add(derived.name, 1 if derived.scalar else needs[0].n_levels, axis)
-    return columns

@@ -24,7 +24,7 @@ class Scaler:
     Attributes:
         mean: (n_columns,).
         std: (n_columns,), 1 where the column is constant.
-        constant: (n_columns,) bool.
+        constant: (n_columns,) bool: of these :meth:`inverse` gives the mean.
     """
 
     mean: Array
@@ -33,33 +33,27 @@ class Scaler:
 
     @classmethod
     def fit(cls, blocks: Iterable[Array]) -> Scaler:
-        """Learn mean and standard deviation from blocks of rows, stably.
+        """Learn mean and standard deviation from blocks of rows, stably; of values that are there.
 
         Blocks are merged by the update of Chan, Golub and LeVeque (1979). Each column is first
-        divided by a power of two near its size, so that squares of 1e-58 don't underflow.
+        divided by a power of two near its size, so that squares of 1e-58 don't underflow. NaN is a
+        missing value, which counts for nothing; a column of nothing else has the mean 0.
+
+        Example:
+            >>> scaler = Scaler.fit([np.array([[1.0, np.nan], [3.0, 8.0]])])
+            >>> scaler.mean, scaler.std, scaler.constant
+            (array([2., 8.]), array([1., 1.]), array([False,  True]))
         """
-        count, mean, squares, low, high = 0, np.empty(0), np.empty(0), np.empty(0), np.empty(0)
+        held: _Moments | None = None
         for block in blocks:
-            n_new = len(block)
-            new_mean = block.mean(0)
-            size = np.abs(block).max(0)
-            scale = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1.0))))
-            centred = ((block - new_mean) / scale) ** 2
-            new_squares = np.sqrt(centred.sum(0)) * scale  # kept as a root: no underflow
-            if count == 0:
-                count, mean, squares = n_new, new_mean, new_squares
-                low, high = block.min(0), block.max(0)
-                continue
-            total = count + n_new
-            shift = new_mean - mean
-            between = np.abs(shift) * np.sqrt(count * n_new / total)
-            squares = np.hypot(np.hypot(squares, new_squares), between)
-            mean = mean + shift * (n_new / total)
-            low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
-            count = total
-        std = squares / np.sqrt(max(count, 1))
-        constant = (low == high) | (std == 0)
-        return cls(np.where(constant, low, mean), np.where(constant, 1.0, std), constant)
+            more = _Moments.of(block)
+            held = more if held is None else held.merged(more)
+        if held is None:
+            return cls(np.empty(0), np.empty(0), np.empty(0, dtype=bool))
+        std = held.root / np.sqrt(np.maximum(held.count, 1))
+        constant = (held.low >= held.high) | (std == 0)  # of no values low is inf, high is -inf
+        mean = np.where(constant & (held.count > 0), held.low, held.mean)
+        return cls(mean, np.where(constant, 1.0, std), constant)
 
     @classmethod
     def read(cls, path: Path, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Scaler:
@@ -83,9 +77,64 @@ class Scaler:
         return (values - self.mean) / self.std
 
     def inverse(self, scaled: Array) -> Array:
-        """Undo :meth:`transform`, exact to 1e-12 of the column's own scale."""
-        return np.asarray(scaled, dtype=np.float64) * self.std + self.mean
+        """Undo :meth:`transform`, exact to 1e-12 of the column's own scale.
+
+        A constant column gives its mean, whatever was predicted.
+        """
+        values = np.asarray(scaled, dtype=np.float64) * self.std + self.mean
+        return np.where(self.constant, self.mean, values) if self.constant.any() else values
 
     def take(self, columns: NDArray[np.intp]) -> Scaler:
         """The scaler of some columns only."""
         return Scaler(self.mean[columns], self.std[columns], self.constant[columns])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moments:
+    """What some rows say of each column, (n_columns,) each.
+
+    Attributes:
+        count: values that are there.
+        mean: of them, 0 of none.
+        root: square root of the sum of their squared deviations from it: no underflow.
+        low: the least, inf of none.
+        high: the greatest, -inf of none.
+    """
+
+    count: NDArray[np.int64]
+    mean: Array
+    root: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, block: Array) -> _Moments:
+        count = np.full(block.shape[1], len(block))
+        mean = block.mean(0)
+        there = None
+        if np.isnan(mean).any():  # a look at means costs nothing, one at all values does
+            there = ~np.isnan(block)
+            count = there.sum(0)
+            block = np.where(there, block, 0.0)
+            mean = block.sum(0) / np.maximum(count, 1)
+        size = np.abs(block).max(0)
+        scale = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1.0))))
+        away = block - mean
+        low, high = block, block
+        if there is not None:
+            away, low = np.where(there, away, 0.0), np.where(there, block, np.inf)
+            high = np.where(there, block, -np.inf)
+        root = np.sqrt(((away / scale) ** 2).sum(0)) * scale
+        return cls(count=count, mean=mean, root=root, low=low.min(0), high=high.max(0))
+
+    def merged(self, more: _Moments) -> _Moments:
+        total = np.maximum(self.count + more.count, 1)
+        shift = more.mean - self.mean
+        between = np.abs(shift) * np.sqrt(self.count * more.count / total)
+        return _Moments(
+            count=self.count + more.count,
+            mean=self.mean + shift * (more.count / total),
+            root=np.hypot(np.hypot(self.root, more.root), between),
+            low=np.minimum(self.low, more.low),
+            high=np.maximum(self.high, more.high),
+        )

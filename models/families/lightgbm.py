@@ -13,6 +13,7 @@ sample the rows held out for it cost more than it gains (see the guide's table).
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -147,13 +148,21 @@ class LightGBM(Family):
 
         parts = Parts.write(data, params, folder)
         settings = params.engine(seed=0) | {"num_threads": 0}
+        all_names = _plain(data.feature_names)
         for level in parts.levels:
-            names = [data.feature_names[i] for i in parts.columns([level])]
+            columns = parts.columns([level])
+            names = [all_names[i] for i in columns]
+            words = np.flatnonzero(parts.categories[columns]).tolist()
             reference = None
             for name in parts.names:
                 values = parts.features(name, [level])
                 binned = lgb.Dataset(
-                    values, np.zeros(len(values)), reference, feature_name=names, params=settings
+                    values,
+                    np.zeros(len(values)),
+                    reference,
+                    feature_name=names,
+                    categorical_feature=words,
+                    params=settings,
                 ).construct()
                 binned.save_binary(str(parts.path(name, level, "bin")))
                 parts.path(name, level).unlink()
@@ -171,24 +180,26 @@ class LightGBM(Family):
             for name, dataset in zip(prepared.names, binned, strict=True):
                 dataset.set_weight(prepared.weights(name))
             for targets in together:
-                for name, dataset in zip(prepared.names, binned, strict=True):
-                    dataset.set_label(prepared.labels(name, targets)[0])
+                labelled = _labelled(prepared, targets[0], binned, settings)
+                rounds = params.n_rounds if labelled else 1  # of a target without any row: a stump
+                train, *watch = labelled or binned[:1]
                 callbacks: list[Callable[..., Any]] = []
-                if params.early_stopping_rounds:
+                if watch:
                     callbacks = [lgb.early_stopping(params.early_stopping_rounds, verbose=False)]
                 booster = lgb.train(
                     settings,
-                    binned[0],
-                    params.n_rounds,
-                    valid_sets=binned[1:],
+                    train,
+                    rounds,
+                    valid_sets=watch,
                     callbacks=callbacks,
                     keep_training_booster=True,  # else it is written and read back once more
                 )
-                best = booster.best_iteration if params.early_stopping_rounds else params.n_rounds
+                best = booster.best_iteration if watch else rounds
                 model = TreeModel(booster.model_to_string(num_iteration=best), columns)
                 vars(model)["_booster"] = booster  # spares reading the text back
                 yield targets, model
                 del vars(model)["_booster"], booster  # whoever keeps the model keeps no rows
+                del labelled, train, watch
             del binned, dataset  # before the next window is joined
 
     def search_space(self, trial: Any) -> dict[str, Any]:
@@ -223,12 +234,39 @@ def _join(parts: Parts, levels: Sequence[int], settings: dict[str, Any]) -> list
         whole = load(name, levels[0], joined[0] if joined else None)
         for level in levels[1:]:
             with warnings.catch_warnings():
-                # There are no raw values to join, and there are no categories to lose.
+                # There are no raw values to join, and the bins know which are categories.
                 warnings.filterwarnings("ignore", message="Cannot add features from")
                 warnings.filterwarnings("ignore", message="Resetting categorical features")
                 whole.add_features_from(load(name, level))
         joined.append(whole)
     return joined
+
+
+def _plain(names: list[str]) -> list[str]:
+    """Names of features that LightGBM takes and its text holds: numbers, where one is not plain."""
+    if all(re.fullmatch(r"[\w.+=-]+", name, re.ASCII) for name in names):
+        return names
+    return [f"feature_{position}" for position in range(len(names))]
+
+
+def _labelled(parts: Parts, target: int, binned: list[Any], settings: dict[str, Any]) -> list[Any]:
+    """Rows that have a target, with its labels: to fit on and, if any, to watch; else nothing.
+
+    A row that lacks it is left out of a copy of the bins, not weighed 0: it would count as one of
+    the ``min_data_in_leaf``. Without any row all labels are 0.
+    """
+    found = []
+    for name, dataset in zip(parts.names, binned, strict=True):
+        labels = parts.labels(name, target)
+        own = np.flatnonzero(~np.isnan(labels))
+        if not len(own):
+            dataset.set_label(np.zeros_like(labels))
+            break
+        if len(own) < len(labels):
+            dataset = dataset.subset(own, params=settings).construct()
+        dataset.set_label(labels[own])
+        found.append(dataset)
+    return found
 
 
 MODEL = LightGBM()

@@ -11,7 +11,7 @@ With ``early_stopping_rounds`` a target stops early on inner blocks of the train
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -167,9 +167,12 @@ class XGBoost(Family):
             columns = prepared.columns(levels)
             binned = _bin_window(prepared, levels, params)
             for targets in together:
-                for name, matrix in zip(prepared.names, binned, strict=True):
-                    matrix.set_label(prepared.labels(name, targets)[0])
-                yield targets, XGBoostModel.train(binned, params, context.seed, columns)
+                labelled = _labelled(prepared, targets[0], binned)
+                used = params if labelled else replace(params, n_rounds=1)  # without any row
+                yield (
+                    targets,
+                    XGBoostModel.train(labelled or binned[:1], used, context.seed, columns),
+                )
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Parameters worth searching."""
@@ -195,12 +198,42 @@ def _bin_window(parts: Parts, levels: Sequence[int], params: Any) -> list[Any]:
     binned: list[Any] = []
     for name in parts.names:
         reference = binned[0] if binned else None
-        values = parts.features(name, levels)
+        values, words = parts.features(name, levels), parts.categories[parts.columns(levels)]
+        native: dict[str, Any] = {}
+        if words.any():
+            kinds = ["c" if word else "q" for word in words]
+            native = {"feature_types": kinds, "enable_categorical": True}
         matrix = xgb.QuantileDMatrix(
-            values, weight=parts.weights(name), max_bin=params.max_bin, ref=reference, nthread=1
+            values,
+            weight=parts.weights(name),
+            max_bin=params.max_bin,
+            ref=reference,
+            nthread=1,
+            **native,
         )
         binned.append(matrix)
     return binned
+
+
+def _labelled(parts: Parts, target: int, binned: list[Any]) -> list[Any]:
+    """Matrices with a target's labels: rows to fit on and, if any, to watch; else nothing.
+
+    A row that lacks it weighs 0, which is as if it were not there: its gradient and its share of
+    ``min_child_weight`` are 0, and edges of bins were found before. Without any row labels are 0.
+    """
+    found = []
+    for name, matrix in zip(parts.names, binned, strict=True):
+        labels = parts.labels(name, target)
+        there = ~np.isnan(labels)
+        if parts.misses:  # weights of the target before are still set
+            weights = parts.weights(name)
+            weights = np.ones_like(labels) if weights is None else weights
+            matrix.set_weight(weights * there if there.any() else weights)
+        matrix.set_label(np.where(there, labels, 0.0))
+        if not there.any():
+            break
+        found.append(matrix)
+    return found
 
 
 MODEL = XGBoost()

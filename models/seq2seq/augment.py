@@ -1,7 +1,8 @@
 """Small changes of a training batch, composable; all off unless asked for.
 
 Each takes standardised inputs (batch, n_features) and targets (batch, n_targets), gives the same,
-and draws from torch's own generator, which the trainer seeds for each epoch.
+and draws from torch's own generator, which the trainer seeds for each epoch. A target that is
+missing (NaN) stays so; the mean of two of which one is missing is missing.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def mirror(component: Component) -> Augment:
     The physics of a column has no preferred horizontal direction: what the Earth's rotation does to
     the wind happens between columns. So the mirrored column of air is as true as the given one.
     """
-    inputs_at, targets_at = torch.tensor(component.inputs), torch.tensor(component.targets)
+    inputs_at, targets_at = (
+        torch.tensor(at, dtype=torch.long) for at in (component.inputs, component.targets)
+    )
     input_zeros = torch.tensor(component.input_zeros)
     target_zeros = torch.tensor(component.target_zeros)
 

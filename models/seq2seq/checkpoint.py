@@ -163,6 +163,6 @@ def unpack(tensors: Mapping[str, T]) -> dict[str, dict[str, T]]:
     """What :func:`pack` was given, tensors or something else of each."""
     weights: dict[str, dict[str, T]] = {}
     for path, value in tensors.items():
-        group, _, name = path.partition("/")
+        group, _, name = path.rpartition("/")  # a group may be called m/s
         weights.setdefault(group, {})[name] = value
     return weights

@@ -85,7 +85,7 @@ class Representations(nn.Module):
             values = level
             if kind != "level":
                 values = (level * self.scale + self.shift) * self.present
-            if kind == "column":
+            if kind == "column" and len(self.present) > 1:  # one level has no spread
                 values = values - values.mean(1, keepdim=True)
                 values = values / (values.std(1, keepdim=True) + MIN_STD)
             found.append(values)
@@ -112,15 +112,20 @@ class Stem(nn.Module):
     def __init__(self, inputs: Representations, n_levels: int, dim: int) -> None:
         super().__init__()
         self.inputs = inputs
-        self.tokens = nn.Linear(inputs.n_channels, dim)
+        self.tokens = nn.Linear(inputs.n_channels, dim) if inputs.n_channels else None
         self.position = nn.Parameter(0.02 * torch.randn(n_levels, dim))
-        self.film = nn.Sequential(nn.Linear(inputs.n_scalars, dim), nn.GELU())
-        self.film_out = nn.Linear(dim, 2 * dim)
+        scalars = inputs.n_scalars
+        self.film = nn.Sequential(nn.Linear(scalars, dim), nn.GELU()) if scalars else None
+        self.film_out = nn.Linear(dim, 2 * dim) if scalars else None
 
     def forward(self, flat: Tensor) -> Tensor:
         """(batch, n_features) -> (batch, n_levels, dim)."""
         profiles, scalars = self.inputs(flat)
-        tokens = self.tokens(profiles) + self.position
+        tokens = self.position.expand(len(flat), -1, -1)
+        if self.tokens is not None:
+            tokens = self.tokens(profiles) + self.position
+        if self.film is None or self.film_out is None:
+            return tokens
         # (batch, 2 * dim) -> two of (batch, 1, dim)
         scale, shift = self.film_out(self.film(scalars)).unsqueeze(1).chunk(2, dim=-1)
         film: Tensor = tokens * (1 + scale) + shift

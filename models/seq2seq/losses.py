@@ -41,9 +41,20 @@ def adjacent(source: list[int], n_levels: int, n_profiles: int) -> Tensor:
     return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
 
 
-def mean_over(loss: Tensor, rows: Tensor | None) -> Tensor:
-    """Mean of (batch, n), its rows weighted by (batch, 1) if these are given."""
-    return loss.mean() if rows is None else (loss * rows).mean()
+def mean_over(loss: Tensor, rows: Tensor | None, there: Tensor | None = None) -> Tensor:
+    """Mean of (batch, n), its rows weighted by (batch, 1) if these are given.
+
+    Args:
+        loss: of each element; finite where there is no truth, too.
+        rows: weight of each row, 1 in the mean of all batches.
+        there: 1 where there is a truth and 0 elsewhere, same shape: of these the mean is taken, and
+            it is 0 where there are none.
+    """
+    if rows is not None:
+        loss = loss * rows
+    if there is None:
+        return loss.mean()
+    return (loss * there).sum() / there.sum().clamp(min=1e-12)
 
 
 def total(
@@ -56,29 +67,41 @@ def total(
     difference: float = 0.0,
     pairs: Tensor | None = None,
     rows: Tensor | None = None,
+    there: Tensor | None = None,
 ) -> Tensor:
     """Weighted mean over rows and targets, plus that of differences between adjacent levels.
 
     Args:
         name: which loss.
         predicted: (batch, n_targets).
-        truth: (batch, n_targets).
+        truth: (batch, n_targets), finite.
         weights: weight of each target, (n_targets,).
         beta: see :func:`elementwise`.
         difference: weight of the differences; 0 leaves them out.
         pairs: neighbours, (n_pairs, 2), from :func:`adjacent`.
         rows: weight of each row, (batch, 1), 1 in the mean of all batches; None where all weigh
             the same.
+        there: 1 where there is a truth and 0 elsewhere, (batch, n_targets): the mean is over what
+            is there, and a difference is there where both levels are; None where all are.
 
     Source: the second place of the LEAP competition added the loss of differences.
     """
-    loss = mean_over(elementwise(name, predicted, truth, beta) * weights, rows) / weights.mean()
+    loss = elementwise(name, predicted, truth, beta)
+    if there is None:
+        loss = mean_over(loss * weights, rows) / weights.mean()
+    else:
+        loss = mean_over(loss, rows, there * weights)
     if difference and pairs is not None and len(pairs):
         step, true_step = (
             values.index_select(1, pairs[:, 1]) - values.index_select(1, pairs[:, 0])
             for values in (predicted, truth)
         )
         weight = weights.index_select(0, pairs[:, 0])
-        between = mean_over(elementwise(name, step, true_step, beta) * weight, rows)
-        loss = loss + difference * between / weight.mean().clamp(min=1e-12)
+        between = elementwise(name, step, true_step, beta)
+        if there is None:
+            between = mean_over(between * weight, rows) / weight.mean().clamp(min=1e-12)
+        else:
+            both = there.index_select(1, pairs[:, 0]) * there.index_select(1, pairs[:, 1])
+            between = mean_over(between, rows, both * weight)
+        loss = loss + difference * between
     return loss

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -50,12 +51,13 @@ class Job:
         spec: the network.
         settings: how it is trained.
         folder: holds ``fit_features.npy`` (n_rows, n_features) and ``fit_targets.npy`` (n_rows,
-            n_targets), float32, standardised; to stop early ``watch_*.npy`` too; where rows have
-            weights ``fit_weights.npy`` (n_rows, 1), 1 in the mean.
+            n_targets), float32, standardised, a missing target NaN; to stop early ``watch_*.npy``
+            too; where rows have weights ``fit_weights.npy`` (n_rows, 1), 1 in the mean.
         seed: of weights, batches and augmentation.
         checkpoints: folder for them; None writes none.
         components: what changes its sign in a mirror, by axis; for ``mirror``.
         groups: groups of targets that are fine-tuned, by name: positions of flat outputs.
+        misses: whether a target may be missing.
         name: how progress calls it.
         on_epoch: called after each epoch over all targets with its number, from 1, and a function
             from inputs (n, n_features) to predictions (n, n_targets) of the averaged weights; what
@@ -69,6 +71,7 @@ class Job:
     checkpoints: Path | None = None
     components: tuple[Component, ...] = ()
     groups: dict[str, list[int]] = field(default_factory=dict)
+    misses: bool = False
     name: str = "network"
     on_epoch: OnEpoch | None = None
 
@@ -189,7 +192,7 @@ class _Phase:
         model, wrapped = self.fabric.setup(network, optimizer)
         average = {name: value.detach().clone() for name, value in raw.state_dict().items()}
         state = checkpoint.Checkpoint()
-        file = job.checkpoints and job.checkpoints / f"{self.name}.safetensors"
+        file = job.checkpoints and job.checkpoints / f"{quote(self.name, safe='')}.safetensors"
         if file is not None and file.is_file():
             state = checkpoint.load(file, raw, average, optimizer)
         elif self.fabric.global_rank == 0:
@@ -254,15 +257,20 @@ class _Phase:
         rows = weights[0] if weights else None
         for augment in self.augment:
             inputs, truth = augment(inputs, truth)
+        there = None
+        if self.job.misses:
+            there = torch.isfinite(truth).to(truth)
+            truth = torch.where(there > 0, truth, 0.0)  # a NaN times 0 would be one
         predicted, expected = model(inputs)
         loss = losses.total(
             name, predicted, truth, self.weights,
             beta=settings.beta, difference=settings.difference, pairs=self.pairs, rows=rows,
+            there=there,
         )  # fmt: skip
         if expected is not None:
             error = (predicted.detach() - truth).abs()
             missed = losses.elementwise("smooth_l1", expected, error, settings.beta)
-            loss = loss + settings.confidence * losses.mean_over(missed, rows)
+            loss = loss + settings.confidence * losses.mean_over(missed, rows, there)
         return loss
 
     def _check(self, found: list[Tensor], epoch: int) -> None:
@@ -278,19 +286,11 @@ class _Phase:
     def _watch(self, raw: nn.Module, average: State, state: Any) -> float:
         """Mean R2, negatives as 0, of the averaged weights on the inner blocks."""
         features, truth, *_ = self._matrices("watch")
-        error, total, squares = np.zeros((3, truth.shape[1]))
-        first = truth[:1]  # a constant target deviates from it by exactly 0
+        sums = _WatchedSums(truth.shape[1])
         for start in range(0, len(truth), WATCH_ROWS):
             here = slice(start, start + WATCH_ROWS)
-            true = truth[here]
-            predicted = self._predict(raw, average, features[here])
-            error += ((true - predicted) ** 2).sum(0, dtype=np.float64)
-            total += (true - first).sum(0, dtype=np.float64)
-            squares += ((true - first) ** 2).sum(0, dtype=np.float64)
-        spread = squares - total**2 / len(truth)
-        there = spread > 0
-        r2 = 1 - error[there] / spread[there]
-        score = float(np.clip(r2, 0, None).mean())
+            sums.add(truth[here], self._predict(raw, average, features[here]))
+        score = sums.score()
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             state.best = {name: value.clone() for name, value in average.items()}
@@ -315,6 +315,33 @@ class _Phase:
         rank, world_size = self.fabric.global_rank, self.fabric.world_size
         matrices, size = self._matrices(name), self.settings.batch_size
         return Batches(matrices, size, self.device, rank=rank, world_size=world_size)
+
+
+class _WatchedSums:
+    """Sums behind the R2 of each target, over the rows that have it."""
+
+    def __init__(self, n_targets: int) -> None:
+        self.first = np.full(n_targets, np.nan, np.float32)
+        self.error, self.total, self.squares, self.count = np.zeros((4, n_targets))
+
+    def add(self, truth: Values, predicted: Values) -> None:
+        there = ~np.isnan(truth)
+        at = there.argmax(0)[None]  # a constant target deviates from it by exactly 0
+        found = np.take_along_axis(truth, at, axis=0)[0]
+        self.first = np.where(np.isnan(self.first), found, self.first)
+        away, error = (np.where(there, truth - each, 0) for each in (self.first, predicted))
+        self.error += (error**2).sum(0, dtype=np.float64)
+        self.total += away.sum(0, dtype=np.float64)
+        self.squares += (away**2).sum(0, dtype=np.float64)
+        self.count += there.sum(0)
+
+    def score(self) -> float:
+        """Mean R2, negatives as 0, of the targets that vary; 0 where none does."""
+        spread = self.squares - self.total**2 / np.maximum(self.count, 1)
+        varies = spread > 0
+        if not varies.any():
+            return 0.0
+        return float(np.clip(1 - self.error[varies] / spread[varies], 0, None).mean())
 
 
 def rate_at(progress: float, warmup: float) -> float:

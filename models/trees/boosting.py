@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.core.files import npy_rows, release, scratch_array
-from features.core.types import Array, Float32, Rows
+from features.core.types import Array, Float32, Mask, Rows
 from features.store.matrix import Matrix
 from models.base import FoldData
 
@@ -50,17 +50,21 @@ class Parts:
 
     Attributes:
         folder: holds ``fit_LEVEL.npy`` (n_rows, n_features of the level) and ``fit_labels.npy``
-            (n_targets, n_rows), standardised and clipped; with early stopping ``watch_*`` too;
-            where rows have weights ``fit_weights.npy`` (n_rows,).
+            (n_targets, n_rows), standardised and clipped, NaN where missing; with early stopping
+            ``watch_*`` too; where rows have weights ``fit_weights.npy`` (n_rows,).
         feature_levels: level of each feature, (n_features,).
         target_levels: level of each target, (n_targets,).
         watched: whether there are rows to watch.
+        misses: whether a row lacks a target.
+        categories: whether each feature is the code of a category, (n_features,).
     """
 
     folder: Path
     feature_levels: NDArray[np.intp]
     target_levels: NDArray[np.intp]
     watched: bool
+    misses: bool
+    categories: Mask
 
     @classmethod
     def write(cls, data: FoldData, params: Any, folder: Path) -> Parts:
@@ -72,6 +76,8 @@ class Parts:
             feature_levels=data.feature_levels,
             target_levels=data.target_levels,
             watched=len(watch) > 0,
+            misses=bool(data.misses.any()),
+            categories=data.feature_categories,
         )
         parts._write_rows(data, "fit", fit, params.label_clip)
         if parts.watched:
@@ -128,9 +134,9 @@ class Parts:
             start += part.shape[1]
         return features
 
-    def labels(self, name: str, targets: Sequence[int]) -> Float32:
-        """Labels of some targets, (n_targets, n_rows)."""
-        return np.array(np.load(self.path(name, "labels"), mmap_mode="r")[targets])
+    def labels(self, name: str, target: int) -> Float32:
+        """Labels of a target, (n_rows,), NaN where it is missing."""
+        return np.array(np.load(self.path(name, "labels"), mmap_mode="r")[target])
 
     def weights(self, name: str) -> Float32 | None:
         """Weight of each row, (n_rows,); None where all weigh 1."""

@@ -21,7 +21,8 @@ from features.core.settings import check
 from models.trees.forest import Ints, check_forest, check_range
 
 MAX_LEAVES = 2**17
-MAX_DECISION = 11  # kind of a missing value in bits 2 and 3, which way it goes in 1, category in 0
+NO_NUMBER = "a line holds what is no finite number"
+MAX_DECISION = 12  # kind of a missing value in bits 2 and 3, which way it goes in 1, category in 0
 TAIL = (
     "end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n\n"
     "pandas_categorical:null\n"
@@ -30,6 +31,7 @@ TAIL = (
 SPLITS = ("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child")
 LEAVES = ("leaf_value", "leaf_weight", "leaf_count")
 INNER = ("internal_value", "internal_weight", "internal_count")
+WORDS = ("cat_boundaries", "cat_threshold")  # bits of the words that go left, by split
 LINEAR = ("leaf_const", "num_features")
 TERMS = ("leaf_features", "leaf_coeff")
 OF_KIND = {
@@ -37,6 +39,7 @@ OF_KIND = {
         *("split_feature", "decision_type", "left_child", "right_child", "leaf_count"),
         *("internal_count", "num_features", "leaf_features"),
     },
+    pl.Int64: {*WORDS},
     pl.Float64: {
         *("split_gain", "threshold", "leaf_value", "leaf_weight", "internal_value"),
         *("internal_weight", "leaf_const", "leaf_coeff", "shrinkage"),
@@ -55,8 +58,9 @@ def _lines(names: Sequence[str]) -> str:
 
 
 _TREE = re.compile(
-    r"Tree=(?P<number>\d{1,9})\nnum_leaves=(?P<num_leaves>\d{1,6})\nnum_cat=0\n"
+    r"Tree=(?P<number>\d{1,9})\nnum_leaves=(?P<num_leaves>\d{1,6})\nnum_cat=(?P<num_cat>\d{1,6})\n"
     + _lines([*SPLITS, *LEAVES, *INNER])
+    + rf"(?:{_lines(WORDS)})?"
     + rf"is_linear=(?:0\n|1\n{_lines([*LINEAR, *TERMS])})"
     + r"shrinkage=(?P<shrinkage>[^\n]*)\n\n\n"
 )
@@ -66,7 +70,7 @@ def read_trees(file: Path, n_features: int) -> str:
     """The text in a file, without what follows its trees, once all of it is checked.
 
     Args:
-        file: as LightGBM's ``model_to_string`` has written it, for one target without categories.
+        file: as LightGBM's ``model_to_string`` has written it, for one target.
         n_features: how many features the trees see.
 
     Raises:
@@ -113,7 +117,7 @@ def _check_trees(trees: list[dict[str, Any]], n_features: int) -> None:
     values = _numbers(trees, of)
     check_range("split_feature", values["split_feature"], 0, n_features)
     check_range("decision_type", values["decision_type"], 0, MAX_DECISION)
-    check_range("category", values["decision_type"] & 1, 0, 1)
+    _check_words(trees, values["decision_type"] & 1, values["threshold"], n_inner)
     parents = np.arange(n_inner.sum()) - np.repeat(np.cumsum(n_inner) - n_inner, n_inner)
     children = np.stack([values["left_child"], values["right_child"]], axis=1).astype(np.int64)
     leaves = np.repeat(n_inner, n_inner)[:, None] - 1 - children  # -1 is the first leaf
@@ -128,6 +132,30 @@ def _check_trees(trees: list[dict[str, Any]], n_features: int) -> None:
         # A blank follows each term, and one each leaf.
         terms = _numbers(linear, dict.fromkeys(TERMS, n_terms), n_leaves + 1)
         check_range("leaf_features", terms["leaf_features"], 0, n_features)
+
+
+def _check_words(
+    trees: list[dict[str, Any]], is_word: Ints, threshold: NDArray[Any], n_inner: Ints
+) -> None:
+    """See that each split on words has its set of them, and each set lies in the bits."""
+    n_sets = np.array([int(tree["num_cat"]) for tree in trees])
+    tree_of = np.repeat(np.arange(len(trees)), n_inner)
+    found = np.bincount(tree_of[is_word == 1], minlength=len(trees))
+    check(bool((found == n_sets).all()), "a tree has other splits on words than sets of them")
+    there = np.array([tree["cat_boundaries"] is not None for tree in trees])
+    check(bool((there == (n_sets > 0)).all()), "a tree has sets of words and no splits on them")
+    splits = np.flatnonzero(is_word)
+    sets = threshold[splits]
+    inside = (sets >= 0) & (sets < n_sets[tree_of[splits]]) & (np.floor(sets) == sets)
+    check(bool(inside.all()), "a split on words names no set of them")
+    with_words = [tree for tree in trees if tree["cat_boundaries"] is not None]
+    for tree in with_words:
+        of = {"cat_boundaries": np.array([int(tree["num_cat"]) + 1])}
+        bounds = _numbers([tree], of)["cat_boundaries"]
+        rising = bounds[0] == 0 and bool((np.diff(bounds) > 0).all())
+        check(rising and int(bounds[-1]) < MAX_LEAVES, "the bounds of sets of words don't rise")
+        bits = _numbers([tree], {"cat_threshold": np.array([bounds[-1]])})["cat_threshold"]
+        check_range("cat_threshold", bits, 0, 2**32)
 
 
 def _numbers(
@@ -154,8 +182,11 @@ def _numbers(
             raise ClimstackError(f"{names[name]} of tree {tree} holds {held[bad[0]]} numbers")
         parts = parts.explode()
         numbers = parts.filter(parts != "").cast(kind, strict=False)
-        right = numbers.null_count() == 0 and bool(numbers.is_finite().all())
-        check(right and len(numbers) == wanted.sum(), "a line holds what is no finite number")
+        check(numbers.null_count() == 0 and len(numbers) == wanted.sum(), NO_NUMBER)
         stops = np.cumsum([of[name].sum() for name in names])
         found |= dict(zip(names, np.split(numbers.to_numpy(), stops[:-1]), strict=True))
+    for line, values in found.items():
+        # A threshold of inf: what is there goes left, what is missing right.
+        right = np.isfinite(values) | ((values == np.inf) & (line == "threshold"))
+        check(bool(right.all()), NO_NUMBER)
     return found

@@ -18,6 +18,7 @@ from features.core.settings import check
 from models.trees.forest import check_forest, check_range
 
 MAX_NODES = 2**21  # of a tree of XGBoostParams.max_depth
+MAX_WORD = 2**24  # codes beyond it are no float32
 LENGTH = ord("L")
 MAX_DEPTH = 12  # of objects and arrays in each other; a model has 7
 KINDS = {"i": ">i1", "U": ">u1", "I": ">i2", "l": ">i4", "L": ">i8", "d": ">f4", "D": ">f8"}
@@ -37,7 +38,7 @@ def read_model(file: Path, n_features: int) -> bytes:
     """The bytes of a file once all of it is checked.
 
     Args:
-        file: as XGBoost's ``save_raw("ubj")`` has given it, for one target without categories.
+        file: as XGBoost's ``save_raw("ubj")`` has given it, for one target.
         n_features: how many features the trees see.
 
     Raises:
@@ -154,16 +155,17 @@ def _check_trees(trees: list[Any], n_features: int) -> None:
     for number, tree in enumerate(trees):
         facts["num_nodes"] = str(n_nodes[number])
         _check_facts(tree["tree_param"], facts)
-        if tree["id"] != number or any(len(tree[name]) for name in CATEGORIES):
-            raise ClimstackError(f"tree {number} has another number, or categories")
+        if tree["id"] != number:
+            raise ClimstackError(f"tree {number} has another number")
         for name, kind in ARRAYS.items():
             values = tree[name]
             if len(values) != n_nodes[number] or getattr(values, "dtype", None) != kind:
                 raise ClimstackError(f"{name} of tree {number} is no array of its nodes")
+        _check_words(tree, number)
     of_all = {name: np.concatenate([tree[name] for tree in trees]) for name in ARRAYS}
     check_range("split_index", of_all["split_indices"], 0, n_features)
     check_range("default_left", of_all["default_left"], 0, 2)
-    check_range("split_type", of_all["split_type"], 0, 1)
+    check_range("split_type", of_all["split_type"], 0, 2)
     for name in ("split_conditions", "base_weights"):
         check(bool(np.isfinite(of_all[name]).all()), f"one of {name} is not finite")
     children = np.stack([of_all["left_children"], of_all["right_children"]], axis=1)
@@ -177,6 +179,18 @@ def _check_trees(trees: list[Any], n_features: int) -> None:
     below = children[~is_leaf] + np.repeat(start, n_nodes)[~is_leaf, None]
     above[below.ravel()] = np.repeat(parents[~is_leaf], 2)
     check(bool((of_all["parents"] == above).all()), "a node names another node as its parent")
+
+
+def _check_words(tree: Mapping[str, Any], number: int) -> None:
+    """See that the splits on words, and no others, have a list of them that is there."""
+    words, nodes, segments, sizes = (np.asarray(tree[name], dtype=np.int64) for name in CATEGORIES)
+    on_words = np.flatnonzero(tree["split_type"] == 1)
+    right = np.array_equal(nodes, on_words) and len(segments) == len(sizes) == len(nodes)
+    right = right and np.array_equal(segments, np.cumsum(sizes) - sizes)
+    right = right and int(sizes.sum()) == len(words) and bool((sizes > 0).all())
+    if not right:
+        raise ClimstackError(f"tree {number} has other splits on words than lists of them")
+    check_range("category", words, 0, MAX_WORD)
 
 
 def _check_facts(facts: Mapping[str, Any], wanted: Mapping[str, str]) -> None:

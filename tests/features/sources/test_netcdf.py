@@ -14,7 +14,7 @@ from features import ClimstackError, FoldedStore, FoldPlan, Grid, Store, convert
 from features.climate.physics import hybrid_levels
 from features.sources.netcdf import Moment, find_pairs, read_pair
 from features.sources.source import open_source
-from features.views.tabular import Fill
+from features.views.fill import Fill
 from models import CellStore, FoldData, ModelSpec, cross_validate
 
 netCDF4 = pytest.importorskip("netCDF4")

@@ -1,5 +1,7 @@
 """What LightGBM writes is read back to the bit; anything else is a sentence before it is walked."""
 
+import re
+
 import lightgbm as lgb
 import numpy as np
 import pytest
@@ -78,9 +80,9 @@ def test_as_many_leaves_as_a_setting_allows_are_read(tmp_path):
         ("right_child=-2", "right_child=-1", "no or two parents"),
         ("right_child=-2", "right_child=-9", "is not a later node"),
         ("split_feature=0", "split_feature=6", r"split_feature is \[6\]"),
-        ("decision_type=2", "decision_type=3", "category"),
+        ("decision_type=2", "decision_type=3", "other splits on words"),
         ("num_leaves=5", "num_leaves=4", "holds 4 numbers"),
-        ("num_cat=0", "num_cat=1", "tree 0 has other lines"),
+        ("num_cat=0", "num_cat=1", "other splits on words"),
         ("objective=regression", "objective=binary", "begins otherwise"),
         ("max_feature_idx=5", "max_feature_idx=9", "features instead of 6"),
         ("shrinkage=1", "shrinkage=x", "no finite number"),
@@ -109,3 +111,35 @@ def test_columns_that_the_view_lacks_are_a_sentence(tmp_path):
     model = load(tmp_path, text_of(), range(1, N_FEATURES + 1))
     with pytest.raises(ClimstackError, match=r"column of a tree model is \[6\]"):
         model.predict(np.zeros((2, N_FEATURES), np.float32))
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (r"cat_boundaries=0 1", "cat_boundaries=0 9", "the bounds|holds"),
+        (r"cat_threshold=\d+", "cat_threshold=4294967296", "cat_threshold"),
+        (r"cat_threshold=\d+", "cat_threshold=-1", "cat_threshold"),
+        (r"(threshold=)\d+ ", r"\g<1>7 ", "names no set"),
+        (r"num_cat=\d+", "num_cat=0", "other splits on words"),
+    ],
+)
+def test_splits_on_words_and_on_gaps_are_read_and_checked(linear, old, new, said, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, N_FEATURES)).astype(np.float32)
+    x[:, 0] = rng.integers(0, 9, 2000)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    y = np.where(np.isnan(x[:, 1]), 2, 0) + np.isin(x[:, 0], [1, 4, 5]) * 3.0
+    params = {"n_rounds": 4, "num_leaves": 5, "feature_fraction": 1.0}
+    settings = LightGBMParams(**params, linear_tree=linear).engine(0)
+    data = lgb.Dataset(x, y, categorical_feature=[0], params=settings)
+    text = lgb.train(settings, data, 4).model_to_string()
+    assert re.search(r"threshold=[^\n]*\binf\b", text)
+    whole = lgb.Booster(model_str=text)
+    np.testing.assert_array_equal(load(tmp_path, text).predict(x)[:, 0], whole.predict(x))
+    damaged, times = re.subn(old, new, text, count=1)
+    assert times == 1
+    head, size, rest = re.split(r"(?<=tree_sizes=)(\d+)", damaged, maxsplit=1)
+    damaged = f"{head}{int(size) + len(damaged) - len(text)}{rest}"
+    with pytest.raises(ClimstackError, match=said):
+        load(tmp_path, damaged)

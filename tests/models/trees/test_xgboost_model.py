@@ -80,3 +80,20 @@ def test_other_kinds_of_model_are_a_sentence(tmp_path):
     ):
         with pytest.raises(ClimstackError, match=said):
             load(tmp_path, other)
+
+
+def test_splits_on_words_are_read_and_checked(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6)).astype(np.float32)
+    x[:, 0] = rng.integers(0, 9, 400)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    y = np.isin(x[:, 0], [1, 4, 5]) * 3.0 + np.isnan(x[:, 1])
+    kinds = ["c", *["q"] * 5]
+    data = xgb.QuantileDMatrix(x, y, max_bin=64, feature_types=kinds, enable_categorical=True)
+    raw = bytes(xgb.train(XGBoostParams().engine(0), data, 3).save_raw("ubj"))
+    model = load(tmp_path, raw)
+    x[:3, 0] = [8, 20, np.nan]  # words that no row had end nothing
+    assert np.isfinite(model.predict(x)).all()
+    at = raw.index(b"split_type[$U#L") + len(b"split_type[$U#L") + 8  # of the root
+    with pytest.raises(ClimstackError, match="other splits on words"):
+        load(tmp_path, raw[:at] + bytes([1 - raw[at]]) + raw[at + 1 :])
