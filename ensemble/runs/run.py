@@ -216,7 +216,9 @@ class Run:
         folder, settings = self.folder, self.experiment.stack
         data = self.data
         self._tell_changes()
-        held_out = HeldOut(data=data, members=self.members)
+        held_out = HeldOut(
+            data=data, members=self.members, modelled=data.store.schema.modelled_targets
+        )
         with self.stage("stack"):
             if not folder.is_whole(folder.moments):
                 folder.moments.unlink(missing_ok=True)

@@ -128,5 +128,7 @@ def fit_stack(
     """
     schema, members = held_out.data.store.schema, held_out.members
     found = collect_moments(held_out, moments, progress)
-    contenders = fit_contenders(schema, members, found, candidates, progress)
+    contenders = fit_contenders(
+        schema, members, found, candidates, progress, targets=held_out.targets
+    )
     return Stacked(held_out, contenders, evaluate(held_out, contenders, progress))

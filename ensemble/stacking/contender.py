@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ensemble.stacking.blend import Blend, fit_blend
+import numpy as np
+
+from ensemble.stacking.blend import FEWEST, Blend, fit_blend, learnable
 from ensemble.stacking.candidate import Candidate
 from ensemble.stacking.moments import Moments
-from features.core.types import Progress
+from features.core.types import Progress, Rows
 from features.schemas.schema import Schema
 from models.member import Member
 
@@ -41,6 +44,7 @@ def fit_contenders(
     moments: Moments,
     candidates: Sequence[Candidate],
     progress: Progress | None = None,
+    targets: Rows | None = None,
 ) -> list[Contender]:
     """Blends for every member alone and for every candidate on all members.
 
@@ -50,7 +54,10 @@ def fit_contenders(
         moments: of the members, from :func:`ensemble.evaluation.moments.collect_moments`.
         candidates: what competes, simplest first.
         progress: called with (what, done, total).
+        targets: indices of the modelled targets, (n_modelled,); None: those of the first member.
     """
+    targets = members[0].targets if targets is None else targets
+    _warn_of_rare(schema, targets, moments)
     alone = Candidate("mean", "all")
     wanted = [([i], member.spec.name, alone) for i, member in enumerate(members)]
     if len(members) > 1:
@@ -61,10 +68,24 @@ def fit_contenders(
             progress("blend", done, len(wanted))
         own, names = moments.members(of), [members[i].spec.name for i in of]
         honest, final = (
-            [fit_blend(schema, names, members[0].targets, candidate, part) for part in parts]
+            [fit_blend(schema, names, targets, candidate, part) for part in parts]
             for parts in ([own.without(fold) for fold in own.fold_names], [own])
         )
         contenders.append(Contender(name=name, members=names, honest=honest, final=final[0]))
     if progress is not None:
         progress("blend", len(wanted), len(wanted))
     return contenders
+
+
+def _warn_of_rare(schema: Schema, targets: Rows, moments: Moments) -> None:
+    """Name the targets that some blend can't be learned for, for want of truths."""
+    parts = [moments, *(moments.without(fold) for fold in moments.fold_names)]
+    rare = np.flatnonzero(~np.all([learnable(part) for part in parts], axis=0))
+    if len(rare):
+        names = ", ".join(schema.target_columns[target] for target in targets[rare[:5]])
+        more = f" and {len(rare) - 5} others" if len(rare) > 5 else ""
+        warnings.warn(
+            f"{names}{more}: fewer than {FEWEST} truths in some folds, so their training mean is"
+            " used where no blend can be learned",
+            stacklevel=3,
+        )
