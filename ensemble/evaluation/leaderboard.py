@@ -31,7 +31,8 @@ def leaderboard(
 ) -> list[Row]:
     """Rows of ``leaderboard.json``, best honest score first.
 
-    Each row: model, blend (of several members), chosen, score (cross-fitted: the honest one),
+    Each row: model, blend (of several members), chosen, same_as (names of blends that coincide with
+    it, which have no row of their own), score (cross-fitted: the honest one),
     in_sample (with weights learned from all folds: optimistic), ci_low, ci_high, score_per_fold,
     score_per_group (of each variable; None where none of its targets counts), metric, targets_fallen_back (to a constant),
     targets_of_member (to the best member), targets_served (by
@@ -51,6 +52,7 @@ def leaderboard(
             "model": name,
             "blend": contender.is_blend,
             "chosen": contender is chosen,
+            "same_as": contender.same_as,
             "metric": scores.metric or schema.metric,
             "score": scores.score(name),
             "in_sample": scores.in_sample_score(name),

@@ -224,8 +224,7 @@ class ScoreSums:
             if parts["target"].to_list() != list(targets) * (len(own) // len(targets)):
                 raise ClimstackError(f"{path} is not a table of these targets: run the stack again")
             arrays = {
-                what: parts[what].to_numpy().reshape(-1, len(targets))
-                for what in (*KEPT, *more)
+                what: parts[what].to_numpy().reshape(-1, len(targets)) for what in (*KEPT, *more)
             }
             if more:
                 absolute[str(name)] = (arrays[ABSOLUTE[0]], arrays[ABSOLUTE[1]])

@@ -222,7 +222,10 @@ class Run:
         with self.stage("stack"):
             if not folder.is_whole(folder.moments):
                 folder.moments.unlink(missing_ok=True)
-            stacked = fit_stack(held_out, settings.candidates, folder.moments, self.progress)
+            metric = self.experiment.score.metric
+            stacked = fit_stack(
+                held_out, settings.candidates, folder.moments, self.progress, metric=metric
+            )
             rows = compared(stacked.leaderboard(), self.facts, settings.compare)
             stacked.save(folder)
             write_json(folder.leaderboard, rows)

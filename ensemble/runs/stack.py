@@ -117,6 +117,7 @@ def fit_stack(
     candidates: Sequence[Candidate],
     moments: Path | None = None,
     progress: Progress | None = None,
+    metric: str | None = None,
 ) -> Stacked:
     """Solve all blends and score them.
 
@@ -125,10 +126,11 @@ def fit_stack(
         candidates: what competes, simplest first.
         moments: file that keeps the members' moments.
         progress: called with (what, done, total).
+        metric: name of what scores are of; None: the schema's.
     """
     schema, members = held_out.data.store.schema, held_out.members
     found = collect_moments(held_out, moments, progress)
     contenders = fit_contenders(
         schema, members, found, candidates, progress, targets=held_out.targets
     )
-    return Stacked(held_out, contenders, evaluate(held_out, contenders, progress))
+    return Stacked(held_out, contenders, evaluate(held_out, contenders, progress, metric))

@@ -158,9 +158,7 @@ class Moments:
 
     def constant_error(self, value: Array) -> Array:
         """Sum of squared errors of a constant (broadcast to (n_parts, n_targets))."""
-        error: Array = (
-            self.comoment[..., -1, -1] + self.count * (self.mean[..., -1] - value) ** 2
-        )
+        error: Array = self.comoment[..., -1, -1] + self.count * (self.mean[..., -1] - value) ** 2
         return error
 
     def save(self, path: Path, member_hashes: Sequence[str]) -> None:

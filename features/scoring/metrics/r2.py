@@ -6,8 +6,8 @@ import numpy as np
 
 from features.core.metrics import r2_from_sums
 from features.core.types import Array
-from features.scoring.metric import Sums, title_of
 from features.schemas.schema import Schema
+from features.scoring.metric import Sums, title_of
 
 
 class R2:
