@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.evaluation.scores import ScoreSums
+from ensemble.evaluation.score_sums import ScoreSums
 from ensemble.experiment.folder import RunFolder
 from ensemble.stacking.blend import MEAN, MEMBER, ZERO
 from ensemble.stacking.contender import Contender

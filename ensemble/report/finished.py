@@ -12,7 +12,7 @@ import polars as pl
 
 from ensemble.evaluation.held_out import HeldOut
 from ensemble.evaluation.leaderboard import Row, load_leaderboard
-from ensemble.evaluation.scores import ScoreSums
+from ensemble.evaluation.score_sums import ScoreSums
 from ensemble.experiment.experiment import Experiment, load_experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.stacking.blend import Blend

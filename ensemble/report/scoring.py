@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ensemble.evaluation.leaderboard import Row
-from ensemble.evaluation.scores import CONFIDENCE, N_DRAWS, ScoreSums
+from ensemble.evaluation.score_sums import CONFIDENCE, N_DRAWS, ScoreSums
 from ensemble.report.finished import Finished, kind_of
 from features.core.types import Array, Rows
 from features.pages import plot

@@ -21,7 +21,8 @@ from ensemble.evaluation.leaderboard import Row, leaderboard
 from ensemble.evaluation.moments import collect_moments
 from ensemble.evaluation.outputs import Outputs
 from ensemble.evaluation.regime_errors import RegimeErrors
-from ensemble.evaluation.scores import ScoreSums, choose, evaluate
+from ensemble.evaluation.score_sums import ScoreSums
+from ensemble.evaluation.scores import choose, evaluate
 from ensemble.experiment.folder import RunFolder
 from ensemble.stacking.candidate import Candidate
 from ensemble.stacking.contender import Contender, fit_contenders

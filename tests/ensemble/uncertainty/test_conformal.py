@@ -148,7 +148,7 @@ def test_the_factor_follows_a_drift_that_a_fixed_one_misses(fitted):
     held_out, graph, _ = fitted
     blend = np.zeros((N_TIMES * N_COLUMNS, 7))
     # Without the head nothing tells that errors grow.
-    blind = [MadeUp("head", held_out.data.plan, blend), held_out.members[1]]
+    blind = [MadeUp("head", held_out.data.plan, blend, graph.targets), held_out.members[1]]
     table = fit_uncertainty(replace(held_out, members=blind), graph).table()
     row = table.row(DRIFTING, named=True)
     assert row["coverage_fixed"] + 0.01 < row["coverage_later"] < 0.9
