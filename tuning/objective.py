@@ -2,10 +2,10 @@
 
 A step's value is the R2 of a cell's out-of-fold predictions, negatives as 0 because the stack
 replaces such a target; for another metric, what that is worth beside the truth's mean
-(:func:`features.scoring.metric.skill`), so that targets of any unit compare. All trials of a study take the same steps in the same order, so that two
-trials can be compared step by step: a trial that Wilcoxon's signed-rank test finds worse than the
-best one ends early. A family with one model for all targets has few, long steps: there Hyperband
-looks at the epochs of the first fold.
+(:func:`features.scoring.metric.skill`), so that targets of any unit compare. All trials of a study
+take the same steps in the same order, so that two trials can be compared step by step: a trial that
+Wilcoxon's signed-rank test finds worse than the best one ends early. A family with one model for
+all targets has few, long steps: there Hyperband looks at the epochs of the first fold, by R2.
 """
 
 from __future__ import annotations

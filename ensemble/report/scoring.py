@@ -60,8 +60,8 @@ def leaderboard(run: Finished) -> Parts:
             "color": [CHOSEN if row["chosen"] else OTHER for row in rows],
         },
         title="Honest scores with their intervals",
-        reading=f"Further {better} is better. Squares are members, circles blends, orange is what the"
-        f" submission uses; bars are the interval from drawing whole {run.blocks_of} anew.",
+        reading=f"Further {better} is better. Squares are members, circles blends, orange is what"
+        f" the submission uses; bars are the interval from drawing whole {run.blocks_of} anew.",
         height=220 + 26 * len(rows),
         wide=False,
     )
@@ -98,7 +98,7 @@ def _colours(metric: Metric, values: Array) -> Array:
     if metric.is_r2:
         return values
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-    share = (values - low) / np.where(high > low, high - low, 1.0)
+    share: Array = (values - low) / np.where(high > low, high - low, 1.0)
     return share if metric.greater_is_better else 1 - share
 
 

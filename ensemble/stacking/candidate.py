@@ -92,7 +92,7 @@ class Candidate:
             some, own = np.flatnonzero(of.ravel() == number), np.flatnonzero(pattern)
             if len(own):
                 part = moments.targets(some).members(own.tolist())
-                found = self._weights(part, [groups[target] for target in some])
+                found = self._weights(part, [groups[target] for target in some.tolist()])
                 weights[np.ix_(own, some)], intercept[some] = found
         return weights, intercept
 

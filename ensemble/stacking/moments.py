@@ -231,7 +231,7 @@ class MomentSums:
         values[absent] = shift[absent] = 0.0
         if some.any():
             first = missing.argmin(0)  # a row that has the truth, if there is one
-            for target in np.flatnonzero(some):
+            for target in np.flatnonzero(some).tolist():
                 own, gone = values[target], missing[:, target]
                 own[-1] = truth[:, target] - truth[first[target], target]
                 own[:-1] -= own[:-1, first[target]][:, None]

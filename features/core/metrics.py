@@ -61,7 +61,8 @@ def is_constant(y: Array) -> NDArray[np.bool_]:
         same: NDArray[np.bool_] = (y == y[:1]).all(0)
         return same
     first = np.take_along_axis(y, missing.argmin(0)[None], axis=0)
-    return ((y == first) | missing).all(0)
+    alike: NDArray[np.bool_] = ((y == first) | missing).all(0)
+    return alike
 
 
 def r2_from_sums(squared_error: Array, squared_deviation: Array) -> Array:

@@ -1,7 +1,7 @@
 """What a metric is, and what it is computed from: sums over rows, so that no row is kept.
 
-A metric file defines ``METRIC``, one object; it sees sums of any rows and gives each target's value.
-How much a target counts in the score, its share, may come from the schema's weights.
+A metric file defines ``METRIC``, one object; it sees sums of any rows and gives each target's
+value. How much a target counts in the score, its share, may come from the schema's weights.
 """
 
 from __future__ import annotations
