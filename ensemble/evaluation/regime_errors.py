@@ -67,7 +67,7 @@ class RegimeErrors:
         Returns:
             model (``"blend"`` or a member), target, group, level (-1 for a scalar), kind and regime
             (:mod:`features.climate.regimes`), rows (that have the truth), r2 (against the truth's
-            mean in that regime), rmse, mae and bias (prediction minus truth) in the target's unit. Regimes
+            mean in that regime), rmse, mae and bias (prediction minus truth), in its unit. Regimes
             without rows are left out; r2 is null where there is one row, all are null where there
             is none or where the model doesn't serve the target.
         """
