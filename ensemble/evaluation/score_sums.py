@@ -81,7 +81,7 @@ class ScoreSums:
 
     def gain(self, name: str, over: str, targets: slice = slice(None)) -> float:
         """By how much a contender's score is better than another's, whichever way is better."""
-        return self._sign * (self.score(name, targets) - self.score(over, targets))
+        return self._sign * (self.score(name, targets) - self.score(over, targets)) + 0.0  # no -0
 
     @property
     def _sign(self) -> int:
@@ -156,7 +156,7 @@ class ScoreSums:
         """
         scores = self._drawn(name, targets)
         if over is not None:
-            scores = self._sign * (scores - self._drawn(over, targets))
+            scores = self._sign * (scores - self._drawn(over, targets)) + 0.0
         low, high = np.nanquantile(scores, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         return float(low), float(high)
 
