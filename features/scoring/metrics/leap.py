@@ -21,7 +21,7 @@ class Leap:
     in_units = False
     absolute = False
 
-    def title(self, schema: Schema) -> str:  # noqa: ARG002
+    def title(self, schema: Schema) -> str:
         """Its name."""
         return "LEAP score"
 
