@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from ensemble.evaluation.leaderboard import leaderboard, load_leaderboard
     from ensemble.evaluation.moments import collect_moments
     from ensemble.evaluation.regime_errors import write_errors
-    from ensemble.evaluation.scores import ScoreSums, choose, evaluate
+    from ensemble.evaluation.score_sums import ScoreSums
+    from ensemble.evaluation.scores import choose, evaluate
     from ensemble.experiment.experiment import (
         DataSettings,
         Experiment,

@@ -1,10 +1,11 @@
 """What a trial is scored by: honest steps, one target on one fold each, in one shuffled order.
 
 A step's value is the R2 of a cell's out-of-fold predictions, negatives as 0 because the stack
-replaces such a target. All trials of a study take the same steps in the same order, so that two
-trials can be compared step by step: a trial that Wilcoxon's signed-rank test finds worse than the
-best one ends early. A family with one model for all targets has few, long steps: there Hyperband
-looks at the epochs of the first fold.
+replaces such a target; for another metric, what that is worth beside the truth's mean
+(:func:`features.scoring.metric.skill`), so that targets of any unit compare. All trials of a study
+take the same steps in the same order, so that two trials can be compared step by step: a trial that
+Wilcoxon's signed-rank test finds worse than the best one ends early. A family with one model for
+all targets has few, long steps: there Hyperband looks at the epochs of the first fold, by R2.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from optuna.trial import Trial
 
 from features.core.types import Array, Float32
 from features.folds.folded import FoldedStore
+from features.scoring.metric import aggregate, load_metric, skill
 from features.store.store import Store
 from models.base import FoldData, OnEpoch
 from models.fold import OpenFold, open_fold
@@ -73,6 +75,7 @@ class Objective:
         space: what is searched.
         steps: see :func:`steps_of`.
         cells: finished cells are read, new ones written here.
+        metric: name of what steps are scored by; None: the schema's.
     """
 
     def __init__(
@@ -82,7 +85,10 @@ class Objective:
         space: Space,
         steps: Sequence[Step],
         cells: CellStore,
+        metric: str | None = None,
     ) -> None:
+        self.metric = load_metric(metric or data.store.schema.metric)
+        self._share = self.metric.share(data.store.schema)[data.store.schema.modelled_targets]
         self.data, self.spec, self.space = data, spec, space
         self.steps, self.cells = steps, cells
         self._open: dict[tuple[Any, ...], OpenFold] = {}
@@ -115,7 +121,7 @@ class Objective:
                     cell = self._fit(spec, step, key, watched)
                     fitted += 1
                 used.append(key.hash)
-                values.append(value_of(cell))
+                values.append(self._mean(self._values(cell, step), step.targets))
                 # The epochs of the first fold came before.
                 trial.report(values[-1], n_epochs + len(values) - 1)
                 if may_end and not n_epochs and len(values) < len(self.steps):
@@ -125,11 +131,25 @@ class Objective:
             trial.set_user_attr(FITTED, fitted)
         return float(np.mean(values))
 
-    def r2(self, spec: ModelSpec, step: Step) -> Array:
-        """R2 of each target of a step, negatives as 0; fitted if it is not there yet."""
+    def values(self, spec: ModelSpec, step: Step) -> Array:
+        """Value of each target of a step, negatives as 0; fitted if it is not there yet."""
         key, cell = self.find(spec, step)
         cell = cell or self._fit(spec, step, key, None)
-        return np.nan_to_num(np.clip(np.array(cell.score["r2"], dtype=np.float64), 0, None))
+        return self._values(cell, step)
+
+    def _values(self, cell: Cell, step: Step) -> Array:
+        if self.metric.is_r2:
+            found = np.array(cell.score["r2"], dtype=np.float64)
+        else:
+            store, rows = self.data.store, self.data.plan.valid_rows(step.fold)
+            targets = store.schema.modelled_targets[list(step.targets)]
+            truth = store.require_targets()[rows][:, targets]
+            found = skill(self.metric, truth, np.array(cell.oof(), dtype=np.float64))
+        return np.nan_to_num(np.clip(found, 0, None))
+
+    def _mean(self, values: Array, targets: Sequence[int]) -> float:
+        """Mean over a step's targets, as they count in the score."""
+        return float(aggregate(values, self._share[list(targets)]))
 
     def find(self, spec: ModelSpec, step: Step) -> tuple[CellKey, Cell | None]:
         """A step's key and, if it is finished, its cell."""
@@ -161,12 +181,6 @@ class Objective:
 def with_params(spec: ModelSpec, params: dict[str, Any]) -> ModelSpec:
     """The model with some parameters replaced."""
     return replace(spec, params=dict(spec.params) | params)
-
-
-def value_of(cell: Cell) -> float:
-    """Mean R2 over a cell's targets, negatives as 0."""
-    r2 = np.array(cell.score["r2"], dtype=np.float64)  # NaN where no held-out row has a target
-    return float(np.nan_to_num(np.clip(r2, 0, None)).mean())
 
 
 def _epoch_scorer(trial: Trial, fold: OpenFold) -> OnEpoch:

@@ -45,7 +45,7 @@ class Gain:
     """A score beside that of the defaults.
 
     Attributes:
-        defaults: mean R2 with the model's own parameters, negatives as 0.
+        defaults: mean value with the model's own parameters, negatives as 0.
         tuned: the same with those that were chosen.
         low: lower end of the 95 % interval of the difference, over folds or, on one fold, over
             targets; None where there is nothing to tell it from.
@@ -81,6 +81,7 @@ class TuneResult:
         cells_full: cell fits that tuning every target on every fold without pruning would take.
         minutes: wall minutes between the first trial's start and the last one's end.
         best_file: the ``best.toml`` that was written.
+        score: what the values are called.
     """
 
     spec: ModelSpec
@@ -96,6 +97,7 @@ class TuneResult:
     cells_full: int
     minutes: float
     best_file: str
+    score: str = "mean R2"
 
     def to_table(self) -> dict[str, Any]:
         """As plain values for JSON."""

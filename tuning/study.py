@@ -27,6 +27,7 @@ from features.core.settings import check, without_none
 from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
+from features.scoring.metric import load_metric
 from features.store.store import Store
 from models.oof import CellStore
 from models.spec import ModelSpec, Variant
@@ -72,6 +73,7 @@ def tune(
     settings: TuneSettings | None = None,
     *,
     ranges: Ranges | None = None,
+    metric: str | None = None,
     progress: Progress | None = None,
 ) -> TuneResult:
     """Search a model's parameters; the same call again goes on where it stopped.
@@ -86,6 +88,7 @@ def tune(
             ``best.toml``, which an experiment reads, and ``study.json``.
         settings: how to tune.
         ranges: search ranges by parameter, instead of the family's own.
+        metric: name of what trials are scored by; None: the schema's.
         progress: called with (what, done, total).
 
     Returns:
@@ -111,7 +114,8 @@ def tune(
         study = open_study(
             open_storage(url),
             f"{folder.resolve().name}/{spec.name}",
-            _fingerprint(data, spec, space, steps, settings.seed),
+            _fingerprint(data, spec, space, steps, settings.seed)
+            | {"metric": metric or data.store.schema.metric},
             settings.new_study,
         )
         if (own / "study.json").is_file() and not study.trials and not settings.new_study:
@@ -131,6 +135,7 @@ def tune(
             url=url,
             study=study.study_name,
             settings=settings,
+            metric=metric,
         )
         _finish_trials(task, study, own, progress)
         result = _conclude(data, task, study, clusters, progress)
@@ -279,7 +284,9 @@ def _conclude(
         choices = choices_of(best, winners)
     served = dict.fromkeys(sorted(step.targets for step in steps))
     held_out = [Step(_unseen(data.plan), targets) for targets in served]
-    with Objective(data, spec, task.space, held_out, cells) as objective:
+    with Objective(
+        data, spec, task.space, steps=held_out, cells=cells, metric=task.metric
+    ) as objective:
         worth = _worth(objective, spec, choices, held_out)
     rows = trial_rows(study, settings.n_trials, steps)
     n_sets = len(held_out) if is_joint(store, spec) else len(modelled)
@@ -297,7 +304,13 @@ def _conclude(
         cells_full=settings.n_trials * n_sets * len(folds),
         minutes=minutes(study),
         best_file="",
+        score=_score(task.metric or store.schema.metric),
     )
+
+
+def _score(metric: str) -> str:
+    """What a study's values are called."""
+    return "mean R2" if load_metric(metric).is_r2 else f"mean skill by {metric}"
 
 
 def _chosen(spec: ModelSpec, choices: Sequence[Choice], store: Store) -> ModelSpec:
@@ -317,8 +330,8 @@ def _worth(
     defaults, tuned = [], []
     for step in steps:
         chosen = choice_of(choices, step.targets)
-        defaults.append(objective.r2(spec, step))
-        tuned.append(objective.r2(with_params(spec, chosen.params), step))
+        defaults.append(objective.values(spec, step))
+        tuned.append(objective.values(with_params(spec, chosen.params), step))
     if len(steps) == 1:  # one model for all targets
         before, after = defaults[0], tuned[0]
     else:

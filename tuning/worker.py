@@ -69,6 +69,7 @@ class Task:
         url: the study's database.
         study: the study's name.
         settings: how to tune.
+        metric: name of what steps are scored by; None: the schema's.
     """
 
     store: str
@@ -80,6 +81,7 @@ class Task:
     url: str
     study: str
     settings: TuneSettings
+    metric: str | None = None
 
     @property
     def what(self) -> str:
@@ -141,7 +143,9 @@ def work(task: Task, progress: Progress | None = None) -> None:
         )
         data = FoldedStore(Store(task.store), FoldPlan.load(Path(task.plan)))
         cells, n_trials = CellStore(task.cells), task.settings.n_trials
-        with Objective(data, task.spec, task.space, task.steps, cells) as objective:
+        with Objective(
+            data, task.spec, task.space, steps=task.steps, cells=cells, metric=task.metric
+        ) as objective:
             parent = os.getppid()
             while (trial := take(study, n_trials, task.url, task.sampler)) is not None:
                 with heartbeat(study, trial):

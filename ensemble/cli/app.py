@@ -21,6 +21,7 @@ from ensemble.runs.planner import parse_memory, plan_run
 from ensemble.runs.tune import tune_model
 from features.core.errors import ClimstackError
 from features.schemas.known import load_schema
+from features.scoring.metric import load_metric
 from features.sources.source import parse_broken
 from features.store.check import check_data
 from features.store.conversion import convert
@@ -69,7 +70,9 @@ def demo(out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("ru
 
     with console.progress() as report:
         result = run_demo(out, report)
-    tables.show_leaderboard(result.leaderboard, score=load_schema("leap").score_name)
+    tables.show_leaderboard(
+        result.leaderboard, score=load_metric("leap").title(load_schema("leap"))
+    )
     chosen = next(row for row in result.leaderboard if row["chosen"])
     if chosen["blend"]:
         console.out.print(
@@ -189,7 +192,7 @@ def run(
         return
     with console.progress() as report:
         rows = run_experiment(settings, runs, report, limit_mb)
-    tables.show_leaderboard(rows, score=settings.schema.score_name)
+    tables.show_leaderboard(rows, score=settings.metric.title(settings.schema))
     console.out.print(f"Everything is in {runs / settings.name}", soft_wrap=True)
 
 
@@ -274,7 +277,7 @@ def stack(experiment: ExperimentFile, runs: Runs = Path("runs")) -> None:
     settings = load_experiment(experiment)
     with console.progress() as report, open_run(settings, runs / settings.name, report) as opened:
         rows = opened.stack()
-    tables.show_leaderboard(rows, score=settings.schema.score_name)
+    tables.show_leaderboard(rows, score=settings.metric.title(settings.schema))
 
 
 @app.command()
@@ -293,7 +296,7 @@ def leaderboard(
         typer.echo(json.dumps(rows, indent=2))
     else:
         settings = load_experiment(RunFolder(run).experiment)
-        score = settings.schema.score_name
+        score = settings.metric.title(settings.schema)
         tables.show_leaderboard(rows, sort, by, score=score)
 
 
@@ -388,6 +391,8 @@ def score(
     r2 = score_files(submission, solution, known, weights)
     value = float(np.mean(list(r2.values())))
     if as_json:
-        typer.echo(json.dumps({"score": value, "name": known.score_name, "r2": r2}, indent=2))
+        name = f"mean R2 over {len(r2)} targets, weight 0 counts 1"
+        name = load_metric("leap").title(known) if known.metric == "leap" else name
+        typer.echo(json.dumps({"score": value, "name": name, "r2": r2}, indent=2))
     else:
         typer.echo(repr(value))

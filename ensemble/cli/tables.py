@@ -19,6 +19,7 @@ from ensemble.evaluation.leaderboard import Row
 from ensemble.runs.planner import RunPlan
 from features.core.errors import closest
 from features.core.settings import check
+from features.scoring.metric import load_metric
 from features.sources.findings import Finding, compress
 from features.store.store import Store
 
@@ -59,12 +60,12 @@ def show_leaderboard(
 
     Args:
         rows: of ``leaderboard.json``.
-        sort: column; scores and gains from the highest, the others from the lowest.
+        sort: column; scores and gains from the best, the others from the lowest.
         by: ``"fold"`` or ``"group"`` shows the honest scores of each instead.
-        score: what the schema's score is called.
+        score: what the score is called.
     """
     wide = console.out if console.out.is_terminal else Console(width=160, highlight=False)
-    columns = _score_columns(rows, by) if by else _summary_columns(wide.width < 120)
+    columns = _score_columns(rows, by) if by else _summary_columns(rows, wide.width < 120)
     check(sort in columns, f"no column '{sort}' to sort by: {closest(sort, columns)}")
     table = _table(f"Leaderboard: {score}, honest (cross-fitted)", *columns)
     table.columns[0].min_width = 14
@@ -80,7 +81,9 @@ def show_leaderboard(
 Column = tuple[Callable[[Row], Any], Callable[[Row], str]]  # what it sorts by, what it shows
 
 
-def _summary_columns(short: bool) -> dict[str, Column]:
+def _summary_columns(rows: Sequence[Row], short: bool) -> dict[str, Column]:
+    sign = _sign(rows)
+
     def gain(row: Row) -> str:
         if not row["blend"]:
             return ""
@@ -89,21 +92,27 @@ def _summary_columns(short: bool) -> dict[str, Column]:
 
     columns: dict[str, Column] = {
         "model": (lambda row: row["model"], lambda row: row["model"]),
-        "honest": (lambda row: -row["score"], lambda row: f"{row['score']:.4f}"),
+        "honest": (lambda row: sign * row["score"], lambda row: f"{row['score']:.4f}"),
         "95 % interval": (
-            lambda row: -row["ci_low"],
+            lambda row: sign * row["ci_low"],
             lambda row: f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
         ),
-        "in-sample": (lambda row: -row["in_sample"], lambda row: f"{row['in_sample']:.4f}"),
+        "in-sample": (lambda row: sign * row["in_sample"], lambda row: f"{row['in_sample']:.4f}"),
         "worst fold": (
-            lambda row: -min(row["score_per_fold"]),
-            lambda row: f"{min(row['score_per_fold']):.4f}",
+            lambda row: max(sign * score for score in row["score_per_fold"]),
+            lambda row: f"{max(row['score_per_fold'], key=lambda score: sign * score):.4f}",
         ),
         "gain on best member": (lambda row: -row.get("gain", -np.inf), gain),
+        "targets served": (
+            lambda row: -row.get("targets_served", 0),
+            lambda row: str(row.get("targets_served", "")),
+        ),
         "CPU s": (lambda row: row["seconds"], lambda row: f"{row['seconds']:.0f}"),
         "MB": (lambda row: row["peak_memory_mb"], lambda row: str(row["peak_memory_mb"])),
     }
-    dropped = ("95 % interval", "worst fold", "MB") if short else ()
+    dropped = ["95 % interval", "worst fold", "MB"] if short else []
+    if not any("targets_served" in row for row in rows):
+        dropped.append("targets served")
     return {name: column for name, column in columns.items() if name not in dropped}
 
 
@@ -112,25 +121,39 @@ def _score_columns(rows: Sequence[Row], by: str) -> dict[str, Column]:
     check(by in ("fold", "group"), f"--by must be fold or group, but got '{by}'")
     columns = {
         name: column
-        for name, column in _summary_columns(short=True).items()
+        for name, column in _summary_columns(rows, short=True).items()
         if name in ("model", "honest")
     }
     name = f"score_per_{by}"
     first = max((row[name] for row in rows), key=len)  # other runs may have other folds
     for key in first if by == "group" else range(len(first)):
         short = str(key).removeprefix("cam_out_").removeprefix("ptend_")
-        columns[short] = (partial(_minus_part, name, key), partial(_show_part, name, key))
+        columns[short] = (
+            partial(_rank_part, name, key, _sign(rows)),
+            partial(_show_part, name, key),
+        )
     return columns
 
 
-def _minus_part(name: str, key: Any, row: Row) -> float:
+def _sign(rows: Sequence[Row]) -> int:
+    """What makes the best score the lowest number: -1, or 1 for errors."""
+    up = not rows or load_metric(rows[0].get("metric", "r2")).greater_is_better
+    return -1 if up else 1
+
+
+def _rank_part(name: str, key: Any, sign: int, row: Row) -> float:
+    value = _part(name, key, row)
+    return np.inf if value is None else sign * value
+
+
+def _part(name: str, key: Any, row: Row) -> float | None:
     there = key in row[name] if isinstance(row[name], dict) else key < len(row[name])
-    return -float(row[name][key]) if there else np.inf
+    return float(row[name][key]) if there and row[name][key] is not None else None
 
 
 def _show_part(name: str, key: Any, row: Row) -> str:
-    value = -_minus_part(name, key, row)
-    return f"{value:.3f}" if np.isfinite(value) else ""
+    value = _part(name, key, row)
+    return "" if value is None else f"{value:.3f}"
 
 
 def show_tuning(result: TuneResult) -> None:
@@ -140,7 +163,7 @@ def show_tuning(result: TuneResult) -> None:
     best = sorted(complete, key=lambda row: -row["value"])[:SHOWN_TRIALS]
     defaults = next(row for row in complete if row["place"] == 0)
     table = _table(
-        f"Study {result.study}: mean R2 over its steps, negatives as 0",
+        f"Study {result.study}: {result.score} over its steps, negatives as 0",
         *("trial", "value", "change", "95 % interval over folds", "minutes"),
     )
     table.add_column("parameters", overflow="fold")

@@ -46,6 +46,8 @@ class HeldOut:
         data: the rows and their folds.
         members: whose predictions are read; none are needed where outputs are stored.
         honest: the chosen blend of each fold, learned from the other folds.
+        modelled: indices of the run's targets that need a model, (n_modelled,); None: those of the
+            blends, else those of the first member.
         outputs: for each fold a file of what its honest blend gave, (n_valid, n_targets) in the
             order of ``plan.valid_rows``; without, outputs are computed.
     """
@@ -54,6 +56,7 @@ class HeldOut:
     members: Sequence[Member] = ()
     honest: Sequence[Blend] = ()
     outputs: Sequence[Path] = ()
+    modelled: Rows | None = None
 
     def __post_init__(self) -> None:
         n_targets = len(self.data.store.schema.target_columns)
@@ -65,7 +68,26 @@ class HeldOut:
     @property
     def targets(self) -> Rows:
         """Indices of the modelled targets, (n_modelled,)."""
-        return self.honest[0].targets
+        if self.honest:
+            return self.honest[0].targets
+        return self.members[0].targets if self.modelled is None else self.modelled
+
+    @cached_property
+    def served(self) -> Mask:
+        """Whether each member predicts each target, (n_members, n_modelled)."""
+        return np.stack([np.isin(self.targets, member.targets) for member in self.members])
+
+    def spread(self, member: Member, values: Array) -> Array:
+        """A member's columns, (n, n_served), among all modelled targets, (n, n_modelled).
+
+        NaN where the member does not serve a target.
+        """
+        here = np.isin(self.targets, member.targets)
+        if here.all():
+            return values
+        found = np.full((len(values), len(self.targets)), np.nan)
+        found[:, here] = values
+        return found
 
     @cached_property
     def heads(self) -> list[str]:
@@ -191,7 +213,7 @@ class Block:
 
     @property
     def predictions(self) -> dict[str, Array]:
-        """Out-of-fold predictions of each member, (n, n_modelled)."""
+        """Out-of-fold predictions of each member, (n, n_modelled); NaN where it serves none."""
         return {name: values[self.at] for name, values in self.source.predictions.items()}
 
     @property
@@ -236,13 +258,18 @@ class _Read:
     @cached_property
     def predictions(self) -> dict[str, Array]:
         members = self.held_out.members
-        return {member.spec.name: member.oof(self.fold, self.positions) for member in members}
+        return {
+            member.spec.name: self.held_out.spread(member, member.oof(self.fold, self.positions))
+            for member in members
+        }
 
     @cached_property
     def heads(self) -> dict[str, Array]:
         members, names = self.held_out.members, self.held_out.heads
         return {
-            member.spec.name: member.uncertainty(self.fold, self.positions)
+            member.spec.name: self.held_out.spread(
+                member, member.uncertainty(self.fold, self.positions)
+            )
             for member in members
             if member.spec.name in names
         }
@@ -256,8 +283,15 @@ class _Read:
         return self.held_out.honest[self.fold].apply(self.predictions, self.inputs)
 
 
-def check_members(data: FoldedStore, members: Sequence[Member]) -> None:
+def check_members(
+    data: FoldedStore, members: Sequence[Member], targets: Rows | None = None
+) -> None:
     """Refuse members that don't belong together.
+
+    Args:
+        data: the rows and their folds.
+        members: what is to be stacked.
+        targets: indices of the modelled targets; None: those of the first member.
 
     Raises:
         ClimstackError: names the member that is partial, or has other folds, data or targets.
@@ -276,10 +310,11 @@ def check_members(data: FoldedStore, members: Sequence[Member]) -> None:
             raise ClimstackError(
                 f"member '{name}' has {len(member.cells)} of {plan.n_folds} folds: fit the others"
             )
-        if not np.array_equal(member.targets, members[0].targets):
+        modelled = members[0].targets if targets is None else targets
+        if not len(member.targets) or not np.isin(member.targets, modelled).all():
             raise ClimstackError(
-                f"member '{name}' models {len(member.targets)} targets, '{members[0].spec.name}'"
-                f" models {len(members[0].targets)}: all members need the same targets"
+                f"member '{name}' models {len(member.targets)} targets, and not all of them are"
+                f" among the {len(modelled)} that are stacked: fit it on those"
             )
         for fold, cells in enumerate(member.cells):
             keys = cell_keys(data, member.spec, member.targets, fold)

@@ -25,7 +25,7 @@ def collect_moments(
         ClimstackError: the members don't belong together.
     """
     members = held_out.members
-    check_members(held_out.data, members)
+    check_members(held_out.data, members, held_out.targets if members else None)
     hashes = [member.hash for member in members]
     found = None if cache is None else Moments.load(cache)
     known, order = None, hashes
@@ -35,8 +35,12 @@ def collect_moments(
         known = moments.members([have.index(own) for own in order]) if order else None
         order += [own for own in hashes if own not in order]
     if known is None or len(order) > known.n_members:
-        sums = MomentsOfBlocks(members[0].targets, known)
-        in_order = replace(held_out, members=[members[hashes.index(own)] for own in order])
+        sums = MomentsOfBlocks(held_out.targets, known)
+        in_order = replace(
+            held_out,
+            members=[members[hashes.index(own)] for own in order],
+            modelled=held_out.targets,
+        )
         in_order.walk(sums, what="moments", progress=progress)
         known = sums.moments()
     if cache is not None and (found is None or found[1] != order):

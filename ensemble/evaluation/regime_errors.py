@@ -51,7 +51,7 @@ class RegimeErrors:
     def add(self, block: Block) -> None:
         """Add a block's rows to their regimes."""
         here = None if self.latitudes is None else self.latitudes[block.rows]
-        y = block.truth[:, self.targets]
+        y = block.truth[:, self.targets]  # NaN where missing
         errors = {BLEND: block.outputs[:, self.targets] - y}
         errors |= {name: values - y for name, values in block.predictions.items()}
         masks = regime_masks(self.store.schema, block.inputs, here, self.store.levels)
@@ -66,9 +66,10 @@ class RegimeErrors:
 
         Returns:
             model (``"blend"`` or a member), target, group, level (-1 for a scalar), kind and regime
-            (:mod:`features.climate.regimes`), rows, r2 (against the truth's mean in that regime),
-            rmse, mae and bias (prediction minus truth) in the target's unit. Regimes without rows
-            are left out; r2 is null in a regime of one row.
+            (:mod:`features.climate.regimes`), rows (that have the truth), r2 (against the truth's
+            mean in that regime), rmse, mae and bias (prediction minus truth), in its unit. Regimes
+            without rows are left out; r2 is null where there is one row, all are null where there
+            is none or where the model doesn't serve the target.
         """
         schema, n_targets = self.store.schema, len(self.targets)
         columns = {
@@ -121,24 +122,31 @@ class RegimeSums:
         return cls(Deviation.empty(n_targets), errors)
 
     @property
-    def rows(self) -> int:
-        """How many came."""
+    def rows(self) -> NDArray[np.int64]:
+        """How many truths came, (n_targets,)."""
         return self.truth.rows
 
     def add(self, y: Array, errors: Mapping[str, Array]) -> None:
         """Add rows: truth and, by model, prediction minus truth, (n, n_targets) each."""
         self.truth.add(y)
+        missing = np.isnan(y)
         for model, e in errors.items():
+            if missing.any():
+                e = np.where(missing, 0.0, e)  # NaN is left where a member serves no target
             self.errors[model] += np.stack([(e**2).sum(0), np.abs(e).sum(0), e.sum(0)])
 
     def scores(self, model: str) -> dict[str, NDArray[np.generic] | pl.Series]:
         """Columns of the table, (n_targets,) each."""
         squared, absolute, signed = self.errors[model]
-        r2 = pl.Series(r2_from_sums(squared, self.truth.squared))
+        rows = np.where(self.rows > 0, self.rows, np.nan)
+        r2 = np.where(self.rows > 1, r2_from_sums(squared, self.truth.squared), np.nan)
+        found = {
+            "r2": np.where(np.isnan(squared), np.nan, r2),
+            "rmse": np.sqrt(squared / rows),
+            "mae": absolute / rows,
+            "bias": signed / rows,
+        }
         return {
-            "rows": np.full(len(squared), self.rows),
-            "r2": r2 if self.rows > 1 else pl.Series([None] * len(squared), dtype=pl.Float64),
-            "rmse": np.sqrt(squared / self.rows),
-            "mae": absolute / self.rows,
-            "bias": signed / self.rows,
+            "rows": self.rows,
+            **{name: pl.Series(values).fill_nan(None) for name, values in found.items()},
         }

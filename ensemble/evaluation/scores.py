@@ -6,169 +6,28 @@ In-sample: with the blend learned from all folds, the one that test rows get. On
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from ensemble.evaluation.held_out import Block, HeldOut
+from ensemble.evaluation.score_sums import ScoreSums
 from ensemble.stacking.blend import MEAN, ZERO, Blend, follow_rules
 from ensemble.stacking.contender import Contender
-from features.core.errors import ClimstackError
-from features.core.files import atomic_path
-from features.core.metrics import Deviation, mean_of_parts, r2_from_sums
+from features.core.metrics import Deviation, mean_of_parts
 from features.core.types import Array, Progress, Rows
+from features.scoring.metric import load_metric
 
 TIE = 1e-4  # honest scores closer than this are a tie
-CONFIDENCE = 0.95
-N_DRAWS = 400
 CACHE_BYTES = 2**20  # of outputs at once: what stays in a core's cache
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreSums:
-    """Sums that every R2 comes from, kept apart by fold and block of the plan's units.
-
-    Errors are multiplied by the schema's weights: a target of weight 0 has none, and scores 1.
-
-    Attributes:
-        fold: (n_parts,), the fold of each part.
-        block: (n_parts,), its block of units; one that straddles two folds stands twice.
-        rows: (n_parts,), rows of each part.
-        deviation: (n_parts, n_targets), squared deviations of the truth from its mean over all.
-        squared_error: by contender (n_parts, n_targets), with honest blends.
-        in_sample: by contender (n_parts, n_targets), with the final blend.
-    """
-
-    fold: Rows
-    block: Rows
-    rows: Array
-    deviation: Array
-    squared_error: Mapping[str, Array]
-    in_sample: Mapping[str, Array]
-
-    def r2(self, name: str) -> Array:
-        """Honest R2 of each target, (n_targets,)."""
-        return r2_from_sums(self.squared_error[name].sum(0), self.deviation.sum(0))
-
-    def in_sample_r2(self, name: str) -> Array:
-        """R2 of each target with the final blend, (n_targets,): optimistic."""
-        return r2_from_sums(self.in_sample[name].sum(0), self.deviation.sum(0))
-
-    @property
-    def variance(self) -> Array:
-        """Variance of each target over all rows, (n_targets,)."""
-        variance: Array = self.deviation.sum(0) / self.rows.sum()
-        return variance
-
-    def fold_scores(self, name: str) -> list[float]:
-        """Score of each fold, with the truth's variance taken over all folds.
-
-        Weighted by their rows they average to the score: no fold's own tiny variance sinks it.
-        """
-        folds = [self.fold == fold for fold in np.unique(self.fold)]
-        return [
-            float(
-                r2_from_sums(
-                    self.squared_error[name][at].sum(0), self.variance * self.rows[at].sum()
-                ).mean()
-            )
-            for at in folds
-        ]
-
-    def _drawn(self, name: str, targets: slice) -> Array:
-        """Mean R2 in each draw, (N_DRAWS,)."""
-        times, deviation = self._draws
-        errors = times @ self.squared_error[name][:, targets]
-        mean: Array = r2_from_sums(errors, deviation[:, targets]).mean(axis=1)
-        return mean
-
-    def interval(
-        self, name: str, over: str | None = None, targets: slice = slice(None)
-    ) -> tuple[float, float]:
-        """Interval of a mean R2, or of its difference to another's, at the confidence CONFIDENCE.
-
-        Whole blocks of units are drawn with replacement, because rows of one block are not
-        independent (block bootstrap; Kuensch 1989, Annals of Statistics 17). All contenders are
-        drawn alike.
-
-        Args:
-            name: the contender.
-            over: the contender to compare with.
-            targets: whose R2; all without.
-        """
-        scores = self._drawn(name, targets)
-        if over is not None:
-            scores = scores - self._drawn(over, targets)
-        low, high = np.quantile(scores, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return float(low), float(high)
-
-    @cached_property
-    def _draws(self) -> tuple[Array, Array]:
-        """How often each draw holds each part, (N_DRAWS, n_parts), and the deviations it has."""
-        n_parts = len(self.rows)
-        drawn = np.random.default_rng(0).integers(0, n_parts, (N_DRAWS, n_parts))
-        times = np.stack([np.bincount(draw, minlength=n_parts) for draw in drawn])
-        as_float: Array = times.astype(np.float64)
-        return as_float, as_float @ self.deviation
-
-    def save(self, path: Path, targets: Sequence[str]) -> None:
-        """Write a Parquet table: model, target, fold, block, rows and the three sums."""
-        n_parts, n_targets = self.deviation.shape
-        parts = pl.DataFrame(
-            {
-                "target": list(targets) * n_parts,
-                "fold": np.repeat(self.fold, n_targets),
-                "block": np.repeat(self.block, n_targets),
-                "rows": np.repeat(self.rows, n_targets),
-                "deviation": self.deviation.ravel(),
-            }
-        )
-        tables = [
-            parts.select(
-                pl.lit(name).alias("model"),
-                pl.all(),
-                pl.Series("squared_error", errors.ravel()),
-                pl.Series("in_sample", self.in_sample[name].ravel()),
-            )
-            for name, errors in self.squared_error.items()
-        ]
-        with atomic_path(path) as made:
-            pl.concat(tables).write_parquet(made)
-
-    @classmethod
-    def load(cls, path: Path, targets: Sequence[str]) -> ScoreSums:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            ClimstackError: the table is not one of these targets.
-        """
-        errors, in_sample, table = {}, {}, pl.read_parquet(path)
-        for (name,), own in table.group_by("model", maintain_order=True):
-            parts = own.to_dict()
-            if parts["target"].to_list() != list(targets) * (len(own) // len(targets)):
-                raise ClimstackError(f"{path} is not a table of these targets: run the stack again")
-            arrays = {
-                what: parts[what].to_numpy().reshape(-1, len(targets))
-                for what in ("fold", "block", "rows", "deviation", "squared_error", "in_sample")
-            }
-            errors[str(name)] = arrays["squared_error"]
-            in_sample[str(name)] = arrays["in_sample"]
-        return cls(
-            fold=arrays["fold"][:, 0].astype(np.intp),
-            block=arrays["block"][:, 0].astype(np.intp),
-            rows=arrays["rows"][:, 0].astype(np.float64),
-            deviation=arrays["deviation"],
-            squared_error=errors,
-            in_sample=in_sample,
-        )
-
-
 def evaluate(
-    held_out: HeldOut, contenders: Sequence[Contender], progress: Progress | None = None
+    held_out: HeldOut,
+    contenders: Sequence[Contender],
+    progress: Progress | None = None,
+    metric: str | None = None,
 ) -> ScoreSums:
     """Score all contenders in one pass over the out-of-fold predictions.
 
@@ -176,29 +35,36 @@ def evaluate(
         held_out: rows and members.
         contenders: what competes.
         progress: called with (what, rows done, rows in all).
+        metric: name of what scores are of; None: the schema's.
     """
-    sums = _Scoring(held_out, contenders)
+    sums = _Scoring(held_out, contenders, metric)
     held_out.walk(sums, what="scores", progress=progress)
     return sums.sums()
 
 
 def choose(contenders: Sequence[Contender], scores: ScoreSums) -> Contender:
     """The contender with the best honest score; among ties the first, which is the simplest."""
-    score = {c.name: scores.r2(c.name).mean() for c in contenders}
+    sign = 1 if scores.by.greater_is_better else -1
+    score = {c.name: sign * scores.score(c.name) for c in contenders}
     best = max(score.values())
-    return next(c for c in contenders if score[c.name] >= best - TIE)
+    tie = TIE * abs(best) if scores.by.in_units else TIE
+    return next(c for c in contenders if score[c.name] >= best - tie)
 
 
 class _Scoring:
-    """Squared errors of all contenders at once, a few targets at a time.
+    """Errors of all contenders at once, a few targets at a time.
 
     A blend is its weights and its intercept, clipped: a mean has no weights, a zero no room to be
     anything else. So all outputs of a target are one product of (2 n_contenders, n_members + 1)
     with (n_members + 1, n_samples), the contenders' honest blends before their final ones.
     """
 
-    def __init__(self, held_out: HeldOut, contenders: Sequence[Contender]) -> None:
-        self.schema = held_out.data.store.schema
+    def __init__(
+        self, held_out: HeldOut, contenders: Sequence[Contender], metric: str | None
+    ) -> None:
+        self.schema, self.metric = held_out.data.store.schema, metric
+        self.absolute = load_metric(metric or self.schema.metric).absolute
+        self.absent = np.nonzero(~held_out.served.T)  # (modelled target, member)
         self.names = [contender.name for contender in contenders]
         self.targets = contenders[0].final.targets
         self.members = [member.spec.name for member in held_out.members]
@@ -224,7 +90,10 @@ class _Scoring:
         bound_of = dict(zip(bounded.tolist(), bound.T, strict=True))
         own = [block.predictions[name].T for name in self.members]
         values = np.stack([*own, np.ones_like(own[0])], axis=1)  # (n_modelled, n_members + 1, n)
+        values[self.absent] = 0.0  # their weights are 0, too
         y, blends = truth[:, self.targets].T, self.blends[block.fold]
+        missing = np.isnan(y)
+        gaps = bool(missing.any())
         step = max(1, CACHE_BYTES // (8 * len(truth) * blends.weights.shape[1]))
         for start in range(0, len(self.targets), step):
             here = slice(start, start + step)
@@ -234,28 +103,37 @@ class _Scoring:
                 if target in bound_of:
                     np.maximum(outputs[place], bound_of[target], out=outputs[place])
             outputs -= y[here, None]
+            if gaps:
+                np.copyto(outputs, 0.0, where=missing[here, None])
             for at, part in parts:
                 errors = outputs[..., at]
-                part.errors[here] += np.einsum("tcn,tcn->tc", errors, errors)
+                part.errors[0, here] += np.einsum("tcn,tcn->tc", errors, errors)
+                if self.absolute:
+                    part.errors[1, here] += np.abs(errors).sum(-1)
 
     def sums(self) -> ScoreSums:
         """The sums of all blocks."""
         keys = sorted(self.parts)
         fold, block = np.array(keys, dtype=np.intp).T
         parts = [self.parts[key] for key in keys]
-        rows = np.array([float(part.truth.rows) for part in parts])
+        rows = np.array([part.truth.rows for part in parts], dtype=np.float64)
         means = np.stack([part.truth.mean for part in parts])
         within = np.stack([part.truth.squared for part in parts])
-        deviation = within + rows[:, None] * (means - mean_of_parts(means, rows)) ** 2
-        errors = np.stack([part.squared_error(self.targets) for part in parts], axis=1)
-        honest, final = np.split(errors * self.schema.weights**2, 2)
+        deviation = within + rows * (means - mean_of_parts(means, rows)) ** 2
+        scored = self.schema.weights > 0
+        errors = np.stack([part.of_all(self.targets) for part in parts], axis=2) * scored
+        (honest, final), (far, far_final) = (np.split(each, 2) for each in errors)
+        absolute = dict(zip(self.names, zip(far, far_final, strict=True), strict=True))
         return ScoreSums(
             fold=fold,
             block=block,
             rows=rows,
-            deviation=deviation * self.schema.weights**2,
+            deviation=deviation * scored,
             squared_error=dict(zip(self.names, honest, strict=True)),
             in_sample=dict(zip(self.names, final, strict=True)),
+            absolute_error=absolute if self.absolute else {},
+            schema=self.schema,
+            metric=self.metric,
         )
 
 
@@ -286,19 +164,23 @@ class _Part:
     """Sums over the rows of one fold and one block of units, without the schema's weights."""
 
     truth: Deviation
-    fixed: Array  # (n_targets,), squared errors of what the rules alone give
-    errors: Array  # (n_modelled, 2 n_contenders)
+    fixed: Array  # (2, n_targets), squared and absolute errors of what the rules alone give
+    errors: Array  # (2, n_modelled, 2 n_contenders), the same of the contenders
 
     @classmethod
     def empty(cls, n_targets: int, shape: tuple[int, ...]) -> _Part:
-        return cls(Deviation.empty(n_targets), np.zeros(n_targets), np.zeros(shape))
+        return cls(Deviation.empty(n_targets), np.zeros((2, n_targets)), np.zeros((2, *shape)))
 
     def add(self, truth: Array, fixed: Array) -> None:
         self.truth.add(truth)
-        self.fixed += ((truth - fixed) ** 2).sum(0)
+        error = truth - fixed
+        if np.isnan(error).any():
+            error = np.where(np.isnan(truth), 0.0, error)
+        self.fixed[0] += (error**2).sum(0)
+        self.fixed[1] += np.abs(error).sum(0)
 
-    def squared_error(self, targets: Rows) -> Array:
-        """Of every contender and target, (2 n_contenders, n_targets)."""
-        errors = np.tile(self.fixed, (self.errors.shape[1], 1))
-        errors[:, targets] = self.errors.T
+    def of_all(self, targets: Rows) -> Array:
+        """Errors of every contender and target, (2, 2 n_contenders, n_targets)."""
+        errors = np.repeat(self.fixed[:, None], self.errors.shape[2], axis=1)
+        errors[..., targets] = np.swapaxes(self.errors, 1, 2)
         return errors

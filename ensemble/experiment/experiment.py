@@ -23,10 +23,12 @@ from features.folds.enrichment import Auxiliary
 from features.folds.making import Wanted
 from features.schemas.known import is_file, load_schema
 from features.schemas.schema import Schema
+from features.scoring.metric import Metric, load_metric
 from models.spec import ModelSpec
 
 Seed = Annotated[int, Interval(ge=0, lt=2**31)]
 PATHS = ("train", "test", "sample_submission", "grid")  # of [data]
+PARTS = ("data", "folds", "stack", "score")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -133,6 +135,21 @@ class StackSettings:
         return candidates(self.blenders, poolings)
 
 
+@dataclass(frozen=True)
+class ScoreSettings:
+    """``[score]``: what models and blends are compared by.
+
+    Attributes:
+        metric: a file name in ``features/scoring/metrics``; None takes the schema's.
+    """
+
+    metric: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric is not None:
+            load_metric(self.metric)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything that a run depends on.
@@ -143,6 +160,7 @@ class Experiment:
         models: the base learners, with unique names.
         folds: who validates whom.
         stack: how members are blended.
+        score: what they are compared by.
         seed: of the fold plan, and of the models that set none.
         search: search ranges for tuning, by model and parameter, instead of the families' own.
     """
@@ -152,6 +170,7 @@ class Experiment:
     models: tuple[ModelSpec, ...]
     folds: FoldSettings = field(default_factory=FoldSettings)
     stack: StackSettings = field(default_factory=StackSettings)
+    score: ScoreSettings = field(default_factory=ScoreSettings)
     seed: int = 0
     search: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
@@ -190,6 +209,11 @@ class Experiment:
         """What the columns of the data mean."""
         return load_schema(self.data.schema)
 
+    @cached_property
+    def metric(self) -> Metric:
+        """What scores are of: ``[score] metric``, else the schema's."""
+        return load_metric(self.score.metric or self.schema.metric)
+
     def model(self, name: str) -> ModelSpec:
         """A base learner by its name.
 
@@ -207,7 +231,7 @@ class Experiment:
     def to_toml(self) -> str:
         """The resolved experiment: absolute paths, every parameter spelled out."""
         table: dict[str, Any] = {"name": self.name, "seed": self.seed}
-        table |= {part: asdict(getattr(self, part)) for part in ("data", "folds", "stack")}
+        table |= {part: asdict(getattr(self, part)) for part in PARTS}
         named = isinstance(self.data.schema, str) and not is_file(self.data.schema)
         table["data"]["schema"] = (
             self.data.schema if named else "schema.toml"
@@ -282,6 +306,8 @@ def experiment_from_table(
             for path in stack["compare"]
         ]
     parts["stack"] = from_table(StackSettings, stack, "[stack]")
+    score = table_of(table.pop("score", {}), "[score]")
+    parts["score"] = from_table(ScoreSettings, score, "[score]")
     folds = dict(table_of(table.pop("folds", {}), "[folds]"))
     if isinstance(folds.get("file"), str):
         folds["file"] = os.path.realpath(folder / expand(folds["file"], "[folds] file"))

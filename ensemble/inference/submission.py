@@ -122,7 +122,8 @@ def score_files(
 
     Args:
         submission: CSV or Parquet of ids and targets.
-        solution: the same with the truth; other columns are ignored, so a train file will do.
+        solution: the same with the truth; other columns are ignored, so a train file will do. A
+            target whose policy is ``"skip"`` is scored on the rows that have it.
         schema: names the columns.
         weights: a sample submission with the weights; None takes the schema's 0/1 weights.
 
@@ -141,14 +142,16 @@ def score_files(
     ids = [read_ids(file.path, schema.id_name, numbered=numbered) for file in files]
     order = positions(ids[1], ids[0], str(solution), str(submission))
     used = schema.weights if weights is None else read_weights(weights, schema)
+    names = schema.target_columns
+    may_miss = frozenset(names[target] for target in schema.skipped_targets)
     r2: dict[str, float] = {}
     constant: list[str] = []
-    names = schema.target_columns
     # CSV is read whole each time, Parquet by column: take all columns of a CSV in one go.
     step = COLUMNS_AT_ONCE if all(f.path.suffix == ".parquet" for f in files) else len(names)
     for start in range(0, len(names), step):
         chunk = names[start : start + step]
-        y_pred, y = (_read_columns(file, schema.id_name, chunk) for file in files)
+        y_pred = _read_columns(files[0], schema.id_name, chunk)
+        y = _read_columns(files[1], schema.id_name, chunk, may_miss)
         here = used[start : start + step]
         found = r2_score(y, y_pred[order], here)
         for column in np.flatnonzero(~np.isfinite(found)).tolist():
@@ -168,11 +171,20 @@ def score_files(
     return r2
 
 
-def _read_columns(file: TableFile, id_column: str, names: list[str]) -> Array:
+def _read_columns(
+    file: TableFile, id_column: str, names: list[str], may_miss: frozenset[str] = frozenset()
+) -> Array:
+    """Columns as float64, (n_samples, len(names)); NaN where one that may miss has no value."""
     blocks = []
     for first_row, frame in file.frames([id_column, *names]):
-        if (sentence := first_bad_value(frame, file.path, first_row)) is not None:
+        gaps = [name for name in names if name in may_miss]
+        whole = frame.with_columns(pl.col(gaps).fill_nan(None).fill_null(0.0)) if gaps else frame
+        if (sentence := first_bad_value(whole, file.path, first_row)) is not None:
             raise ClimstackError(sentence)
-        blocks.append(frame.drop(id_column).to_numpy())
+        blocks.append(
+            frame.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+            if gaps
+            else frame.drop(id_column).to_numpy()
+        )
     values: Array = np.concatenate(blocks)
     return values

@@ -12,7 +12,7 @@ import polars as pl
 
 from ensemble.evaluation.held_out import HeldOut
 from ensemble.evaluation.leaderboard import Row, load_leaderboard
-from ensemble.evaluation.scores import ScoreSums
+from ensemble.evaluation.score_sums import ScoreSums
 from ensemble.experiment.experiment import Experiment, load_experiment
 from ensemble.experiment.folder import RunFolder
 from ensemble.stacking.blend import Blend
@@ -96,6 +96,11 @@ class Finished:
         return self.data.store
 
     @property
+    def score_title(self) -> str:
+        """What the leaderboard's score is called."""
+        return self.experiment.metric.title(self.schema)
+
+    @property
     def plan(self) -> FoldPlan:
         """The folds."""
         return self.data.plan
@@ -128,7 +133,7 @@ class Finished:
         file = self.folder.scores
         if not file.is_file():
             return None
-        return ScoreSums.load(self.folder.checked(file), self.schema.target_columns)
+        return ScoreSums.load(self.folder.checked(file), self.schema, self.experiment.score.metric)
 
     @cached_property
     def latitude(self) -> Array | None:

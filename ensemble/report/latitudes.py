@@ -33,14 +33,14 @@ class Latitudes:
         squared, band = (block.outputs - block.truth) ** 2, self._band[block.rows]
         for each in np.unique(band):
             self.truth[each].add(block.truth[band == each])
-            self.squared_error[each] += squared[band == each].sum(0)
+            self.squared_error[each] += np.nansum(squared[band == each], axis=0)
 
     @property
     def r2(self) -> Array:
         """R2 against each band's own mean, (N_BANDS, n_targets); NaN without rows."""
         r2 = r2_from_sums(self.squared_error, np.stack([truth.squared for truth in self.truth]))
         rows = np.array([truth.rows for truth in self.truth])
-        return np.where(rows[:, None] > 1, r2, np.nan)
+        return np.where(rows > 1, r2, np.nan)
 
     def parts(self) -> dict[str, Parts]:
         """A picture for each profile, and one for all scalars."""

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 
 from ensemble.evaluation.leaderboard import Row
-from ensemble.evaluation.scores import CONFIDENCE, N_DRAWS, ScoreSums
+from ensemble.evaluation.score_sums import CONFIDENCE, N_DRAWS, ScoreSums
 from ensemble.report.finished import Finished, kind_of
 from features.core.types import Array, Rows
 from features.pages import plot
 from features.pages.page import Figure, Part, Parts, Table
+from features.scoring.metric import Metric
 
 NO_SCORES = (
     "Left out: the run has no stack/scores.parquet. 'climstack stack' on its experiment writes it."
@@ -43,43 +44,67 @@ def leaderboard(run: Finished) -> Parts:
     rows, chosen = run.board, run.chosen
     names = [row["model"] for row in rows]
     lead = (
-        f"The submission uses {chosen['model']}. Its honest score, {run.schema.score_name}, is"
+        f"The submission uses {chosen['model']}. Its honest score, {run.score_title}, is"
         f" {chosen['score']:.4f} ({CONFIDENCE:.0%} interval {chosen['ci_low']:.4f} to"
         f" {chosen['ci_high']:.4f})."
         f" {HONEST} The in-sample score, with weights learned from all rows, is optimistic and"
         f" never stands alone. Both speak of {SPEAKS_OF[run.plan.scheme]}."
     )
     caption = f"Sort by a click on a column's head; intervals are those of {CONFIDENCE:.0%}."
+    metric = run.experiment.metric
+    better = "right" if metric.greater_is_better else "left"
     n_folds = max(len(row["score_per_fold"]) for row in rows)
     board = Table.of_rows([_board(row, n_folds) for row in rows], caption)
     keys = ("model", "score", "ci_low", "ci_high")
     forest = _intervals(
         Table(["model", "honest", "low", "high"], [[row[key] for key in keys] for row in rows]),
-        "score",
+        run.score_title,
         {
             "size": 10,
             "symbol": ["circle" if row["blend"] else "square" for row in rows],
             "color": [CHOSEN if row["chosen"] else OTHER for row in rows],
         },
         title="Honest scores with their intervals",
-        reading="Further right is better. Squares are members, circles blends, orange is what the"
-        f" submission uses; bars are the interval from drawing whole {run.blocks_of} anew.",
+        reading=f"Further {better} is better. Squares are members, circles blends, orange is what"
+        f" the submission uses; bars are the interval from drawing whole {run.blocks_of} anew.",
         height=220 + 26 * len(rows),
         wide=False,
     )
     groups = [variable.name for variable in run.schema.targets]
-    by_group = np.array([[row["score_per_group"][group] for group in groups] for row in rows])
+    by_group = np.array(
+        [[row["score_per_group"][group] for group in groups] for row in rows], dtype=np.float64
+    )
     heat = Figure(
         title="Score by variable",
-        reading="Mean R2 of each variable's targets; brighter is better, values below 0 have the"
-        " colour of 0. Targets of weight 0 and those given by a rule count 1.",
-        data=[plot.heat(groups, names, by_group, zmin=0, zmax=1)],
+        reading=_of_variables(metric),
+        data=[plot.heat(groups, names, _colours(metric, by_group), zmin=0, zmax=1)],
         table=Table.of_columns(["model", *groups], [names, *by_group.T]),
         layout=plot.axes(plot.SLANTED, plot.REVERSED),
         height=220 + 26 * len(rows),
         wide=False,
     )
     return [lead, board, forest, heat]
+
+
+def _of_variables(metric: Metric) -> str:
+    if metric.is_r2:
+        return (
+            "Mean R2 of each variable's targets; brighter is better, values below 0 have the"
+            " colour of 0. Targets given by a rule count 1."
+        )
+    return (
+        "The score of each variable's targets; brighter is better, each column from its worst to"
+        " its best value. The table has the values."
+    )
+
+
+def _colours(metric: Metric, values: Array) -> Array:
+    """What is drawn, 0 to 1: R2 as it is; else each variable from its worst to its best."""
+    if metric.is_r2:
+        return values
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    share: Array = (values - low) / np.where(high > low, high - low, 1.0)
+    return share if metric.greater_is_better else 1 - share
 
 
 def levels(run: Finished) -> Parts:
@@ -138,16 +163,16 @@ def gain(run: Finished) -> Parts:
     if blend is None:
         return ["Left out: the run has one member, so nothing was blended."]
     pair = blend["model"], blend["best_member"]
-    point = scores.r2(pair[0]) - scores.r2(pair[1])
     groups = {"all targets": slice(None)}
     groups |= {v.name: run.schema.slice_of(v.name) for v in run.schema.targets}
-    rows = [(k, point[at].mean(), *scores.interval(*pair, at)) for k, at in groups.items()]
+    counts = {k: at for k, at in groups.items() if scores.share[at].any()}
+    rows = [(k, scores.gain(*pair, at), *scores.interval(*pair, at)) for k, at in counts.items()]
     figure = _intervals(
         Table(["group", "gain", "low", "high"], rows),
-        plot.axis("gain in mean R2", zeroline=True, zerolinewidth=2),
+        plot.axis(f"gain in {run.score_title}", zeroline=True, zerolinewidth=2),
         {"size": 9, "color": [CHOSEN] + [OTHER] * (len(rows) - 1)},
         title=" against ".join(pair),
-        reading="Difference of honest mean R2; to the right of 0 the blend is better. A bar that"
+        reading="Difference of honest scores; to the right of 0 the blend is better. A bar that"
         f" crosses 0 may be luck ({CONFIDENCE:.0%} intervals, {N_DRAWS} draws of whole"
         f" {run.blocks_of}).",
         height=120 + 26 * len(rows),
@@ -172,7 +197,8 @@ def time(run: Finished) -> Parts:
     modelled = run.blend.targets[scores.variance[run.blend.targets] > 0]
     if not len(modelled):
         return ["Left out: no modelled target varies."]
-    expected = scores.rows[:, None] * scores.variance[modelled]
+    expected = np.maximum(scores.rows[:, modelled], 1) * scores.variance[modelled]
+    rows = scores.rows.max(1)
     models = dict.fromkeys([chosen, *run.members])
     errors = {model: scores.squared_error[model][:, modelled] / expected for model in models}
     kinds = np.array(kind_of(run.schema))[modelled]
@@ -180,7 +206,7 @@ def time(run: Finished) -> Parts:
     by_kind = {kind: errors[chosen][:, kinds == kind].mean(1) for kind in each}
     by_model = {model: own.mean(1) for model, own in errors.items()}
     lead = (
-        f"{len(scores.rows)} {run.blocks_of}, {scores.rows.min():.0f} to {scores.rows.max():.0f}"
+        f"{len(rows)} {run.blocks_of}, {rows.min():.0f} to {rows.max():.0f}"
         " rows each, in order; a block that lies in two folds stands twice."
     )
     of_models = (
@@ -206,7 +232,7 @@ def _by_block(run: Finished, scores: ScoreSums, lines: dict[str, Array], **parts
         data=data,
         table=Table.of_columns(
             ["place", "block", "fold", "rows", *lines],
-            [x, scores.block, scores.fold, scores.rows, *lines.values()],
+            [x, scores.block, scores.fold, scores.rows.max(1), *lines.values()],
         ),
         layout=plot.axes(x_axis, plot.axis("error over variance", rangemode="tozero")),
         wide=False,
@@ -254,6 +280,7 @@ def _board(row: Row, n_folds: int) -> dict[str, object]:
         **{f"fold {k}": folds[k] if k < len(folds) else None for k in range(n_folds)},
         "targets on a constant": row["targets_fallen_back"],
         "targets of one member": row.get("targets_of_member"),
+        **({"targets served": row["targets_served"]} if "targets_served" in row else {}),
         "CPU s": f"{row['seconds']:.0f}",
         "peak MB": row.get("peak_memory_mb"),
     }

@@ -93,7 +93,7 @@ class Report:
         run, chosen = self.run, self._chosen
         minutes = sum(stage["wall_seconds"] for stage in run.facts["stages"]) / 60
         lead = (
-            f"{chosen['model']} scores {chosen['score']:.4f} honestly, {run.schema.score_name}"
+            f"{chosen['model']} scores {chosen['score']:.4f} honestly, {run.score_title}"
             f" ({chosen['ci_low']:.4f} to {chosen['ci_high']:.4f}) on {len(run.plan):,} rows in"
             f" {run.plan.n_folds} folds of schema {run.schema.name}; {len(run.members)} members,"
             f" {minutes:.0f} minutes in all, climstack {run.facts['versions']['climstack']}."

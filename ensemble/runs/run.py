@@ -258,12 +258,17 @@ class Run:
         folder, settings = self.folder, self.experiment.stack
         data = self.data
         self._tell_changes()
-        held_out = HeldOut(data=data, members=self.members)
+        held_out = HeldOut(
+            data=data, members=self.members, modelled=data.store.schema.modelled_targets
+        )
         self._tell_unserved()
         with self.stage("stack"):
             if not folder.is_whole(folder.moments):
                 folder.moments.unlink(missing_ok=True)
-            stacked = fit_stack(held_out, settings.candidates, folder.moments, self.progress)
+            metric = self.experiment.score.metric
+            stacked = fit_stack(
+                held_out, settings.candidates, folder.moments, self.progress, metric=metric
+            )
             rows = compared(stacked.leaderboard(), self.facts, settings.compare)
             stacked.save(folder)
             write_json(folder.leaderboard, rows)

@@ -21,7 +21,8 @@ from ensemble.evaluation.leaderboard import Row, leaderboard
 from ensemble.evaluation.moments import collect_moments
 from ensemble.evaluation.outputs import Outputs
 from ensemble.evaluation.regime_errors import RegimeErrors
-from ensemble.evaluation.scores import ScoreSums, choose, evaluate
+from ensemble.evaluation.score_sums import ScoreSums
+from ensemble.evaluation.scores import choose, evaluate
 from ensemble.experiment.folder import RunFolder
 from ensemble.stacking.candidate import Candidate
 from ensemble.stacking.contender import Contender, fit_contenders
@@ -117,6 +118,7 @@ def fit_stack(
     candidates: Sequence[Candidate],
     moments: Path | None = None,
     progress: Progress | None = None,
+    metric: str | None = None,
 ) -> Stacked:
     """Solve all blends and score them.
 
@@ -125,8 +127,11 @@ def fit_stack(
         candidates: what competes, simplest first.
         moments: file that keeps the members' moments.
         progress: called with (what, done, total).
+        metric: name of what scores are of; None: the schema's.
     """
     schema, members = held_out.data.store.schema, held_out.members
     found = collect_moments(held_out, moments, progress)
-    contenders = fit_contenders(schema, members, found, candidates, progress)
-    return Stacked(held_out, contenders, evaluate(held_out, contenders, progress))
+    contenders = fit_contenders(
+        schema, members, found, candidates, progress, targets=held_out.targets
+    )
+    return Stacked(held_out, contenders, evaluate(held_out, contenders, progress, metric))

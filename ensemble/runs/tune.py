@@ -40,4 +40,12 @@ def tune_model(
     with open_run(experiment, folder, progress) as run:
         data, ranges = run.data, experiment.search.get(model)
         with run.stage(f"tune {model}"):
-            return tune(data, spec, folder, settings, ranges=ranges, progress=progress)
+            return tune(
+                data,
+                spec,
+                folder,
+                settings,
+                ranges=ranges,
+                metric=experiment.score.metric,
+                progress=progress,
+            )

@@ -18,10 +18,11 @@ from ensemble.stacking.moments import Moments
 from features.core.errors import ClimstackError
 from features.core.files import json_text, read_json, write_text
 from features.core.metrics import r2_from_sums
-from features.core.types import Array, Rows
+from features.core.types import Array, Mask, Rows
 from features.schemas.schema import Schema
 
 BLEND, MEMBER, MEAN, ZERO = "blend", "member", "mean", "zero"  # actions
+FEWEST = 2  # truths in each of as many folds: a target with fewer gets its mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Blend:
         intercept: (n_modelled,), physical units.
         action: per modelled target ``"blend"``, ``"member"`` where the blend is no better than the
             best member, which then has all the weight, or the safe constant ``"mean"`` or
-            ``"zero"``.
+            ``"zero"``; the mean, too, where no member serves the target.
         mean: (n_modelled,), mean of the truth the weights were learned from.
         low: (n_modelled,), smallest truth seen.
         high: (n_modelled,), largest truth seen.
@@ -66,14 +67,15 @@ class Blend:
         """Blend rows into final outputs.
 
         Args:
-            predictions: each member's predictions of the modelled targets, (n_samples, n_modelled).
+            predictions: each member's predictions of the modelled targets, (n_samples, n_modelled);
+                NaN where it does not serve one.
             inputs: (n_samples, n_inputs), for the rules.
 
         Returns:
             (n_samples, n_targets), physical units, every column of the schema.
 
         Raises:
-            ClimstackError: a member's predictions are missing.
+            ClimstackError: a member's predictions are missing, or NaN where it has a say.
         """
         missing = [name for name in self.members if name not in predictions]
         if missing:
@@ -82,9 +84,19 @@ class Blend:
             )
         total = self.intercept + np.zeros((len(inputs), len(self.targets)))
         for name, weights in zip(self.members, self.weights, strict=True):
-            total += predictions[name] * weights
+            say = weights != 0
+            if say.all():
+                total += predictions[name] * weights
+            else:  # never 0 * NaN
+                total[:, say] += predictions[name][:, say] * weights[say]
         action = np.array(self.action)
         total[:, action == MEAN] = self.mean[action == MEAN]
+        if np.isnan(total).any():
+            column = self.schema.target_columns[self.targets[np.isnan(total).any(0).argmax()]]
+            raise ClimstackError(
+                f"a member of {self.blender} has no number for {column} in some rows: a blend needs"
+                " all of them"
+            )
         np.clip(total, self.low, self.high, out=total)
         total[:, action == ZERO] = 0.0
 
@@ -153,6 +165,9 @@ def fit_blend(
     still in the next (cloud ice aloft) can have a pooled R2 above 0 and one of -1e6 where it is
     still, which would sink the whole score.
 
+    A target that no member serves, and one with too few truths to cross-fit (:func:`learnable`),
+    gets its training mean.
+
     Args:
         schema: of the targets.
         members: names, in the moments' order.
@@ -199,6 +214,9 @@ def fit_blend(
         (MEMBER if member else BLEND, MEAN, ZERO)[choice]
         for choice, member in zip(chosen, use_member & (len(members) > 1), strict=True)
     ]
+    known = one.count[0] > 0
+    for target in np.flatnonzero(~(learnable(moments) & moments.served.any(1))):
+        actions[target], weights[:, target], intercept[target] = MEAN, 0.0, one.mean[0, target, -1]
     return Blend(
         schema=schema,
         blender=candidate.name,
@@ -208,6 +226,12 @@ def fit_blend(
         intercept=intercept,
         action=actions,
         mean=one.mean[0, :, -1],
-        low=one.low[0],
-        high=one.high[0],
+        low=np.where(known, one.low[0], 0.0),
+        high=np.where(known, one.high[0], 0.0),
     )
+
+
+def learnable(moments: Moments) -> Mask:
+    """Whether a target has at least FEWEST truths in each of FEWEST folds, (n_targets,)."""
+    enough: Mask = (moments.by_fold().count >= FEWEST).sum(0) >= FEWEST
+    return enough

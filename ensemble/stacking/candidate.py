@@ -73,6 +73,9 @@ class Candidate:
     def weights(self, moments: Moments, groups: Sequence[str]) -> tuple[Array, Array]:
         """Solve on all folds of ``moments``.
 
+        Targets share weights only with those that the same members serve. A member that does not
+        serve a target has weight 0 there; where none does, the intercept is the truth's mean.
+
         Args:
             moments: the folds to learn from.
             groups: the group of each target, length n_targets.
@@ -80,6 +83,21 @@ class Candidate:
         Returns:
             Weights, (n_members, n_targets), and intercepts, (n_targets,).
         """
+        if moments.served.all():
+            return self._weights(moments, groups)
+        weights = np.zeros((moments.n_members, len(groups)))
+        intercept = moments.merged().mean[0, :, -1].copy()
+        patterns, of = np.unique(moments.served, axis=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            some, own = np.flatnonzero(of.ravel() == number), np.flatnonzero(pattern)
+            if len(own):
+                part = moments.targets(some).members(own.tolist())
+                found = self._weights(part, [groups[target] for target in some.tolist()])
+                weights[np.ix_(own, some)], intercept[some] = found
+        return weights, intercept
+
+    def _weights(self, moments: Moments, groups: Sequence[str]) -> tuple[Array, Array]:
+        """Where every member serves every target."""
         one = moments.merged()
         scaled, hopeful = _scaled(one)
         if self.pooling == "target":

@@ -3,6 +3,9 @@
 For each part of the rows (a fold's share of a block of time) and each target: the number of rows,
 the means and the centred second moments of (members, truth), in float64. Every linear blend is
 solved and scored from them, for any subset of folds, blocks and members.
+
+A truth that is NaN is missing: its row is not among the target's. A member that is NaN for a target
+does not serve it: its moments there are 0, and the pair is not in ``served``.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from features.core.metrics import mean_of_parts
 from features.core.types import Array, Mask
 
 Block = tuple[int, int, Sequence[Array], Array]  # fold, block of time, predictions, truth
-NAMES = ("fold", "block", "count", "mean", "comoment", "low", "high")
+PARTS = ("fold", "block", "count", "mean", "comoment", "low", "high")  # one entry per part
+NAMES = (*PARTS, "served")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +36,13 @@ class Moments:
     Attributes:
         fold: (n_parts,), the fold that held the part's rows out.
         block: (n_parts,), the block of time they lie in.
-        count: (n_parts,), rows.
+        count: (n_parts, n_targets), rows that have the truth.
         mean: (n_parts, n_targets, n_members + 1).
         comoment: (n_parts, n_targets, n_members + 1, n_members + 1), sums of products of
             deviations from the part's mean.
-        low: (n_parts, n_targets), smallest truth.
-        high: (n_parts, n_targets), largest truth.
+        low: (n_parts, n_targets), smallest truth; infinite where there is none.
+        high: (n_parts, n_targets), largest truth; minus infinity where there is none.
+        served: (n_targets, n_members), whether the member predicts the target.
     """
 
     fold: NDArray[np.intp]
@@ -47,6 +52,7 @@ class Moments:
     comoment: Array
     low: Array
     high: Array
+    served: Mask
 
     @classmethod
     def of_blocks(cls, blocks: Iterable[Block], known: Moments | None = None) -> Moments:
@@ -54,7 +60,8 @@ class Moments:
 
         Args:
             blocks: of rows: fold, block of time, each member's predictions and the truth, all
-                (n_samples, n_targets). Blocks may be of any size and come in any order.
+                (n_samples, n_targets), NaN where a truth is missing or a member does not serve a
+                target. Blocks may be of any size and come in any order.
             known: see :class:`MomentSums`.
 
         Raises:
@@ -70,7 +77,10 @@ class Moments:
     @classmethod
     def concatenate(cls, parts: Sequence[Moments]) -> Moments:
         """Put parts one after the other."""
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in NAMES})
+        return replace(
+            parts[0],
+            **{name: np.concatenate([getattr(p, name) for p in parts]) for name in PARTS},
+        )
 
     @property
     def n_members(self) -> int:
@@ -84,7 +94,7 @@ class Moments:
 
     def take(self, parts: NDArray[np.intp] | Mask) -> Moments:
         """Only these parts; one named twice counts twice, as a bootstrap wants it."""
-        return Moments(**{name: getattr(self, name)[parts] for name in NAMES})
+        return replace(self, **{name: getattr(self, name)[parts] for name in PARTS})
 
     def folds(self, chosen: Sequence[int]) -> Moments:
         """Only the parts of these folds."""
@@ -98,19 +108,30 @@ class Moments:
         """Only these members, in this order, and the truth."""
         at = np.append(np.asarray(chosen, dtype=np.intp), self.n_members)
         return replace(
-            self, mean=self.mean[:, :, at], comoment=self.comoment[:, :, at[:, None], at]
+            self,
+            mean=self.mean[:, :, at],
+            comoment=self.comoment[:, :, at[:, None], at],
+            served=self.served[:, at[:-1]],
         )
+
+    def targets(self, chosen: NDArray[np.intp]) -> Moments:
+        """Only these targets, in this order."""
+        own = {name: getattr(self, name)[:, chosen] for name in PARTS[2:]}
+        return replace(self, **own, served=self.served[chosen])
 
     def merged(self) -> Moments:
         """All parts as one, by the update of Chan, Golub and LeVeque (1979)."""
-        total = self.count.sum()
         mean = mean_of_parts(self.mean, self.count)
         shift = self.mean - mean
-        between = np.einsum("f,fti,ftj->tij", self.count, shift, shift)
-        return Moments(
+        if (self.count == self.count[:, :1]).all():
+            between = np.einsum("f,fti,ftj->tij", self.count[:, 0], shift, shift)
+        else:
+            between = np.einsum("ft,fti,ftj->tij", self.count, shift, shift)
+        return replace(
+            self,
             fold=self.fold[:1],
             block=self.block[:1],
-            count=np.array([total]),
+            count=self.count.sum(0)[None],
             mean=mean[None],
             comoment=(self.comoment.sum(0) + between)[None],
             low=self.low.min(0)[None],
@@ -132,14 +153,12 @@ class Moments:
         signed = np.concatenate([weights.T, -np.ones((n_targets, 1))], axis=1)
         spread = ((self.comoment @ signed[:, :, None])[..., 0] * signed).sum(-1)
         offset = np.einsum("fti,ti->ft", self.mean, signed) + intercept
-        error: Array = np.maximum(spread, 0) + self.count[:, None] * offset**2
+        error: Array = np.maximum(spread, 0) + self.count * offset**2
         return error
 
     def constant_error(self, value: Array) -> Array:
         """Sum of squared errors of a constant (broadcast to (n_parts, n_targets))."""
-        error: Array = (
-            self.comoment[..., -1, -1] + self.count[:, None] * (self.mean[..., -1] - value) ** 2
-        )
+        error: Array = self.comoment[..., -1, -1] + self.count * (self.mean[..., -1] - value) ** 2
         return error
 
     def save(self, path: Path, member_hashes: Sequence[str]) -> None:
@@ -183,9 +202,19 @@ class MomentSums:
         self._known = known
         self._n_known = 0 if known is None else known.n_members
         self._sums: dict[tuple[int, int], _Sums] = {}
+        self._served: Mask | None = None
 
     def add_rows(self, fold: int, block: int, predictions: Sequence[Array], truth: Array) -> None:
-        """Add rows of a part: each member's predictions and the truth, (n_samples, n_targets)."""
+        """Add rows of a part: each member's predictions and the truth, (n_samples, n_targets).
+
+        Raises:
+            ClimstackError: a member serves a target on some rows only.
+        """
+        served = np.stack([~np.isnan(each[0]) for each in predictions], axis=1)
+        if self._served is None:
+            self._served = served
+        missing = np.isnan(truth)
+        some = missing.any(0)
         left = slice(self._n_known, len(predictions) if self._n_known else None)
         n_samples, n_targets = truth.shape
         values = np.empty((n_targets, len(predictions) + 1, n_samples))
@@ -195,17 +224,38 @@ class MomentSums:
             # of squares, and a constant becomes zeros to the bit.
             shift[:, place] = each[0]
             np.subtract(each.T, each[0][:, None], out=values[:, place])
-        mean = values.mean(-1)
-        products = values[:, left] @ np.swapaxes(values, 1, 2)
-        products -= n_samples * mean[:, left, None] * mean[:, None, :]
+        count = np.full(n_targets, float(n_samples))
         columns = np.ascontiguousarray(truth.T)  # along which the extremes are found faster
-        here = _Sums(
-            count=float(n_samples),
-            mean=shift + mean,
-            comoment=products,
-            low=columns.min(-1),
-            high=columns.max(-1),
-        )
+        low, high = columns.min(-1), columns.max(-1)
+        absent = np.nonzero(~served)
+        values[absent] = shift[absent] = 0.0
+        if some.any():
+            first = missing.argmin(0)  # a row that has the truth, if there is one
+            for target in np.flatnonzero(some).tolist():
+                own, gone = values[target], missing[:, target]
+                own[-1] = truth[:, target] - truth[first[target], target]
+                own[:-1] -= own[:-1, first[target]][:, None]
+                row = np.array([*(each[first[target], target] for each in predictions), 0.0])
+                row[-1] = truth[first[target], target]
+                shift[target] = np.where(np.append(served[target], True), row, 0.0)
+                own[:, gone] = 0.0  # it adds nothing to the sums
+                if gone.all():
+                    shift[target] = 0.0
+            count = (~missing).sum(0).astype(np.float64)
+            low, high = np.fmin.reduce(truth), np.fmax.reduce(truth)
+            low, high = np.where(count > 0, low, np.inf), np.where(count > 0, high, -np.inf)
+            mean = values.sum(-1) / np.maximum(count, 1)[:, None]
+        else:
+            mean = values.mean(-1)
+        products = values[:, left] @ np.swapaxes(values, 1, 2)
+        products -= count[:, None, None] * mean[:, left, None] * mean[:, None, :]
+        here = _Sums(count=count, mean=shift + mean, comoment=products, low=low, high=high)
+        if (served != self._served).any() or np.isnan(here.mean).any():
+            target = int(((served != self._served) | np.isnan(here.mean[:, :-1])).any(1).argmax())
+            raise ClimstackError(
+                f"a member has no number in some rows of modelled target {target} (fold {fold}): it"
+                " must predict all rows of a target, or none"
+            )
         if (fold, block) in self._sums:
             self._sums[fold, block].merge(here, left)
         else:
@@ -217,20 +267,20 @@ class MomentSums:
         Raises:
             ClimstackError: no rows came, or other rows than those of the known moments.
         """
-        if not self._sums:
+        if not self._sums or self._served is None:
             raise ClimstackError("there are no rows to take moments of")
         keys = sorted(self._sums)
         fold, block = np.array(keys, dtype=np.intp).T
         sums = {
-            name: np.stack([getattr(self._sums[key], name) for key in keys]) for name in NAMES[2:]
+            name: np.stack([getattr(self._sums[key], name) for key in keys]) for name in PARTS[2:]
         }
-        found = Moments(fold=fold, block=block, **sums)
+        found = Moments(fold=fold, block=block, served=self._served, **sums)
         return found if self._known is None else _grown(self._known, found)
 
 
 @dataclass(kw_only=True)
 class _Sums:
-    count: float
+    count: Array  # (n_targets,)
     mean: Array  # (n_targets, n_members + 1)
     comoment: Array  # (n_targets, n_left, n_members + 1)
     low: Array
@@ -238,10 +288,11 @@ class _Sums:
 
     def merge(self, other: _Sums, left: slice) -> None:
         total = self.count + other.count
+        share = np.maximum(total, 1)  # where no row came, all is 0
         shift = other.mean - self.mean
-        between = shift[:, left, None] * shift[:, None, :] * (self.count * other.count / total)
-        self.comoment += other.comoment + between
-        self.mean += shift * (other.count / total)
+        both = (self.count * other.count / share)[:, None, None]
+        self.comoment += other.comoment + shift[:, left, None] * shift[:, None, :] * both
+        self.mean += shift * (other.count / share)[:, None]
         self.count = total
         np.minimum(self.low, other.low, out=self.low)
         np.maximum(self.high, other.high, out=self.high)
@@ -259,4 +310,4 @@ def _grown(known: Moments, found: Moments) -> Moments:
     comoment[..., :, new] = np.swapaxes(found.comoment, -1, -2)
     mean = found.mean.copy()
     mean[..., old] = known.mean
-    return replace(known, mean=mean, comoment=comoment)
+    return replace(known, mean=mean, comoment=comoment, served=found.served)

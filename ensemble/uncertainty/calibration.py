@@ -34,18 +34,21 @@ class ScoreCounts:
         return cls(np.zeros((n_targets, len(UPPER)), dtype=np.int64))
 
     def add(self, scores: Array) -> None:
-        """Add rows of scores, (n, n_targets), each at least 0; inf counts."""
+        """Add rows of scores, (n, n_targets), each at least 0; inf counts, NaN is left out."""
         n_targets = len(self.counts)
         bins = np.searchsorted(UPPER, scores, side="left")
         flat = bins + np.arange(n_targets) * len(UPPER)
-        new = np.bincount(flat.ravel(), minlength=self.counts.size)
+        missing = np.isnan(scores)
+        flat = flat[~missing] if missing.any() else flat.ravel()
+        new = np.bincount(flat, minlength=self.counts.size)
         self.counts += new.reshape(self.counts.shape)
 
     def quantile(self, confidence: float) -> Array:
         """The ceil((n + 1) confidence)-th smallest score of each target, as its bin's upper edge.
 
         The rank is that of split-conformal prediction (Lei et al. 2018, J. Amer. Statist. Assoc.
-        113, 1094-1111). Infinite where so many scores are not to be covered.
+        113, 1094-1111). Infinite where so many scores are not to be covered,
+        and where there are none.
 
         Args:
             confidence: wanted coverage, between 0 and 1.
@@ -56,11 +59,15 @@ class ScoreCounts:
         total = self.counts.sum(axis=1)
         rank = np.minimum(np.ceil((total + 1) * confidence), total)
         reached = self.counts.cumsum(axis=1) >= rank[:, None]
-        edges: Array = UPPER[reached.argmax(axis=1)]
+        edges: Array = np.where(total > 0, UPPER[reached.argmax(axis=1)], np.inf)
         return edges
 
     def share_within(self, limit: Array) -> Array:
-        """Share of scores at most ``limit``, (n_targets,): one of the bins' upper edges each."""
+        """Share of scores at most ``limit``, (n_targets,): one of the bins' upper edges each.
+
+        NaN where there are no scores.
+        """
         within = np.where(limit[:, None] >= UPPER, self.counts, 0).sum(axis=1)
-        share: Array = within / self.counts.sum(axis=1)
+        total = self.counts.sum(axis=1)
+        share: Array = within / np.where(total > 0, total, np.nan)
         return share

@@ -73,7 +73,8 @@ class Conformal:
         names = ("mae", "crps", "later", "fixed", "exact", "width", "score", "here")
         self._sums = {name: np.zeros(n_targets) for name in names}
         self._lowest = np.ones(n_targets)
-        self._number = self._rows = self._rows_later = self._rows_here = 0
+        self._number = 0
+        self._rows, self._rows_later, self._rows_here = np.zeros((3, n_targets))
         self._factor = self._fixed = np.zeros(n_targets)
 
     def add(self, block: Block) -> None:
@@ -85,9 +86,10 @@ class Conformal:
         within = np.clip(
             np.stack([predictions[name] for name in predictions]), blend.low, blend.high
         )
-        self._sums["crps"] += crps(y, within) * len(y)
-        self._sums["mae"] += np.abs(y - block.outputs[:, blend.targets]).sum(0)
-        self._rows += len(y)
+        known = (~np.isnan(y)).sum(0)
+        self._sums["crps"] += np.where(known > 0, _crps(y, within) * known, 0.0)
+        self._sums["mae"] += _total(np.abs(y - block.outputs[:, blend.targets]), y)
+        self._rows += known
         heads = {name: values for name, values in block.heads.items() if name in self.heads}
         signs = signs_of_difficulty(blend, block.outputs, predictions, heads, self.used)
         if self.difficulty is None:
@@ -102,10 +104,10 @@ class Conformal:
         """What is known once all rows of a block of time have come, before those of ``number``."""
         if self.difficulty is None and number % 2:
             self.difficulty = self._learned.solve()
-        if self._rows_here:
-            here, self._sums["here"] = self._sums["here"], np.zeros_like(self._lowest)
-            self._lowest = np.minimum(self._lowest, here / self._rows_here)
-            self._rows_here = 0
+        some = self._rows_here > 0
+        share = self._sums["here"] / np.where(some, self._rows_here, 1)
+        self._lowest = np.where(some, np.minimum(self._lowest, share), self._lowest)
+        self._sums["here"], self._rows_here = np.zeros((2, len(self._lowest)))
         if number >= self.first_later:
             self._factor = self._counts.quantile(self.confidence)
             if self._number < self.first_later:
@@ -120,17 +122,18 @@ class Conformal:
             low, high = (
                 ends[:, blend.targets] for ends in interval_ends(blend, outputs, half, block.inputs)
             )
-            hits = covered(low, high, y).sum(0)
+            hits = covered(low, high, y).sum(0)  # no interval covers NaN
             self._sums[name] += hits
             if name == "later":
                 self._sums["here"] += hits
                 # Gneiting and Raftery (2007), J. Amer. Statist. Assoc. 102, equation 43.
                 missed = np.maximum(low - y, 0) + np.maximum(y - high, 0)
-                self._sums["width"] += (high - low).sum(0)
-                self._sums["score"] += (high - low + 2 / (1 - self.confidence) * missed).sum(0)
+                self._sums["width"] += _total(high - low, y)
+                score = high - low + 2 / (1 - self.confidence) * missed
+                self._sums["score"] += _total(score, y)
         self._sums["exact"] += (y == outputs[:, blend.targets]).sum(0)
-        self._rows_later += len(y)
-        self._rows_here += len(y)
+        self._rows_later += (~np.isnan(y)).sum(0)
+        self._rows_here += (~np.isnan(y)).sum(0)
 
     @property
     def intervals(self) -> Intervals:
@@ -151,14 +154,17 @@ class Conformal:
         """How often intervals hold, by target.
 
         Returns:
-            One row per modelled target: target, group, action, confidence, rows (all), rows_later,
+            One row per modelled target: target, group, action, confidence, rows (all that have the
+            truth), rows_later,
             coverage_in (on the rows that calibrated the saved intervals), coverage_later,
             coverage_fixed, coverage_lowest (of a later block), exact (share of later rows that the
             blend meets exactly: coverage can't be less), and in the target's unit mean_width and
-            interval_score (later rows), mae of the blend and crps of all members (all rows).
+            interval_score (later rows), mae of the blend and crps of all members that serve
+            the target (all rows). Null where there are no such rows or members.
         """
         self._turn(self._number)
-        sums, n_later = self._sums, self._rows_later
+        sums, rows = self._sums, np.where(self._rows > 0, self._rows, np.nan)
+        n_later = np.where(self._rows_later > 0, self._rows_later, np.nan)
         groups = [self.final.schema.target_groups[target] for target in self.final.targets]
         return pl.DataFrame(
             {
@@ -166,25 +172,44 @@ class Conformal:
                 "group": groups,
                 "action": self.final.action,
                 "confidence": self.confidence,
-                "rows": self._rows,
-                "rows_later": n_later,
+                "rows": self._rows.astype(np.int64),
+                "rows_later": self._rows_later.astype(np.int64),
                 "coverage_in": self._counts.share_within(self.intervals.factor),
                 "coverage_later": sums["later"] / n_later,
                 "coverage_fixed": sums["fixed"] / n_later,
-                "coverage_lowest": self._lowest,
+                "coverage_lowest": np.where(self._rows_later > 0, self._lowest, np.nan),
                 "exact": sums["exact"] / n_later,
                 "mean_width": sums["width"] / n_later,
                 "interval_score": sums["score"] / n_later,
-                "mae": sums["mae"] / self._rows,
-                "crps": sums["crps"] / self._rows,
+                "mae": sums["mae"] / rows,
+                "crps": sums["crps"] / rows,
             }
-        )
+        ).fill_nan(None)
 
     def save(self, intervals: Path, table: Path) -> None:
         """Write both, the intervals as ``.npz``, the table as Parquet."""
         self.intervals.save(intervals)
         with atomic_path(table) as made:
             self.table().write_parquet(made)
+
+
+def _total(values: Array, y: Array) -> Array:
+    """Sum over the rows that have the truth, (n_targets,)."""
+    missing = np.isnan(y)
+    total: Array = (np.where(missing, 0.0, values) if missing.any() else values).sum(0)
+    return total
+
+
+def _crps(y: Array, ensemble: Array) -> Array:
+    """Of the members that serve a target; NaN where none does."""
+    served = ~np.isnan(ensemble[:, 0])
+    if served.all():
+        return crps(y, ensemble)
+    found = np.full(y.shape[1], np.nan)
+    for target in np.flatnonzero(served.any(0)):
+        here = slice(target, target + 1)
+        found[here] = crps(y[:, here], ensemble[served[:, target], :, here])
+    return found
 
 
 def fit_uncertainty(held_out: HeldOut, final: Blend, confidence: float = CONFIDENCE) -> Conformal:

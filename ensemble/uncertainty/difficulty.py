@@ -7,7 +7,7 @@ fitted to the absolute residuals by least squares, from sums, so rows are seen o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,19 +33,35 @@ def signs_of_difficulty(
     Args:
         blend: its range of the truth caps every sign: a member may be off by any amount.
         outputs: final outputs, (n_samples, n_targets).
-        predictions: of each member, (n_samples, n_modelled).
-        heads: expected absolute errors of members, (n_samples, n_modelled); may be empty.
+        predictions: of each member, (n_samples, n_modelled); NaN where it does not serve a target.
+        heads: expected absolute errors of members, likewise; may be empty.
         members: whose standard deviation is the spread; with fewer than two it is 0.
     """
     centre, width = outputs[:, blend.targets], blend.high - blend.low
     spread, head = np.zeros((2, *centre.shape))
     if len(members) > 1:
         within = [np.clip(predictions[name], blend.low, blend.high) for name in members]
-        spread = np.std(within, axis=0)
+        spread = _over_members(np.std, within)
     if heads:
-        head = np.mean([np.clip(values, 0.0, width) for values in heads.values()], axis=0)
+        clipped = [np.clip(values, 0.0, width) for values in heads.values()]
+        head = _over_members(np.mean, clipped)
     distance = np.abs(centre - blend.mean)
     return np.stack([np.ones_like(centre), spread, np.minimum(distance, width), head], axis=-1)
+
+
+def _over_members(function: Callable[..., Array], of: Sequence[Array]) -> Array:
+    """A statistic over the members that serve a target; 0 where none does."""
+    served = np.stack([~np.isnan(values[:1]).all(0) for values in of])
+    if served.all():
+        return function(of, axis=0)
+    found = np.zeros_like(of[0])
+    patterns, at = np.unique(served, axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        here = np.flatnonzero(at.ravel() == number)
+        if pattern.any():
+            own = [values[:, here] for values, serves in zip(of, pattern, strict=True) if serves]
+            found[:, here] = function(own, axis=0)
+    return found
 
 
 @dataclass
@@ -53,39 +69,48 @@ class DifficultySums:
     """Sums over rows that the weights come from.
 
     Attributes:
-        n_rows: rows seen.
+        n_rows: (n_modelled,), rows seen that have the truth.
         gram: (n_modelled, 4, 4), products of the signs.
         cross: (n_modelled, 4), products of the signs with the absolute residual.
     """
 
-    n_rows: int
+    n_rows: Array
     gram: Array
     cross: Array
 
     @classmethod
     def empty(cls, n_targets: int) -> DifficultySums:
         """No rows yet."""
-        return cls(0, np.zeros((n_targets, 4, 4)), np.zeros((n_targets, 4)))
+        return cls(np.zeros(n_targets), np.zeros((n_targets, 4, 4)), np.zeros((n_targets, 4)))
 
     def add(self, signs: Array, residual: Array) -> None:
-        """Add rows: signs (n, n_modelled, 4), absolute residuals (n, n_modelled)."""
+        """Add rows: signs (n, n_modelled, 4), absolute residuals (n, n_modelled).
+
+        A residual that is NaN is left out: its truth is missing.
+        """
+        missing = np.isnan(residual)
+        if missing.any():
+            signs = np.where(missing[..., None], 0.0, signs)
+            residual = np.where(missing, 0.0, residual)
         by_target = np.ascontiguousarray(np.moveaxis(signs, 0, -1))  # (n_modelled, 4, n)
         self.gram += by_target @ np.swapaxes(by_target, 1, 2)
         self.cross += (by_target @ np.ascontiguousarray(residual.T)[:, :, None])[..., 0]
-        self.n_rows += len(residual)
+        self.n_rows += (~missing).sum(0)
 
     def solve(self) -> Difficulty:
         """Non-negative least squares for each target (Lawson and Hanson 1974, chapter 23)."""
         weights = np.zeros_like(self.cross)
-        mean = self.cross[:, 0] / self.n_rows
+        n_rows = np.maximum(self.n_rows, 1)
+        mean = self.cross[:, 0] / n_rows
         for target, (gram, cross) in enumerate(zip(self.gram, self.cross, strict=True)):
-            size = np.sqrt(np.diag(gram) / self.n_rows)
+            n = n_rows[target]
+            size = np.sqrt(np.diag(gram) / n)
             here = np.flatnonzero(size > 0)
             if not mean[target] > 0:
                 continue
             unit = size[here]
-            scaled = gram[np.ix_(here, here)] / np.outer(unit, unit) / self.n_rows
-            aim = cross[here] / unit / self.n_rows / mean[target]
+            scaled = gram[np.ix_(here, here)] / np.outer(unit, unit) / n
+            aim = cross[here] / unit / n / mean[target]
             factor = np.linalg.cholesky(scaled + JITTER * np.eye(len(here)))
             found = nnls(factor.T, np.linalg.solve(factor, aim))[0]
             weights[target, here] = found * mean[target] / unit

@@ -172,7 +172,7 @@ def scores(blend: Blend, outputs: Array, expected: Array, inputs: Array, truth: 
     """Absolute residuals over expected errors, (n, n_modelled): what calibration counts.
 
     0 where the truth is met; infinite where it lies outside the blend's bounds, or where no error
-    was expected.
+    was expected; NaN where the truth is missing.
     """
     y, centre = truth[:, blend.targets], outputs[:, blend.targets]
     residual = np.abs(y - centre)

@@ -16,6 +16,7 @@ GROUPS = {
     "models.families": "climstack.families",
     "models.seq2seq.architectures": "climstack.architectures",
     "ensemble.stacking.blenders": "climstack.blenders",
+    "features.scoring.metrics": "climstack.metrics",
 }
 
 

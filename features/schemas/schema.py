@@ -43,7 +43,7 @@ class Schema:
         fold_column: column that says which fold holds a row out.
         ignore: columns that may be there and are not read; ``*`` and ``?`` stand for others.
         independent: whether rows say nothing about each other, so that any may validate any.
-        score: what people call the mean R2 of these targets; None where it has no name.
+        metric: what these targets are scored by, unless an experiment says otherwise.
 
     Raises:
         ClimstackError: columns or settings that contradict each other.
@@ -71,7 +71,7 @@ class Schema:
     fold_column: str | None = None
     ignore: tuple[str, ...] = ()
     independent: bool = False
-    score: str | None = None
+    metric: str = "r2"
     _slices: dict[str, slice] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -293,13 +293,6 @@ class Schema:
             weights[start : start + variable.unscored_levels] = 0.0
         return weights
 
-    @property
-    def score_name(self) -> str:
-        """What its score is called: the plain mean of R2 over all targets, weighted first."""
-        free = int((self.weights == 0).sum())
-        but = f", {free} of weight 0" if free else ""
-        return self.score or f"mean R2 over {len(self.target_columns)} targets{but}"
-
     @cached_property
     def exact_targets(self) -> NDArray[np.intp]:
         """Indices of the targets that a closed-form rule gives exactly."""
@@ -387,7 +380,7 @@ class _Settings:
     fold_column: str | None = None
     ignore: tuple[str, ...] = ()
     independent: bool = False
-    score: str | None = None
+    metric: str = "r2"
 
 
 def _any_twice(names: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ensemble.cli import console, tables
 from features import load_schema
+from features.scoring.metric import load_metric
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def test_tuned_parameters_can_be_pasted_into_an_experiment_anywhere(shown, tmp_p
     monkeypatch.chdir(tmp_path)
     gain = SimpleNamespace(defaults=0.1, tuned=0.2, gain=0.1, low=None, high=None)
     result = SimpleNamespace(
-        study="s", minutes=1.0, cells_fitted=1, cells_full=2, importances={}, claim=gain,
+        study="s", score="mean R2", minutes=1.0, cells_fitted=1,
+        cells_full=2, importances={}, claim=gain,
         unseen=gain, adopted="defaults", best_file="runs/a run/tuning/m/best.toml",
         trials=[{"state": "complete", "place": 0, "value": 0.1, "seconds": 1.0, "params": {}}],
     )  # fmt: skip
@@ -36,10 +38,11 @@ def test_tuned_parameters_can_be_pasted_into_an_experiment_anywhere(shown, tmp_p
 
 @pytest.mark.parametrize(
     ("schema", "name"),
-    [("leap", "LEAP score"), ("v1", "mean R2 over 128 targets"), ("v2_rh_mc", "mean R2 over 308 ")],
+    [("leap", "LEAP score"), ("v1", "mean R2 over 116 targets"), ("v2_rh_mc", "mean R2 over 260 ")],
 )
 def test_the_score_is_called_by_its_name(schema, name, shown):
-    score = load_schema(schema).score_name
+    known = load_schema(schema)
+    score = load_metric(known.metric).title(known)
     assert score.startswith(name)
     tables.show_leaderboard([], score=score)
     assert f"Leaderboard: {score}, honest" in " ".join(shown.getvalue().split())

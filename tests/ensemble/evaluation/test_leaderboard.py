@@ -3,6 +3,7 @@ import pytest
 
 from ensemble import RunFolder, choose, leaderboard
 from ensemble.evaluation.leaderboard import compared
+from features import ClimstackError
 from features.core.files import write_json
 from features.core.sealed import write_sealed
 
@@ -33,13 +34,16 @@ def test_a_run_of_another_scheme_says_which(tmp_path):
         run = RunFolder(tmp_path / f"a_{scheme}")
         run.path.mkdir()
         write_sealed(run.facts, facts | {"scheme": scheme})
-        write_json(run.leaderboard, [{"model": "m", "chosen": True, "score": 0.5}])
+        write_json(run.leaderboard, [{"model": "m", "chosen": True, "score": 0.5, "metric": "r2"}])
         run.seal(run.leaderboard)
         others.append(str(run.path))
-    ours = [{"model": "m", "chosen": True, "score": 0.7}]
+    ours = [{"model": "m", "chosen": True, "score": 0.7, "metric": "r2"}]
     rows = compared(ours, facts | {"scheme": "time_blocks"}, others)
     assert [(row["model"], row["chosen"]) for row in rows] == [
         ("m", True),
         ("a_forward_chaining (forward_chaining): m", False),
         ("a_time_blocks: m", False),
     ]
+    ours[0]["metric"] = "rmse"
+    with pytest.raises(ClimstackError, match="scored by r2 and not by rmse"):
+        compared(ours, facts | {"scheme": "time_blocks"}, others)

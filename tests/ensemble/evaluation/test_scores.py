@@ -41,7 +41,7 @@ def test_blocks_and_targets_of_any_size_give_the_same(rows, contenders, scores, 
 
 def test_sums_come_back_from_their_table(scores, schema, tmp_path):
     scores.save(tmp_path / "scores.parquet", schema.target_columns)
-    again = ScoreSums.load(tmp_path / "scores.parquet", schema.target_columns)
+    again = ScoreSums.load(tmp_path / "scores.parquet", schema)
     for name in ("fold", "block", "rows", "deviation"):
         np.testing.assert_array_equal(getattr(again, name), getattr(scores, name))
     assert list(again.squared_error) == list(scores.squared_error)

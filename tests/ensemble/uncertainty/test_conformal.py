@@ -25,7 +25,8 @@ HARD, SPARSE, MET, MISSED, DRIFTING, SILENT, UNSEEN = range(7)
 class MadeUp:
     """A member whose out-of-fold predictions and expected errors are given."""
 
-    def __init__(self, name, plan, predictions, expected=None):
+    def __init__(self, name, plan, predictions, targets, expected=None):
+        self.targets = targets
         self.spec = SimpleNamespace(name=name)
         cell = SimpleNamespace(has_uncertainty=expected is not None)
         self.cells = [[cell]] * plan.n_folds
@@ -91,7 +92,10 @@ def made_up(schema, seed=0, spoil_from=None):
     y = np.zeros((n, len(schema.target_columns)))
     y[:, targets] = truth
     data = FoldedStore(MadeUpStore(schema, time, y), plan)
-    members = [MadeUp("head", plan, blend, sd * 0.1), MadeUp("other", plan, blend)]
+    members = [
+        MadeUp("head", plan, blend, targets, sd * 0.1),
+        MadeUp("other", plan, blend, targets),
+    ]
     return HeldOut(data=data, members=members, honest=[graph] * 4), graph
 
 
@@ -144,7 +148,7 @@ def test_the_factor_follows_a_drift_that_a_fixed_one_misses(fitted):
     held_out, graph, _ = fitted
     blend = np.zeros((N_TIMES * N_COLUMNS, 7))
     # Without the head nothing tells that errors grow.
-    blind = [MadeUp("head", held_out.data.plan, blend), held_out.members[1]]
+    blind = [MadeUp("head", held_out.data.plan, blend, graph.targets), held_out.members[1]]
     table = fit_uncertainty(replace(held_out, members=blind), graph).table()
     row = table.row(DRIFTING, named=True)
     assert row["coverage_fixed"] + 0.01 < row["coverage_later"] < 0.9

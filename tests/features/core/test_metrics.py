@@ -99,7 +99,7 @@ def test_deviations_in_blocks_are_those_of_the_whole():
     sums = Deviation.empty(4)
     for block in np.array_split(y, 7):
         sums.add(block)
-    assert sums.rows == 101
+    assert (sums.rows == 101).all()
     np.testing.assert_allclose(sums.squared, ((y - y.mean(0)) ** 2).sum(0), rtol=1e-9)
     np.testing.assert_allclose(sums.mean, y.mean(0))
     assert sums.squared[3] == 0
