@@ -77,18 +77,6 @@ class HeldOut:
         """Whether each member predicts each target, (n_members, n_modelled)."""
         return np.stack([np.isin(self.targets, member.targets) for member in self.members])
 
-    def spread(self, member: Member, values: Array) -> Array:
-        """A member's columns, (n, n_served), among all modelled targets, (n, n_modelled).
-
-        NaN where the member does not serve a target.
-        """
-        here = np.isin(self.targets, member.targets)
-        if here.all():
-            return values
-        found = np.full((len(values), len(self.targets)), np.nan)
-        found[:, here] = values
-        return found
-
     @cached_property
     def heads(self) -> list[str]:
         """Names of the members that say how far off they expect to be, on every fold."""
@@ -259,7 +247,9 @@ class _Read:
     def predictions(self) -> dict[str, Array]:
         members = self.held_out.members
         return {
-            member.spec.name: self.held_out.spread(member, member.oof(self.fold, self.positions))
+            member.spec.name: member.spread(
+                member.oof(self.fold, self.positions), self.held_out.targets
+            )
             for member in members
         }
 
@@ -267,8 +257,8 @@ class _Read:
     def heads(self) -> dict[str, Array]:
         members, names = self.held_out.members, self.held_out.heads
         return {
-            member.spec.name: self.held_out.spread(
-                member, member.uncertainty(self.fold, self.positions)
+            member.spec.name: member.spread(
+                member.uncertainty(self.fold, self.positions), self.held_out.targets
             )
             for member in members
             if member.spec.name in names

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import tomli_w
 from annotated_types import Interval
 
+from ensemble.experiment.folder import SCHEMA
 from ensemble.experiment.models import check_targets, read_models, resolved
 from ensemble.experiment.text import expand, table_of
 from ensemble.stacking.candidate import POOLINGS, Candidate, Pooling, candidates, load_blender
@@ -233,9 +234,7 @@ class Experiment:
         table: dict[str, Any] = {"name": self.name, "seed": self.seed}
         table |= {part: asdict(getattr(self, part)) for part in PARTS}
         named = isinstance(self.data.schema, str) and not is_file(self.data.schema)
-        table["data"]["schema"] = (
-            self.data.schema if named else "schema.toml"
-        )  # beside it, in the run's folder
+        table["data"]["schema"] = self.data.schema if named else SCHEMA
         paths = {key: table["data"][key] for key in PATHS if table["data"][key] is not None}
         table["data"] |= {key: os.path.realpath(path) for key, path in paths.items()}
         if self.folds.file is not None:

@@ -18,6 +18,7 @@ from features.core.sealed import is_sealed, read_sealed, write_sealed
 
 log = logging.getLogger(__name__)
 
+SCHEMA = "schema.toml"  # what the resolved experiment calls it
 EARLIER = "0.1."  # versions whose cells and stacks have other names and other meanings
 
 
@@ -43,7 +44,7 @@ class RunFolder:
 
     lock = _Within(".lock")  # held by the process that writes here
     experiment = _Within("experiment.toml")  # resolved
-    schema = _Within("schema.toml")  # of the data, where the experiment names a file
+    schema = _Within(SCHEMA)  # of the data, where the experiment names a file
     facts = _Within("run.json")  # versions, hashes, seeds, hardware, every stage
     checksums = _Within("checksums.json")  # of the files below that have a say in a result
     folds = _Within("folds.parquet")

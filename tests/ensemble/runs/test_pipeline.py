@@ -18,7 +18,6 @@ from ensemble import (
     write_members,
 )
 from ensemble.cli.app import app
-from ensemble.evaluation.held_out import HeldOut
 from ensemble.report import write_report
 from ensemble.runs.tune import tune_model
 from features import ClimstackError
@@ -216,7 +215,6 @@ def test_the_command_writes_all_members_or_some(folder):
         members("--out", folder / "all.txt")
 
 
-@pytest.mark.skipif(not hasattr(HeldOut, "modelled"), reason="blends do not cope with them yet")
 def test_models_that_serve_some_targets_run_to_the_submission(folder, experiment):
     """Ridge for one variable, an external member for another; a target that nobody serves."""
     surface = '[[models]]\nname = "surface"\nfamily = "ridge"\ntargets = ["flux"]\n'
