@@ -1,8 +1,9 @@
-"""A table of one's own: 21 columns to the torques of 7 joints, in three commands and five lines.
+"""The torques of an arm's 7 joints: in three commands, and in five lines.
 
 Usage: python examples/robot_arm.py [FOLDER]
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,28 +15,23 @@ from features.synthetic import write_table
 
 COMMANDS = """
 data describe train.csv --targets torque_* --out arm.toml
-run arm_run.toml
+run robot_arm.toml
 leaderboard runs/arm
-"""
-EXPERIMENT = """
-name = "arm"
-data = { train = "train.csv", test = "test.csv", schema = "arm.toml" }
-models = [{ family = "ridge" }, { family = "lightgbm", params = { n_rounds = 50 } }]
 """
 
 
 def main(folder: Path) -> None:
     files = write_table("robot_arm", folder, n_rows=1000)
-    (folder / "arm_run.toml").write_text(EXPERIMENT)
-    for command in COMMANDS.split("\n")[1:-1]:
-        climstack = Path(sys.executable).with_name("climstack")
+    shutil.copy(Path(__file__).with_suffix(".toml"), folder)
+    climstack = Path(sys.executable).with_name("climstack")
+    for command in COMMANDS.strip().split("\n"):
         subprocess.run([climstack, *command.split()], cwd=folder, check=True)
 
     train, test = pl.read_csv(files["train"]), pl.read_csv(files["test"])
     y = train.select("^torque_.*$")
     model = StackedRegressor(["ridge", "lightgbm"]).fit(train.drop(y.columns), y)
-    print(model.leaderboard_)
-    print(model.predict(test).shape)
+    print(f"scores {model.leaderboard_[0]['score']:.3f}")
+    print(model.predict(test)[0])
 
 
 if __name__ == "__main__":

@@ -120,9 +120,14 @@ class Distributions:
     def add(self, block: Block) -> None:
         """Count a block's rows."""
         true, predicted = self.standard(block.truth), self.standard(block.outputs)
-        row = (self._kind * PLANE.number + PLANE.place(true)) * PLANE.number
+        there = np.isfinite(true)
+        kind = self._kind
+        if not there.all():  # a row that lacks a target's truth is not counted for it
+            kind = np.broadcast_to(kind, true.shape)[there]
+            true, predicted = true[there], predicted[there]
+        row = (kind * PLANE.number + PLANE.place(true)) * PLANE.number
         _count(row + PLANE.place(predicted), self.plane)
-        _count(self._kind * LINE.number + LINE.place(predicted - true), self.residual)
+        _count(kind * LINE.number + LINE.place(predicted - true), self.residual)
 
     def parts(self) -> dict[str, Parts]:
         """Predicted against true, and the residuals."""

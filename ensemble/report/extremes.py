@@ -10,7 +10,7 @@ from ensemble.report.finished import Finished
 from ensemble.report.scoring import worst_targets
 from features.core.types import Array
 from features.pages import plot
-from features.pages.page import Figure, Parts, Table
+from features.pages.page import Figure, Part, Parts, Table
 
 WORST = 25
 
@@ -32,7 +32,9 @@ class Extremes:
         """Look at a block's rows."""
         true, predicted = self.standard(block.truth), self.standard(block.outputs)
         squared = (predicted - true) ** 2
-        error = squared.mean(1)
+        there = np.isfinite(squared)  # a target that a row lacks has no error there
+        squared = np.where(there, squared, 0.0)
+        error = squared.sum(1) / np.maximum(there.sum(1), 1)
         column = self._column[block.rows]
         known = column >= 0
         size = len(self.n)
@@ -48,11 +50,11 @@ class Extremes:
         """What is shown of the block's row ``i``; ``squared`` errors of the modelled targets."""
         worst = int(squared.argmax())
         target, row = self.standard.targets[worst], int(block.rows[i])
+        place = {"timestep": int(self._time[row]), "grid column": int(self._column[row])}
         return {
             "sample": str(self.run.store.sample_ids[row]),
             "row": row,
-            "timestep": int(self._time[row]),
-            "grid column": int(self._column[row]),
+            **{what: at for what, at in place.items() if at >= 0},
             "fold": block.fold,
             "mean squared error / variance": float(squared.mean()),
             "its worst target": self.run.schema.target_columns[target],
@@ -67,8 +69,12 @@ class Extremes:
         assert scores is not None  # Standard.of says so
         rows = [row for _, row in self.rows]
         table = Table.of_rows(rows, f"The {len(rows)} rows with the largest error")
-        columns = self._columns() if len(self.n) else "Left out: the grid columns are unknown."
-        return {"worst": [worst_targets(self.run, scores), table, columns]}
+        found: list[Part] = [worst_targets(self.run, scores), table]
+        if len(self.n):
+            found.append(self._columns())
+        elif self.run.schema.n_grid_columns is not None:
+            found.append("Left out: the grid columns are unknown.")
+        return {"worst": found}
 
     def _columns(self) -> Figure:
         with np.errstate(invalid="ignore"):

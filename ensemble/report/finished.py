@@ -25,7 +25,8 @@ from features.pages import plot
 from features.schemas.schema import Schema
 from features.store.store import Store
 
-SURFACE = "surface outputs"  # the name of all scalar targets together
+SURFACE = "surface outputs"  # the name of all scalar targets of columns of air together
+MOST_GROUPS = 8  # of scalar targets that are drawn apart
 
 
 @dataclass(frozen=True)
@@ -186,5 +187,12 @@ class Finished:
 
 
 def kind_of(schema: Schema) -> list[str]:
-    """What each target is drawn with, length n_targets: its profile, or all scalars together."""
-    return [v.name if v.n_levels > 1 else SURFACE for v in schema.targets for _ in v.columns]
+    """What each target is drawn with, length n_targets.
+
+    Its profile; its group, where the schema names few; else all scalars together.
+    """
+    named = {v.group for v in schema.targets if v.n_levels == 1 and v.group is not None}
+    together = SURFACE if schema.n_grid_columns is not None else "targets"
+    of = {v.name: v.group if v.group and len(named) <= MOST_GROUPS else together
+          for v in schema.targets}  # fmt: skip
+    return [v.name if v.n_levels > 1 else of[v.name] for v in schema.targets for _ in v.columns]

@@ -20,16 +20,18 @@ class Quality:
         self.names = np.array([name for variable in self.variables for name in variable.columns])
         self.rows, n = 0, len(self.names)
         self.low, self.high = np.full(n, np.inf), np.full(n, -np.inf)
-        self.total, self.zeros, self.lost = np.zeros((3, n))
+        self.total, self.zeros, self.lost, self.missing = np.zeros((4, n))
 
     def add(self, block: Block) -> None:
         """Look at a block's rows."""
         values = np.concatenate([block.inputs, block.truth], axis=1)
+        missing = np.isnan(values)
         size = np.abs(values)
         self.rows += len(values)
-        np.minimum(self.low, values.min(0), out=self.low)
-        np.maximum(self.high, values.max(0), out=self.high)
-        self.total += values.sum(0)
+        self.missing += missing.sum(0)
+        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
+        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))
+        self.total += np.where(missing, 0.0, values).sum(0)
         self.zeros += (size == 0).sum(0)
         self.lost += ((size > 0) & (size < SMALLEST_FLOAT32)).sum(0)
 
@@ -41,8 +43,8 @@ class Quality:
         n_inputs = len(schema.input_columns)
         facts: dict[str, object] = {
             "rows": len(store),
-            "timesteps": len(np.unique(store.time)),
-            "grid columns": store.n_grid_columns,
+            **({"timesteps": len(np.unique(store.time))} if store.time.min() >= 0 else {}),
+            **({} if schema.n_grid_columns is None else {"grid columns": store.n_grid_columns}),
             "held out once": self.rows,
             "of auxiliary sources, train only": int((~plan.main).sum()),
             "folds": f"{plan.n_folds}, {plan.scheme}, embargo {plan.embargo}",
@@ -70,17 +72,21 @@ class Quality:
     def _table(self) -> Table:
         widths = np.array([variable.n_levels for variable in self.variables])
         starts, values = np.cumsum(widths) - widths, widths * max(self.rows, 1)
-        zero, lost = (100 * np.add.reduceat(n, starts) / values for n in (self.zeros, self.lost))
+        missing = np.add.reduceat(self.missing, starts)
+        there = np.maximum(values - missing, 1)
+        zero, lost = (100 * np.add.reduceat(n, starts) / there for n in (self.zeros, self.lost))
         columns = {
             "variable": [variable.name for variable in self.variables],
             "role": [variable.role for variable in self.variables],
             "unit": [variable.unit for variable in self.variables],
             "columns": widths,
             "smallest": np.minimum.reduceat(self.low, starts),
-            "mean": np.add.reduceat(self.total, starts) / values,
+            "mean": np.add.reduceat(self.total, starts) / there,
             "largest": np.maximum.reduceat(self.high, starts),
             "zero, %": zero,
             "lost in float32, %": lost,
         }
+        if missing.any():
+            columns["missing, %"] = 100 * missing / values
         caption = "Every variable over all held-out rows and its levels"
         return Table.of(pl.DataFrame(columns), caption)

@@ -10,7 +10,7 @@ import polars as pl
 from ensemble.evaluation.leaderboard import Row
 from ensemble.evaluation.score_sums import CONFIDENCE, N_DRAWS, ScoreSums
 from ensemble.report.finished import Finished, kind_of
-from features.core.types import Array, Rows
+from features.core.types import Array, Mask, Rows
 from features.pages import plot
 from features.pages.page import Figure, Part, Parts, Table
 from features.scoring.metric import Metric
@@ -114,7 +114,7 @@ def levels(run: Finished) -> Parts:
         return [NO_SCORES]
     profiles = [variable for variable in run.schema.targets if variable.n_levels > 1]
     if not profiles:
-        return ["Left out: no target of this schema has levels."]
+        return []
     names = dict.fromkeys([*run.members, chosen])
     scored = run.schema.weights > 0
     r2 = {name: np.where(scored, scores.r2(name), np.nan) for name in names}
@@ -203,8 +203,9 @@ def time(run: Finished) -> Parts:
     errors = {model: scores.squared_error[model][:, modelled] / expected for model in models}
     kinds = np.array(kind_of(run.schema))[modelled]
     each = dict.fromkeys(kinds.tolist())
-    by_kind = {kind: errors[chosen][:, kinds == kind].mean(1) for kind in each}
-    by_model = {model: own.mean(1) for model, own in errors.items()}
+    has = scores.rows[:, modelled] > 0  # a block without a target's truth has no error of it
+    by_kind = {kind: _mean(errors[chosen], has & (kinds == kind)) for kind in each}
+    by_model = {model: _mean(own, has) for model, own in errors.items()}
     lead = (
         f"{len(rows)} {run.blocks_of}, {rows.min():.0f} to {rows.max():.0f}"
         " rows each, in order; a block that lies in two folds stands twice."
@@ -213,12 +214,20 @@ def time(run: Finished) -> Parts:
         "Mean over the modelled targets of squared error over the truth's variance: 0 is perfect,"
         " 1 is as good as the mean. A block that is hard for all models is hard."
     )
-    of_kinds = "The same for what the submission uses, each profile on its own."
+    of_kinds = "The same for what the submission uses, each kind of target on its own."
     return [
         lead,
         _by_block(run, scores, by_model, title="Every model", reading=of_models),
         _by_block(run, scores, by_kind, title=f"{chosen} by kind of target", reading=of_kinds),
     ]
+
+
+def _mean(errors: Array, there: Mask) -> Array:
+    """Mean over the targets that are there, (n_blocks,); NaN where none is."""
+    n = there.sum(1)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.where(there, errors, 0.0).sum(1) / np.where(n > 0, n, np.nan)
+    return mean
 
 
 def _by_block(run: Finished, scores: ScoreSums, lines: dict[str, Array], **parts: Any) -> Figure:
@@ -257,6 +266,8 @@ def worst_targets(run: Finished, scores: ScoreSums) -> Table:
         "action": [run.blend.action[place] for place in order],
         "standard deviation": np.sqrt(scores.variance[worst]),
     }
+    if all(each is None for each in columns["pressure, hPa"]):
+        del columns["pressure, hPa"]
     caption = f"The {len(worst)} modelled targets with the lowest honest R2"
     return Table.of(pl.DataFrame(columns), caption)
 

@@ -22,6 +22,7 @@ from models.oof import CellStore
 Histories = list[tuple[int, list[dict[str, Any]]]]  # fold and epochs of each cell
 
 TOP_INPUTS = 30
+MOST_NAMES = 40  # of targets under a picture
 AGAIN = "tune the model again, or delete the study's folder"
 CURVES = {  # of a network's epochs: title, and how to read it
     "loss": (
@@ -40,9 +41,12 @@ def weights(run: Finished) -> Parts:
     wide = table.pivot("member", index=["target", "action"], values="weight", maintain_order=True)
     kind_of_target = dict(zip(run.schema.target_columns, kind_of(run.schema), strict=True))
     kinds = np.array([kind_of_target[target] for target in wide["target"]])
+    level_of = dict(zip(run.schema.target_columns, run.schema.target_levels, strict=True))
+    levels = np.array([level_of[target] for target in wide["target"]])
+    scalars = SURFACE if run.schema.n_grid_columns is not None else "targets without levels"
     figures = [
         _weights(f"{run.chosen['model']}: {what}", wide.filter(here), kinds[here])
-        for what, here in (("profiles", kinds != SURFACE), (SURFACE, kinds == SURFACE))
+        for what, here in (("profiles", levels >= 0), (scalars, levels < 0))
         if here.any()
     ]
     counts = Table.of(wide["action"].value_counts(sort=True, name="targets"))
@@ -63,8 +67,9 @@ def _weights(title: str, wide: pl.DataFrame, kinds: NDArray[np.str_]) -> Figure:
     text, hover = [targets] * len(members), "%{text}<br>%{y}: %{z:.3f}<extra></extra>"
     look = {"colorscale": plot.DIVERGING, "text": text, "hovertemplate": hover, **ends}
     starts = [i for i in range(n) if i == 0 or kinds[i] != kinds[i - 1]]
-    at, names = list[float](range(n)), targets
-    if (kinds != SURFACE).any():  # a name in the middle of each profile
+    step = -(-n // MOST_NAMES)
+    at, names = list[float](range(0, n, step)), targets[::step]
+    if len(starts) > 1 or n > MOST_NAMES:  # a name in the middle of each kind
         at = [(a + b - 1) / 2 for a, b in pairwise([*starts, n])]
         names = kinds[starts].tolist()
     lines = [
@@ -76,7 +81,7 @@ def _weights(title: str, wide: pl.DataFrame, kinds: NDArray[np.str_]) -> Figure:
     return Figure(
         title=title,
         reading="Blue adds, brown subtracts, white has no say. Targets run from left to right, by"
-        " variable and from the top of the air down; gaps are targets that get a safe constant"
+        " variable and level; gaps are targets that get a safe constant"
         " instead.",
         data=[plot.heat(np.arange(n), members, z, "weight", **look)],
         table=Table.of(wide),
@@ -206,7 +211,9 @@ def importances(run: Finished) -> Parts:
 def _importance(model: str, table: pl.DataFrame, schema: Schema) -> Figure:
     shares = table.pivot("group", index="variable", values="share", aggregate_function="sum")
     shares = shares.fill_null(0.0)
-    groups = [variable.name for variable in schema.targets if variable.name in shares.columns]
+    known = dict.fromkeys(schema.target_groups)
+    groups = [name for name in known if name in shares.columns]
+    groups += [name for name in shares.columns if name not in ("variable", *known)]
     shares = shares.select("variable", pl.mean_horizontal(groups).alias("mean"), *groups)
     shares = shares.sort("mean", "variable", descending=[True, False])
     top = shares.head(TOP_INPUTS)

@@ -73,7 +73,7 @@ class Report:
         else:
             self.collectors += [Distributions(standard), Extremes(run, standard)]
         if run.latitude is None:
-            self._left_out["latitude"] = NO_GRID
+            self._left_out["latitude"] = NO_GRID if run.schema.n_grid_columns is not None else ""
         else:
             self.collectors.append(Latitudes(run, run.latitude))
         if no_budget is None:
@@ -98,12 +98,17 @@ class Report:
             f" {run.plan.n_folds} folds of schema {run.schema.name}; {len(run.members)} members,"
             f" {minutes:.0f} minutes in all, climstack {run.facts['versions']['climstack']}."
         )
-        of_rows: dict[str, Parts] = {name: [why] for name, why in self._left_out.items()}
+        of_rows: dict[str, Parts] = {
+            name: [why] if why else [] for name, why in self._left_out.items()
+        }
         for collector in self.collectors:
             of_rows |= collector.parts()
-        sections = [
-            Section(name, title, of_rows[name] if make is None else make(run))
-            for name, (title, make) in SECTIONS.items()
+        of_run = {name: make(run) for name, (_, make) in SECTIONS.items() if make is not None}
+        found = of_run | of_rows
+        sections = [  # what a table of this kind never has is no section
+            Section(name, title, found[name])
+            for name, (title, _) in SECTIONS.items()
+            if found[name]
         ]
         title = f"Report of {run.experiment.name}"
         return write_page(out or run.folder.report, title, lead, sections)

@@ -82,7 +82,7 @@ def write_table(
 
 def robot_arm(n_rows: int, rng: np.random.Generator) -> Table:
     """Angles, speeds and accelerations of 7 joints (rad, s) to their torques (N m): 21 to 7."""
-    angle = rng.uniform(-np.pi, np.pi, (n_rows, N_JOINTS)) / 2
+    angle = rng.uniform(-0.5, 0.5, (n_rows, N_JOINTS))
     speed = rng.normal(0, 1.0, (n_rows, N_JOINTS))
     push = rng.normal(0, 2.0, (n_rows, N_JOINTS))
     torque = _noisy(arm_torques(angle, speed, push), rng)
@@ -172,7 +172,7 @@ def wind_farm(n_rows: int, rng: np.random.Generator) -> Table:
     spin = 6 + 10 * np.clip(felt / 12, 0, 1)
     outputs = np.stack([power, spin, 90 * np.clip((felt - 12) / 12, 0, 1), felt * 0.4,
                         temperature + 30 * share], axis=1)  # fmt: skip
-    targets = ["power", "rotor_speed", "pitch", "vibration", "gear_temperature"]
+    targets = ["out_power", "out_rotor_speed", "out_pitch", "out_vibration", "out_gear"]
     rows = pl.DataFrame(
         {
             "date": _dates(hour),
@@ -209,15 +209,15 @@ def air_and_soil(n_rows: int, rng: np.random.Generator) -> Table:
     warming = 0.3 * flow + 0.001 * sun[:, None] * np.exp(-6 * depth)
     flux = np.stack([3 * (soil[:, 0] - air[:, 0]), 0.8 * sun + 0.05 * (soil[:, 0] - 288)], axis=1)
     profiles = {"air": air, "soil": soil}
-    outputs = {"air_heating": heating, "soil_heating": warming}
+    outputs = {"out_air": heating, "out_soil": warming}
     columns = {
         f"{name}_{level}": v
         for name, values in (profiles | {k: _noisy(v, rng) for k, v in outputs.items()}).items()
         for level, v in enumerate(values.T)
     }
-    fluxes = dict(zip(("heat_flux", "ground_sun"), _noisy(flux, rng).T, strict=True))
+    fluxes = dict(zip(("out_flux", "out_sun"), _noisy(flux, rng).T, strict=True))
     rows = pl.DataFrame({"date": _dates(time), "sun": sun, **columns, **fluxes})
-    targets = [name for name in rows.columns if "heating" in name] + list(fluxes)
+    targets = [name for name in rows.columns if name.startswith("out_")]
     return Table(rows, targets, pl.Series(time >= 0.8 * n_rows))
 
 
