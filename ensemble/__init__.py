@@ -1,6 +1,7 @@
 """The roof: blending, scoring, submission, the pipeline and the command line."""
 
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from features.core.lazy import attach
 
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
     from ensemble.uncertainty.conformal import fit_uncertainty, load_uncertainty
     from ensemble.uncertainty.intervals import Intervals
 
-__getattr__, __dir__ = attach(__name__, __file__)
+_public_name, __dir__ = attach(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, or ``__version__``: that of the installed climstack."""
+    return version("climstack") if name == "__version__" else _public_name(name)
+
 
 __all__ = [
     "Blend",

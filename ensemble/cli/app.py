@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Trees and networks over shared folds, tuned and stacked, for columns of air.",
+    help="Trees and networks over shared folds, tuned and stacked, for tables with many targets.",
 )
 data = typer.Typer(no_args_is_help=True, help="Generate, convert, check, explore and compare data.")
 app.add_typer(data, name="data")
@@ -55,9 +56,23 @@ Broken = Annotated[str, typer.Option(help="NetCDF pairs that can't be read: refu
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"climstack {version('climstack')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _top(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
-    """Trees and networks over shared folds, tuned and stacked, for columns of air."""
+def _top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Trees and networks over shared folds, tuned and stacked, for tables with many targets."""
 
 
 @app.command()
