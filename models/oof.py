@@ -32,7 +32,7 @@ from features.core.types import Array, Float32
 from features.folds.folded import FoldedStore
 from features.views.tabular import TabularView
 from features.views.transforms import OF_SCALER, Scaler
-from models.base import Fitted
+from models.base import Fitted, TableShape
 from models.spec import ModelSpec, load_family
 
 SCORE = "score.json"  # written last
@@ -87,7 +87,7 @@ class CellKey:
             schema=data.store.schema.hash,
             folds=data.plan.hash,
             family=spec.family,
-            params=asdict(spec.parsed),
+            params=asdict(load_family(spec.family).settle(spec.parsed, TableShape.of(data.store))),
             seed=spec.seed,
             fold=fold,
             targets=tuple(targets),

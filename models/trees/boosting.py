@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from features.core.files import npy_rows, release, scratch_array
 from features.core.types import Array, Float32, Rows
 from features.store.matrix import Matrix
-from models.base import FoldData
+from models.base import FoldData, TableShape
 
 SCALAR = -1  # the part of the scalars, and the "level" of a scalar target
 SCALAR_TARGET_STRIDE = 4  # a scalar target sees every fourth level, counted from the ground
@@ -55,12 +55,14 @@ class Parts:
         feature_levels: level of each feature, (n_features,).
         target_levels: level of each target, (n_targets,).
         watched: whether there are rows to watch.
+        table: what the fold was cut from: defaults follow it.
     """
 
     folder: Path
     feature_levels: NDArray[np.intp]
     target_levels: NDArray[np.intp]
     watched: bool
+    table: TableShape
 
     @classmethod
     def write(cls, data: FoldData, params: Any, folder: Path) -> Parts:
@@ -72,6 +74,7 @@ class Parts:
             feature_levels=data.feature_levels,
             target_levels=data.target_levels,
             watched=len(watch) > 0,
+            table=TableShape.of(data.store),
         )
         parts._write_rows(data, "fit", fit, params.label_clip)
         if parts.watched:
