@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from features.core import registry
 from features.core.errors import ClimstackError, closest
 from features.core.settings import from_table
-from models.base import Family
+from models.base import Family, TableShape
 
 ARCHITECTURES = "models.seq2seq.architectures"
 
@@ -65,6 +65,14 @@ class ModelSpec:
         """The family's ``Params``, complete."""
         where = f"model '{self.name}' ({self.family})"
         return from_table(load_family(self.family).Params, self.params, where)
+
+    def settled(self, table: TableShape) -> ModelSpec:
+        """The model with parameters that follow the table named as values."""
+        own = self.parsed
+        values = asdict(load_family(self.family).settle(own, table))
+        found = {k: v for k, v in values.items() if v is not None and getattr(own, k) is None}
+        bases = tuple(base.settled(table) for base in self.inputs_from)
+        return replace(self, params=dict(self.params) | found, inputs_from=bases)
 
     @cached_property
     def parts(self) -> list[ModelSpec]:
