@@ -29,7 +29,7 @@ from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, TableShape
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
-from models.trees.defaults import LIGHTGBM_PLAIN, LIGHTGBM_PROFILES, fill, has_many_profiles
+from models.trees.defaults import fill, lightgbm_defaults
 from models.trees.forest import read_columns, seen_features, unreadable
 from models.trees.lightgbm_text import read_trees
 
@@ -58,9 +58,9 @@ class LightGBMParams(Bounded):
         inner_fraction: share of the training time in the inner blocks.
     """
 
-    n_rounds: Count = 100
-    learning_rate: Positive = 0.1
-    num_leaves: Annotated[int, Interval(ge=2, le=131072)] = 31
+    n_rounds: Count | None = None
+    learning_rate: Positive | None = None
+    num_leaves: Annotated[int, Interval(ge=2, le=131072)] | None = None
     max_bin: Annotated[int, Interval(ge=2, le=65535)] | None = None
     feature_fraction: Annotated[float, Interval(gt=0, le=1)] | None = None
     min_data_in_leaf: Count | None = None
@@ -138,8 +138,7 @@ class LightGBM(Family):
 
     def settle(self, params: LightGBMParams, table: TableShape) -> LightGBMParams:
         """With what is None as it suits the table."""
-        many = has_many_profiles(table)
-        return fill(params, LIGHTGBM_PROFILES if many else LIGHTGBM_PLAIN)
+        return fill(params, lightgbm_defaults(table))
 
     def in_processes(self, params: LightGBMParams) -> bool:
         """Always."""
@@ -176,7 +175,7 @@ class LightGBM(Family):
         import lightgbm as lgb
 
         params = self.settle(params, prepared.table)
-        settings = params.engine(context.seed)
+        settings, n_rounds = params.engine(context.seed), params.n_rounds or 0
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
             binned = _join(prepared, levels, settings)
@@ -191,12 +190,12 @@ class LightGBM(Family):
                 booster = lgb.train(
                     settings,
                     binned[0],
-                    params.n_rounds,
+                    n_rounds,
                     valid_sets=binned[1:],
                     callbacks=callbacks,
                     keep_training_booster=True,  # else it is written and read back once more
                 )
-                best = booster.best_iteration if params.early_stopping_rounds else params.n_rounds
+                best = booster.best_iteration if params.early_stopping_rounds else n_rounds
                 model = TreeModel(booster.model_to_string(num_iteration=best), columns)
                 vars(model)["_booster"] = booster  # spares reading the text back
                 yield targets, model

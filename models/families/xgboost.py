@@ -25,7 +25,7 @@ from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, TableShape
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
-from models.trees.defaults import XGBOOST_PLAIN, XGBOOST_PROFILES, fill, has_many_profiles
+from models.trees.defaults import fill, xgboost_defaults
 from models.trees.forest import read_columns, seen_features, unreadable
 from models.trees.xgboost_model import read_model
 
@@ -51,9 +51,9 @@ class XGBoostParams(Bounded):
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    n_rounds: Count = 100
-    learning_rate: Positive = 0.1
-    max_depth: Annotated[int, Interval(ge=1, le=20)] = 6
+    n_rounds: Count | None = None
+    learning_rate: Positive | None = None
+    max_depth: Annotated[int, Interval(ge=1, le=20)] | None = None
     max_bin: Annotated[int, Interval(ge=2, le=65535)] | None = None
     colsample_bytree: Annotated[float, Interval(gt=0, le=1)] | None = None
     min_child_weight: NotNegative | None = None
@@ -154,8 +154,7 @@ class XGBoost(Family):
 
     def settle(self, params: XGBoostParams, table: TableShape) -> XGBoostParams:
         """With what is None as it suits the table."""
-        many = has_many_profiles(table)
-        return fill(params, XGBOOST_PROFILES if many else XGBOOST_PLAIN)
+        return fill(params, xgboost_defaults(table))
 
     def in_processes(self, params: XGBoostParams) -> bool:
         """On a CPU: several processes would share a GPU."""
