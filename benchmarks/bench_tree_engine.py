@@ -23,6 +23,7 @@ from common import Options, make_store, spread_targets
 from features import FoldedStore, convert, load_schema, time_blocks
 from features.synthetic import write_dataset
 from models import CellStore, FitContext, FoldData, ModelSpec, cross_validate, load_family
+from models.base import TableShape
 
 ROUNDS = 3
 LEVELS = (30, 35, 40, 45, 50, 55)
@@ -46,7 +47,7 @@ def overhead(folder: Path, quick: bool) -> None:
     plan = time_blocks(store.time, 5, embargo)
     modelled = store.schema.modelled_targets
     targets = modelled[np.isin(store.schema.target_levels[modelled], shown)]
-    params = spec.parsed
+    params = family.settle(spec.parsed, TableShape.of(store))
     data = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
     sets = family.target_sets(store.schema, targets, params)
     (folder / "prepared").mkdir()

@@ -19,10 +19,13 @@ from joblib import Parallel, delayed
 
 from features import FoldedStore, FoldPlan, Store, r2_score, time_blocks
 from models import FoldData, load_family
+from models.base import TableShape
 from models.trees.boosting import seen_levels
 
 N_TARGETS, FOLDS = 20, (1, 3)
-DEFAULT = load_family("lightgbm").Params()
+LIGHTGBM = load_family("lightgbm")
+CLIMSIM = TableShape(n_rows=15_360, n_inputs=556, has_levels=True)
+DEFAULT = LIGHTGBM.settle(LIGHTGBM.Params(), CLIMSIM)
 BASE = replace(DEFAULT, window=4, linear_tree=False)  # what one setting is changed from
 LINEAR = {"linear_tree": True, "window": 3}
 SETTINGS = {

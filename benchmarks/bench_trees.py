@@ -25,6 +25,7 @@ from features import FoldedStore, r2_score, time_blocks
 from features.climate import derived
 from features.views import tabular
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
+from models.base import TableShape
 from models.trees.boosting import Parts
 
 ROUNDS = 2
@@ -129,6 +130,7 @@ def main(library: str, n_targets: int, wording: list[str], quick: bool) -> None:
                 feature_levels=data.feature_levels,
                 target_levels=data.target_levels,
                 watched=False,
+                table=TableShape.of(store),
             )
             window = load_family("lightgbm").Params().window
             columns = {

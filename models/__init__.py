@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from features.core.lazy import attach
 
 if TYPE_CHECKING:
-    from models.base import Family, FitContext, Fitted, FoldData
+    from models.base import Family, FitContext, Fitted, FoldData, TableShape
     from models.cross_validation import cross_validate
     from models.diagnostics.adversarial import Comparison, compare_stores
     from models.external import External
@@ -25,6 +25,7 @@ __all__ = [
     "FoldData",
     "Member",
     "ModelSpec",
+    "TableShape",
     "TrainedModel",
     "Variant",
     "available_families",

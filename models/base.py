@@ -30,6 +30,36 @@ from features.views.transforms import Scaler
 
 FEW_ROWS = 16  # below it R2 of a fold is off by some tenths, whatever the model
 
+
+@dataclass(frozen=True, kw_only=True)
+class TableShape:
+    """What defaults may follow: see :meth:`Family.settle`.
+
+    Attributes:
+        n_rows: training rows in all.
+        n_inputs: input columns.
+        has_levels: whether an input or a target is a profile.
+
+    Example:
+        >>> TableShape(n_rows=2000, n_inputs=12, has_levels=False).n_inputs
+        12
+    """
+
+    n_rows: int
+    n_inputs: int
+    has_levels: bool
+
+    @classmethod
+    def of(cls, store: Store) -> TableShape:
+        """The shape of a store's table."""
+        schema = store.schema
+        return cls(
+            n_rows=len(store),
+            n_inputs=len(schema.input_columns),
+            has_levels=any(variable.n_levels > 1 for variable in schema.variables),
+        )
+
+
 OutOfFold = Callable[[Rows], Array]
 """Predictions of rows by the models that held them out, (n, n_targets), physical units."""
 
@@ -318,6 +348,8 @@ class Family(ABC):
         weighted: whether it heeds the weights of rows (:meth:`FoldData.weights`); one that can't is
             refused where they are not all 1.
         prepared_by: names of the parameters that ``prepare`` reads.
+        of_levels: names of the parameters that change nothing on a table without levels: there a
+            study leaves them out.
     """
 
     Params: type[Any]
@@ -325,6 +357,14 @@ class Family(ABC):
     view: Kind
     weighted: bool = True
     prepared_by: tuple[str, ...] = ()
+    of_levels: tuple[str, ...] = ()
+
+    def settle(self, params: Any, table: TableShape) -> Any:
+        """The parameters with those that are None by default as they suit a table: the same.
+
+        A cell's key holds what this gives, and ``prepare`` and ``fit`` follow it.
+        """
+        return params
 
     def in_processes(self, params: Any) -> bool:
         """Whether worker processes fit it: then ``prepare`` gives paths, no large arrays."""

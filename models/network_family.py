@@ -146,6 +146,7 @@ class NetworkFamily(Family):
     package = "torch"
     view = "networks"
     prepared_by = ("patience", "inner_fraction")
+    of_levels = ("kernel", "n_halvings")
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture

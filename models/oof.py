@@ -32,7 +32,7 @@ from features.core.types import Array, Float32
 from features.folds.folded import FoldedStore
 from features.views.tabular import TabularView
 from features.views.transforms import OF_SCALER, Scaler
-from models.base import Fitted
+from models.base import Fitted, TableShape
 from models.spec import ModelSpec, load_family
 
 SCORE = "score.json"  # written last
@@ -82,8 +82,9 @@ class CellKey:
         """The key of a model on a fold."""
         packages, params = ["climstack"], {}
         if spec.external is None:
-            packages.append(load_family(spec.family).package)
-            params = asdict(spec.parsed)
+            family = load_family(spec.family)
+            packages.append(family.package)
+            params = asdict(family.settle(spec.parsed, TableShape.of(data.store)))
         else:
             params = {"oof": spec.external.sha256, "folds": spec.external.folds}
         return cls(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from importlib import import_module
@@ -16,7 +16,7 @@ from features.core import registry
 from features.core.errors import ClimstackError, closest
 from features.core.settings import check, from_table
 from features.schemas.schema import Schema
-from models.base import Family
+from models.base import Family, TableShape
 from models.external import External
 
 ARCHITECTURES = "models.seq2seq.architectures"
@@ -155,6 +155,14 @@ class ModelSpec:
                 f" group: {closest(pattern, known)}"
             )
         return np.array(found)
+
+    def settled(self, table: TableShape) -> ModelSpec:
+        """The model with parameters that follow the table named as values."""
+        own = self.parsed
+        values = asdict(load_family(self.family).settle(own, table))
+        found = {k: v for k, v in values.items() if v is not None and getattr(own, k) is None}
+        bases = tuple(base.settled(table) for base in self.inputs_from)
+        return replace(self, params=dict(self.params) | found, inputs_from=bases)
 
     @cached_property
     def parts(self) -> list[ModelSpec]:

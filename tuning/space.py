@@ -1,9 +1,13 @@
-"""What a study searches: the family's own space, with ranges that an experiment may replace."""
+"""What a study searches: the family's own space, with ranges that an experiment may replace.
+
+A family's range is made wider where the model's own value lies outside: that value is the first
+trial. A range that an experiment names stays as it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.distributions import (
@@ -14,9 +18,10 @@ from optuna.distributions import (
 )
 
 from features.core.errors import ClimstackError, closest
+from models.base import Family, TableShape
 from models.spec import ModelSpec, load_family
+from tuning.ranges import Distribution, holds, replaced, shown, widened
 
-Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 Ranges = Mapping[str, Sequence[Any]]
 
 
@@ -45,44 +50,57 @@ class Space:
 
     Attributes:
         distributions: of each searched parameter.
-        defaults: the model's own values, the first trial.
+        defaults: the model's own values, the first trial; None where they follow the table and
+            none was given.
+
+    Example:
+        >>> space = Space.of(ModelSpec(name="m", family="lightgbm", params={"n_rounds": 20}))
+        >>> space.distributions["n_rounds"].low, space.defaults["n_rounds"]
+        (20, 20)
     """
 
     distributions: dict[str, Distribution]
     defaults: dict[str, Any]
 
     @classmethod
-    def of(cls, spec: ModelSpec, ranges: Ranges | None = None) -> Space:
+    def of(
+        cls, spec: ModelSpec, ranges: Ranges | None = None, table: TableShape | None = None
+    ) -> Space:
         """The space of a model's family.
 
         Args:
             spec: the model.
             ranges: by parameter [lowest, highest] or, for a choice, the values: instead of the
                 family's own.
+            table: the table it will learn from: tells what is None by default, and whether there
+                are levels to search anything about. None takes it as unknown.
 
         Raises:
-            ClimstackError: the family has nothing to search; a range is of an unknown parameter,
-                is no range, holds a value that the family refuses, or leaves the model's own value
-                out.
+            ClimstackError: the family has nothing to search; a range is of an unknown parameter or
+                of one that the table has no use for, is no range, holds a value that the family
+                refuses, or leaves the model's own value out.
         """
-        family = load_family(spec.family)
+        family, ranges = load_family(spec.family), ranges or {}
         recorder = _Recorder()
         family.search_space(recorder)
         if not recorder.asked:
             raise ClimstackError(f"family '{spec.family}' has no search space: nothing to tune")
+        _check_names(spec, ranges, recorder.asked)
         found = dict(recorder.asked)
-        for name, given in (ranges or {}).items():
-            if name not in found:
-                raise ClimstackError(
-                    f"'{name}' is not searched for family '{spec.family}': {closest(name, found)}"
-                )
-            found[name] = _replaced(spec, name, found[name], given)
-        defaults = {name: getattr(spec.parsed, name) for name in found}
+        if table is not None and not table.has_levels:
+            _check_levels(spec, family, ranges)
+            found = {name: each for name, each in found.items() if name not in family.of_levels}
+        own = spec.parsed if table is None else family.settle(spec.parsed, table)
+        defaults = {name: getattr(own, name) for name in found}
         for name, value in defaults.items():
-            if not _holds(found[name], value):
+            if name in ranges:
+                found[name] = replaced(spec, name, found[name], ranges[name])
+            elif value is not None:
+                found[name] = widened(spec, name, found[name], value)
+            if value is not None and not holds(found[name], value):
                 raise ClimstackError(
                     f"model '{spec.name}' has {name} = {value!r}, outside the search range"
-                    f" {_shown(found[name])}: give a range that holds it in [models.search]"
+                    f" {shown(found[name])}: give a range that holds it in [models.search]"
                 )
         return cls(found, defaults)
 
@@ -98,6 +116,23 @@ class Space:
         return {name: distribution_to_json(d) for name, d in self.distributions.items()}
 
 
+def _check_names(spec: ModelSpec, ranges: Ranges, known: Mapping[str, Any]) -> None:
+    for name in ranges:
+        if name not in known:
+            raise ClimstackError(
+                f"'{name}' is not searched for family '{spec.family}': {closest(name, known)}"
+            )
+
+
+def _check_levels(spec: ModelSpec, family: Family, ranges: Ranges) -> None:
+    for name in ranges:
+        if name in family.of_levels:
+            raise ClimstackError(
+                f"model '{spec.name}' searches {name}, which changes nothing on a table without"
+                " levels: remove it from [models.search]"
+            )
+
+
 def _suggest(trial: Any, name: str, distribution: Distribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
@@ -106,46 +141,3 @@ def _suggest(trial: Any, name: str, distribution: Distribution) -> Any:
             name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
         )
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
-def _replaced(
-    spec: ModelSpec, name: str, distribution: Distribution, given: Sequence[Any]
-) -> Distribution:
-    """The distribution with another range; its ends must be values that the family accepts."""
-    made: Distribution
-    if isinstance(distribution, CategoricalDistribution):
-        values = list(given)
-        made = CategoricalDistribution(tuple(values))
-    else:
-        numbers = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool)]
-        if len(given) != 2 or len(numbers) != 2 or not given[0] <= given[1]:
-            raise ClimstackError(
-                f"the range of {name} must be [lowest, highest], but got {list(given)}"
-            )
-        values = list(given)
-        whole = isinstance(distribution, IntDistribution)
-        if whole and not all(isinstance(v, int) for v in values):
-            raise ClimstackError(f"the range of {name} must be whole numbers, but got {values}")
-        if distribution.log and values[0] <= 0:
-            raise ClimstackError(f"the range of {name} must start above 0, but got {values}")
-        if whole:
-            step = int(distribution.step or 1)
-            step = step if (values[1] - values[0]) % step == 0 else 1
-            made = IntDistribution(values[0], values[1], distribution.log, step)
-        else:
-            made = FloatDistribution(float(values[0]), float(values[1]), distribution.log)
-    for value in values:
-        replace(spec, params=dict(spec.params) | {name: value})  # raises where it is refused
-    return made
-
-
-def _holds(distribution: Distribution, value: Any) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    return bool(distribution.low <= value <= distribution.high)
-
-
-def _shown(distribution: Distribution) -> str:
-    if isinstance(distribution, CategoricalDistribution):
-        return str(list(distribution.choices))
-    return f"[{distribution.low}, {distribution.high}]"

@@ -29,6 +29,7 @@ from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.scoring.metric import load_metric
 from features.store.store import Store
+from models.base import TableShape
 from models.oof import CellStore
 from models.spec import ModelSpec, Variant
 from tuning.clusters import Cluster, cluster_targets
@@ -101,7 +102,8 @@ def tune(
     settings, folder = settings or TuneSettings(), Path(folder)
     progress = progress or (lambda *_: None)
     _check_spec(spec)
-    space, folds = Space.of(spec, ranges), _folds(data.plan, settings.n_folds)
+    space = Space.of(spec, ranges, TableShape.of(data.store))
+    folds = _folds(data.plan, settings.n_folds)
     clusters = _clusters(data, spec, settings)
     fitted = [target for cluster in clusters for target in cluster.representatives]
     steps = steps_of(data.store, spec, folds, fitted, settings.seed)

@@ -32,6 +32,7 @@ from features.core.types import Progress
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.store import Store
+from models.base import TableShape
 from models.oof import CellStore
 from models.spec import ModelSpec
 from tuning.objective import Objective, Step
@@ -91,7 +92,7 @@ class Task:
     @property
     def space(self) -> Space:
         """What is searched."""
-        return Space.of(self.spec, self.ranges)
+        return Space.of(self.spec, self.ranges, TableShape.of(Store(self.store)))
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""

@@ -25,6 +25,7 @@ from features.sources.grid import Grid
 from features.sources.readers import TableFile, find_columns
 from features.store.store import Store
 from features.store.stored import is_store
+from models.base import TableShape
 from models.diagnostics.probe import Cost, probe
 from models.member import cell_keys, target_sets
 from models.spec import ModelSpec
@@ -284,7 +285,8 @@ class DryRun(Run):
             for base in spec.inputs_from
         ]
         spec = replace(spec, inputs_from=tuple(bases))
-        return probe(spec, data, Path(tempfile.mkdtemp(dir=self.scratch)))
+        whole = replace(TableShape.of(data.store), n_rows=self._n_rows)  # defaults follow all rows
+        return probe(spec.settled(whole), data, Path(tempfile.mkdtemp(dir=self.scratch)))
 
     def _count_done(self, spec: ModelSpec) -> int | None:
         if self._stored is None:

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from features.core.settings import Bounded, Count, InnerShare, Natural, NotNegative, Positive
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
-from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
+from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, TableShape
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
+from models.trees.defaults import fill, lightgbm_defaults
 from models.trees.forest import read_columns, seen_features, unreadable
 from models.trees.lightgbm_text import read_trees
 
@@ -37,6 +38,8 @@ from models.trees.lightgbm_text import read_trees
 @dataclass(frozen=True, kw_only=True)
 class LightGBMParams(Bounded):
     """Parameters of the trees, named as in LightGBM.
+
+    What is None follows the table (:mod:`models.trees.defaults`).
 
     Attributes:
         n_rounds: boosting rounds at most; LightGBM calls them ``num_iterations``.
@@ -56,23 +59,24 @@ class LightGBMParams(Bounded):
         inner_fraction: share of the training time in the inner blocks.
     """
 
-    n_rounds: Count = 100
-    learning_rate: Positive = 0.1
-    num_leaves: Annotated[int, Interval(ge=2, le=131072)] = 31
-    max_bin: Annotated[int, Interval(ge=2, le=65535)] = 63
-    feature_fraction: Annotated[float, Interval(gt=0, le=1)] = 0.3
-    min_data_in_leaf: Count = 20
+    n_rounds: Count | None = None
+    learning_rate: Positive | None = None
+    num_leaves: Annotated[int, Interval(ge=2, le=131072)] | None = None
+    max_bin: Annotated[int, Interval(ge=2, le=65535)] | None = None
+    feature_fraction: Annotated[float, Interval(gt=0, le=1)] | None = None
+    min_data_in_leaf: Count | None = None
     lambda_l2: NotNegative = 1.0
     linear_tree: bool = True
-    linear_lambda: NotNegative = 1.0
+    linear_lambda: NotNegative | None = None
     window: Annotated[int, Ge(-1)] = 3
     label_clip: Positive = 10.0
     early_stopping_rounds: Natural = 0
     inner_fraction: InnerShare = 0.1
 
     def engine(self, seed: int) -> dict[str, Any]:
-        """The settings as LightGBM takes them."""
-        return {key: value for key, value in asdict(self).items() if key not in OWN} | {
+        """The settings as LightGBM takes them; what is still None is left to it."""
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in given.items() if key not in OWN} | {
             "objective": "regression",
             "metric": "l2",
             "seed": seed,
@@ -131,6 +135,11 @@ class LightGBM(Family):
     package = "lightgbm"
     view = "trees"
     prepared_by = (*PARTS_BY, "max_bin", "linear_tree")
+    of_levels = ("window",)
+
+    def settle(self, params: LightGBMParams, table: TableShape) -> LightGBMParams:
+        """With what is None as it suits the table."""
+        return fill(params, lightgbm_defaults(table))
 
     def in_processes(self, params: LightGBMParams) -> bool:
         """Always."""
@@ -147,6 +156,7 @@ class LightGBM(Family):
         import lightgbm as lgb
 
         parts = Parts.write(data, params, folder)
+        params = self.settle(params, parts.table)
         settings = params.engine(seed=0) | {"num_threads": 0}
         all_names = _plain(data.feature_names)
         for level in parts.levels:
@@ -173,7 +183,8 @@ class LightGBM(Family):
         """Fit one target after the other on the binned levels that it sees."""
         import lightgbm as lgb
 
-        settings = params.engine(context.seed)
+        params = self.settle(params, prepared.table)
+        settings, n_rounds = params.engine(context.seed), params.n_rounds or 0
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
             binned = _join(prepared, levels, settings)
@@ -181,7 +192,7 @@ class LightGBM(Family):
                 dataset.set_weight(prepared.weights(name))
             for targets in together:
                 labelled = _labelled(prepared, targets[0], binned, settings)
-                rounds = params.n_rounds if labelled else 1  # of a target without any row: a stump
+                rounds = n_rounds if labelled else 1  # of a target without any row: a stump
                 train, *watch = labelled or binned[:1]
                 callbacks: list[Callable[..., Any]] = []
                 if watch:
@@ -211,7 +222,7 @@ class LightGBM(Family):
             "feature_fraction": trial.suggest_float("feature_fraction", 0.1, 1.0),
             "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 80, log=True),
             "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 30.0, log=True),
-            "linear_lambda": trial.suggest_float("linear_lambda", 0.01, 30.0, log=True),
+            "linear_lambda": trial.suggest_float("linear_lambda", 0.01, 100.0, log=True),
             "window": trial.suggest_int("window", 1, 6),
         }
 

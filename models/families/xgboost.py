@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from features.core.settings import Bounded, Count, InnerShare, Natural, NotNegative, Positive
 from features.core.types import Array, Float32
 from features.schemas.schema import Schema
-from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets
+from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, TableShape
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
+from models.trees.defaults import fill, xgboost_defaults
 from models.trees.forest import read_columns, seen_features, unreadable
 from models.trees.xgboost_model import read_model
 
@@ -32,6 +33,8 @@ from models.trees.xgboost_model import read_model
 @dataclass(frozen=True, kw_only=True)
 class XGBoostParams(Bounded):
     """Parameters of the trees, named as in XGBoost.
+
+    What is None follows the table (:mod:`models.trees.defaults`).
 
     Attributes:
         n_rounds: boosting rounds at most; XGBoost calls them ``num_boost_round``.
@@ -48,12 +51,12 @@ class XGBoostParams(Bounded):
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    n_rounds: Count = 100
-    learning_rate: Positive = 0.1
-    max_depth: Annotated[int, Interval(ge=1, le=20)] = 6
-    max_bin: Annotated[int, Interval(ge=2, le=65535)] = 64
-    colsample_bytree: Annotated[float, Interval(gt=0, le=1)] = 0.5
-    min_child_weight: NotNegative = 5.0
+    n_rounds: Count | None = None
+    learning_rate: Positive | None = None
+    max_depth: Annotated[int, Interval(ge=1, le=20)] | None = None
+    max_bin: Annotated[int, Interval(ge=2, le=65535)] | None = None
+    colsample_bytree: Annotated[float, Interval(gt=0, le=1)] | None = None
+    min_child_weight: NotNegative | None = None
     reg_lambda: NotNegative = 1.0
     window: Annotated[int, Ge(-1)] = 3
     label_clip: Positive = 10.0
@@ -62,8 +65,9 @@ class XGBoostParams(Bounded):
     device: Literal["cpu", "cuda"] = "cpu"
 
     def engine(self, seed: int) -> dict[str, Any]:
-        """The settings as XGBoost takes them."""
-        return {key: value for key, value in asdict(self).items() if key not in OWN} | {
+        """The settings as XGBoost takes them; what is still None is left to it."""
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in given.items() if key not in OWN} | {
             "tree_method": "hist",
             "objective": "reg:squarederror",
             "base_score": 0.0,  # standardised labels; XGBoost's own guess would differ per target
@@ -146,6 +150,11 @@ class XGBoost(Family):
     package = "xgboost"
     view = "trees"
     prepared_by = PARTS_BY
+    of_levels = ("window",)
+
+    def settle(self, params: XGBoostParams, table: TableShape) -> XGBoostParams:
+        """With what is None as it suits the table."""
+        return fill(params, xgboost_defaults(table))
 
     def in_processes(self, params: XGBoostParams) -> bool:
         """On a CPU: several processes would share a GPU."""
@@ -163,6 +172,7 @@ class XGBoost(Family):
 
     def fit(self, prepared: Parts, sets: Sets, params: XGBoostParams, context: FitContext) -> Fits:
         """Bin each window once and fit its targets one after the other."""
+        params = self.settle(params, prepared.table)
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
             binned = _bin_window(prepared, levels, params)

@@ -1,8 +1,10 @@
 """Search spaces: ranges that may be replaced, and a contract for every family that has one."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 
@@ -17,6 +19,7 @@ from models import (
     available_families,
     load_family,
 )
+from models.base import TableShape
 from models.fold import open_fold
 from tuning import Space
 from tuning.objective import with_params
@@ -28,6 +31,8 @@ SEARCHED = [
     if type(load_family(name)).search_space is not Family.search_space
 ]
 N_ROWS = 64
+PROFILES = TableShape(n_rows=5000, n_inputs=556, has_levels=True)
+PLAIN = TableShape(n_rows=2000, n_inputs=12, has_levels=False)
 
 
 def ends(distribution):
@@ -76,7 +81,7 @@ def test_ranges_replace_the_family_s_own(trees, ranges):
     space = Space.of(trees, ranges)
     assert (space.distributions["n_rounds"].low, space.distributions["n_rounds"].high) == (4, 16)
     assert space.defaults["n_rounds"] == 8
-    assert space.defaults["learning_rate"] == 0.1
+    assert Space.of(trees, ranges, PROFILES).defaults["learning_rate"] == 0.1
     gpu = Space.of(
         ModelSpec(name="n", family="convnext1d", params={"preset": "gpu"}),
         {"dim": [384, 512], "depth": [8, 14]},
@@ -94,7 +99,6 @@ def test_ranges_replace_the_family_s_own(trees, ranges):
         ("lightgbm", {"n_rounds": [50.5, 200]}, "must be whole numbers"),
         ("lightgbm", {"learning_rate": [0, 0.3]}, "must start above 0"),
         ("lightgbm", {"feature_fraction": [0.1, 1.5]}, "feature_fraction"),
-        ("lightgbm", {"n_rounds": [120, 200]}, "n_rounds = 100, outside the search range"),
         ("ridge", {}, "family 'ridge' has no search space"),
         ("convnext1d", {"kernel": [4, 8]}, "kernel must be odd"),
     ],
@@ -102,3 +106,58 @@ def test_ranges_replace_the_family_s_own(trees, ranges):
 def test_a_bad_range_is_one_sentence(family, given, sentence):
     with pytest.raises(ClimstackError, match=sentence):
         Space.of(ModelSpec(name="m", family=family), given)
+
+
+@pytest.mark.parametrize("table", [None, PROFILES, PLAIN])
+@pytest.mark.parametrize("preset", ["tiny", "laptop", "gpu"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_preset_is_a_first_trial(network, preset, table):
+    spec = ModelSpec(name="n", family=network, params={"preset": preset})
+    space = Space.of(spec, None, table)
+    study = optuna.create_study()
+    study.enqueue_trial(space.defaults)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert space.suggest(study.ask()) == space.defaults
+    assert with_params(spec, space.defaults).parsed == spec.parsed
+    for name, distribution in space.distributions.items():
+        for value in ends(distribution):
+            with_params(spec, {name: value})  # every end is accepted beside the others
+
+
+@pytest.mark.parametrize(
+    ("family", "own"),
+    [
+        ("lightgbm", {"n_rounds": 1000, "learning_rate": 0.001, "lambda_l2": 0.0, "window": -1}),
+        ("lightgbm", {"num_leaves": 500, "feature_fraction": 0.01, "min_data_in_leaf": 1}),
+        ("xgboost", {"max_depth": 14, "min_child_weight": 0.0, "reg_lambda": 500.0}),
+        ("convnext1d", {"dim": 80, "depth": 1, "kernel": 21, "batch_size": 48, "beta": 9.0}),
+        ("unet1d", {"weight_decay": 0.0, "learning_rate": 0.1, "kernel": 1}),
+    ],
+)
+def test_ranges_widen_to_hold_the_models_own_values(family, own):
+    spec = ModelSpec(name="m", family=family, params=own)
+    space = Space.of(spec, None, PROFILES)
+    assert {name: space.defaults[name] for name in own} == own
+    study = optuna.create_study()
+    study.enqueue_trial(space.defaults)
+    assert space.suggest(study.ask()) == space.defaults
+    for distribution in space.distributions.values():
+        assert isinstance(distribution, CategoricalDistribution) or not (
+            distribution.log and distribution.low <= 0
+        )
+
+
+def test_a_named_range_must_hold_the_models_own_value():
+    spec = ModelSpec(name="m", family="lightgbm")
+    with pytest.raises(ClimstackError, match="n_rounds = 100, outside the search range"):
+        Space.of(spec, {"n_rounds": [120, 200]}, PROFILES)
+    Space.of(spec, {"n_rounds": [120, 200]})  # which follows the table, and none is known
+
+
+def test_levels_are_not_searched_where_there_are_none():
+    spec = ModelSpec(name="m", family="lightgbm")
+    assert "window" in Space.of(spec, None, PROFILES).distributions
+    assert "window" not in Space.of(spec, None, PLAIN).distributions
+    with pytest.raises(ClimstackError, match="searches window, which changes nothing"):
+        Space.of(spec, {"window": [1, 4]}, PLAIN)

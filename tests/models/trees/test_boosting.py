@@ -8,6 +8,7 @@ import xgboost as xgb
 
 from features import FoldedStore, convert
 from models import CellStore, FitContext, FoldData, ModelSpec, cross_validate, load_family
+from models.base import TableShape
 from models.trees.boosting import seen_levels
 
 LIGHTGBM = {"n_rounds": 10, "num_leaves": 7, "min_data_in_leaf": 5}
@@ -19,7 +20,8 @@ WINDOWS = [-1, 4]
 def fitted(folded, targets, family, params, folder):
     """The fold's data, and the models of family and parameters by their targets."""
     spec = ModelSpec(name="m", family=family, params=params, seed=3)
-    model, parsed = load_family(family), spec.parsed
+    model = load_family(family)
+    parsed = model.settle(spec.parsed, TableShape.of(folded.store))
     data = FoldData(data=folded, fold=0, targets=targets, kind="trees")
     sets = model.target_sets(folded.store.schema, targets, parsed)
     found = model.fit(model.prepare(data, parsed, folder), sets, parsed, FitContext(3))
