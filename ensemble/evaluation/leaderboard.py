@@ -34,8 +34,8 @@ def leaderboard(
     Each row: model, blend (of several members), chosen, same_as (names of blends that coincide with
     it, which have no row of their own), metric, score (cross-fitted: the honest one), in_sample
     (with weights learned from all folds: optimistic), ci_low, ci_high, score_per_fold,
-    score_per_group (of each variable; None where none of its targets counts), targets_fallen_back
-    (to a constant), targets_of_member (to the best member), targets_served (by some member; only
+    score_per_group (of each group of targets; None where none of its targets counts),
+    targets_fallen_back (to a constant), targets_of_member (to the best member), targets_served (by some member; only
     where one serves but some of them: the others are scored with their mean), seconds (CPU, of the
     fits), peak_memory_mb, and for blends best_member, gain, gain_low, gain_high over it and
     mean_gain, mean_gain_low, mean_gain_high over the plain mean of the members, where that
@@ -61,8 +61,8 @@ def leaderboard(
             "ci_high": high,
             "score_per_fold": scores.fold_scores(name),
             "score_per_group": {
-                v.name: _or_none(scores.score(name, schema.slice_of(v.name)))
-                for v in schema.targets
+                group: _or_none(scores.score(name, targets))
+                for group, targets in schema.targets_of_group.items()
             },
             "targets_fallen_back": sum(a in (MEAN, ZERO) for a in contender.final.action),
             "targets_of_member": sum(a == MEMBER for a in contender.final.action),

@@ -70,7 +70,7 @@ class ScoreSums:
         """Honest value of each target by the metric, (n_targets,); NaN without rows."""
         return values_of(self.by, self._sums(name, slice(None)))
 
-    def score(self, name: str, targets: slice = slice(None)) -> float:
+    def score(self, name: str, targets: slice | Rows = slice(None)) -> float:
         """Honest score: the targets' values as one number; NaN where none counts."""
         return float(aggregate(self.values(name)[targets], self.share[targets]))
 
@@ -79,7 +79,7 @@ class ScoreSums:
         sums = self._sums(name, slice(None), in_sample=True)
         return float(aggregate(values_of(self.by, sums), self.share))
 
-    def gain(self, name: str, over: str, targets: slice = slice(None)) -> float:
+    def gain(self, name: str, over: str, targets: slice | Rows = slice(None)) -> float:
         """By how much a contender's score is better than another's, whichever way is better."""
         return self._sign * (self.score(name, targets) - self.score(over, targets)) + 0.0  # no -0
 
@@ -128,7 +128,7 @@ class ScoreSums:
             scores.append(float(aggregate(values_of(self.by, sums), self.share)))
         return scores
 
-    def _drawn(self, name: str, targets: slice) -> Array:
+    def _drawn(self, name: str, targets: slice | Rows) -> Array:
         """Score in each draw, (N_DRAWS,)."""
         times, rows, deviation = self._draws
         pair = self.absolute_error.get(name)
@@ -141,7 +141,7 @@ class ScoreSums:
         return aggregate(values_of(self.by, sums), self.share[targets])
 
     def interval(
-        self, name: str, over: str | None = None, targets: slice = slice(None)
+        self, name: str, over: str | None = None, targets: slice | Rows = slice(None)
     ) -> tuple[float, float]:
         """Interval of a score, or of its gain over another's, at the confidence CONFIDENCE.
 

@@ -17,6 +17,8 @@ def regimes(run: Finished) -> Parts:
     table = run.table(run.folder.errors)
     if table is None:
         return ["Left out: the run has no stack/errors.parquet."]
+    if table["regime"].n_unique() < 2 and run.schema.n_grid_columns is None:
+        return []  # regimes are of the atmosphere
     shown = [model for model in ("blend", *run.members[:1]) if (table["model"] == model).any()]
     means = table.group_by("model", "group", "kind", "regime", maintain_order=True).agg(
         targets=pl.len(), rows=pl.col("rows").max(), r2=pl.col("r2").clip(lower_bound=LOWEST).mean()

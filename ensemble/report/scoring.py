@@ -70,12 +70,12 @@ def leaderboard(run: Finished) -> Parts:
         height=220 + 26 * len(rows),
         wide=False,
     )
-    groups = [variable.name for variable in run.schema.targets]
+    groups = list(run.schema.targets_of_group)
     by_group = np.array(
         [[row["score_per_group"][group] for group in groups] for row in rows], dtype=np.float64
     )
     heat = Figure(
-        title="Score by variable",
+        title="Score by group of targets",
         reading=_of_variables(metric),
         data=[plot.heat(groups, names, _colours(metric, by_group), zmin=0, zmax=1)],
         table=Table.of_columns(["model", *groups], [names, *by_group.T]),
@@ -89,11 +89,11 @@ def leaderboard(run: Finished) -> Parts:
 def _of_variables(metric: Metric) -> str:
     if metric.is_r2:
         return (
-            "Mean R2 of each variable's targets; brighter is better, values below 0 have the"
+            "Mean R2 of each group's targets; brighter is better, values below 0 have the"
             " colour of 0. Targets given by a rule count 1."
         )
     return (
-        "The score of each variable's targets; brighter is better, each column from its worst to"
+        "The score of each group's targets; brighter is better, each column from its worst to"
         " its best value. The table has the values."
     )
 
@@ -163,8 +163,7 @@ def gain(run: Finished) -> Parts:
     if blend is None:
         return ["Left out: the run has one member, so nothing was blended."]
     pair = blend["model"], blend["best_member"]
-    groups = {"all targets": slice(None)}
-    groups |= {v.name: run.schema.slice_of(v.name) for v in run.schema.targets}
+    groups = {"all targets": np.arange(len(scores.share))} | run.schema.targets_of_group
     counts = {k: at for k, at in groups.items() if scores.share[at].any()}
     rows = [(k, scores.gain(*pair, at), *scores.interval(*pair, at)) for k, at in counts.items()]
     figure = _intervals(

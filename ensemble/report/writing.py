@@ -104,9 +104,13 @@ class Report:
         for collector in self.collectors:
             of_rows |= collector.parts()
         of_run = {name: make(run) for name, (_, make) in SECTIONS.items() if make is not None}
-        found = of_run | of_rows
+        found, gridded = of_run | of_rows, run.schema.n_grid_columns is not None
         sections = [  # what a table of this kind never has is no section
-            Section(name, title, found[name])
+            Section(
+                name,
+                title if gridded else title.replace(", rows and grid columns", " and rows"),
+                found[name],
+            )
             for name, (title, _) in SECTIONS.items()
             if found[name]
         ]

@@ -50,7 +50,7 @@ def describe(sample: Sample, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame
                 **fact,
             }
         )
-        if fact["std"] > 0:
+        if fact["std"] > 0 and variable.kind != "category":
             # Divided, not multiplied: a standard deviation of 1e-58 has edges that float64 holds.
             apart = (ordered - fact["mean"]) / fact["std"]
             counts = np.diff(np.searchsorted(apart, TAIL_EDGES))
@@ -63,6 +63,22 @@ def describe(sample: Sample, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame
     kinds["share"] = pl.Float64
     tail, histogram = (pl.DataFrame(each, kinds, orient="row") for each in (spread, bins))
     return pl.DataFrame(rows), tail, histogram
+
+
+def words(sample: Sample, schema: Schema) -> pl.DataFrame:
+    """Rows of each word of each category: variable, word (null where missing), rows, share."""
+    parts = [
+        pl.DataFrame({"variable": schema.input_columns[at], "code": sample.values[:, at]})
+        .group_by("variable", pl.col("code").fill_nan(None).cast(pl.Int64))
+        .agg(pl.len().alias("rows"))
+        .join(pl.DataFrame({"word": known}).with_row_index("code").cast({"code": pl.Int64}),
+              on="code", how="left")
+        .sort("rows", "code", descending=[True, False])
+        .select("variable", "word", "rows", (pl.col("rows") / len(sample)).alias("share"))
+        for at, known in schema.categories.items()
+    ]  # fmt: skip
+    kinds = {"variable": pl.String, "word": pl.String, "rows": pl.UInt32, "share": pl.Float64}
+    return pl.concat(parts) if parts else pl.DataFrame(schema=kinds)
 
 
 def _shares(variable: Variable, edges: Array, counts: NDArray[np.int64]) -> list[tuple[Any, ...]]:

@@ -247,11 +247,12 @@ def _profiles(columns: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _groups(names: Sequence[str]) -> dict[str, str]:
-    """Of scalars, those that share what stands before their last ``_`` or digits."""
+    """Of scalars, those that share what stands before a number at their end."""
     stems: dict[str, list[str]] = {}
     for name in names:
-        stem = name.rpartition("_")[0] or name.rstrip("0123456789")
-        stems.setdefault(stem, []).append(name)
+        stem = name.rstrip("0123456789")
+        if stem != name:
+            stems.setdefault(stem.rstrip("_- ."), []).append(name)
     alike = {stem: found for stem, found in stems.items() if stem and len(found) > 1}
     return {name: stem for stem, found in alike.items() for name in found}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from features.core.errors import ClimstackError
 from features.core.types import Progress
-from features.explore.column_facts import FAR, describe
+from features.explore.column_facts import FAR, describe, words
 from features.explore.drift import block_drift, cut_time, sample_drift
 from features.explore.relations import copies, group_correlations, normal_ranks
 from features.explore.sample import SAMPLE_ROWS, Sample, draw
@@ -27,7 +27,7 @@ from features.schemas.schema import Schema
 from features.sources.findings import Finding, worst_first
 from features.sources.grid import Grid
 from features.store.oddities import oddities, said_shared
-from features.store.store import Store
+from features.store.store import Label, Store
 
 N_OUTLIERS = 3  # values named per variable, at most
 N_OUTLYING_ROWS = 20
@@ -43,11 +43,13 @@ class Exploration:
         schema: of its columns.
         facts: name and value, for a table.
         findings: what is wrong or odd, errors first.
-        everything: whether every row was read.
+        n_read: rows read.
+        everything: whether these are all.
         columns: one row per column: name, group, role, level, counts, moments, quantiles.
         tails: group, role, low, high, share: values by distance from the mean of their column, in
             standard deviations, over all levels of a variable.
-        histograms: group, role, low, high, share: values of each scalar.
+        histograms: group, role, low, high, share: values of each scalar number.
+        words: variable, word, rows, share: of each category.
         by_column: ``column``, with ``lat`` and ``lon`` where a grid is known, and the mean over
             time of each mapped name; None where columns are unknown.
         by_time: ``time`` and the mean over the grid of each mapped name; None where time is.
@@ -66,10 +68,12 @@ class Exploration:
     schema: Schema
     facts: list[tuple[str, str]]
     findings: list[Finding]
+    n_read: int
     everything: bool
     columns: pl.DataFrame
     tails: pl.DataFrame
     histograms: pl.DataFrame
+    words: pl.DataFrame
     by_column: pl.DataFrame | None
     by_time: pl.DataFrame | None
     correlations: pl.DataFrame | None
@@ -160,10 +164,12 @@ def explore_store(
         schema=schema,
         facts=_facts(store, sample),
         findings=findings,
+        n_read=len(sample),
         everything=sample.everything,
         columns=columns,
         tails=tails,
         histograms=histograms,
+        words=words(sample, schema),
         by_column=by_column,
         by_time=by_time,
         correlations=correlations,
@@ -261,14 +267,22 @@ def _facts(store: Store, sample: Sample) -> list[tuple[str, str]]:
     width = len(sample.names)
     read = f"{len(sample)} rows"
     if sample.time.min() >= 0:
-        read += f": {n_times} timesteps of {n_columns} grid columns"
+        of = "" if store.schema.n_grid_columns is None else f" of {n_columns} grid columns"
+        read += f": {n_times} timesteps{of}"
     times = store.time
+    known = times.min() >= 0
+    about = [("timesteps", f"{len(np.unique(times))}" if known else "unknown")]
+    if store.schema.n_grid_columns is not None:
+        about.append(("rows per timestep", f"{store.n_grid_columns}" if known else "unknown"))
+    kinds: tuple[Label, ...] = ("place", "group", "fold")
+    for what in kinds:
+        if (labels := store.labels(what)) is not None:
+            about.append((f"{what}s", f"{labels.n_unique()}"))
     return [
         ("store", str(store.called)),
         ("schema", store.schema.name),
         ("rows", f"{len(store)}"),
-        ("timesteps", f"{len(np.unique(times))}" if times.min() >= 0 else "unknown"),
-        ("rows per timestep", f"{store.n_grid_columns}" if times.min() >= 0 else "unknown"),
+        *about,
         ("inputs", f"{len(store.schema.input_columns)}"),
         ("targets", f"{width - len(store.schema.input_columns)}"),
         ("size", f"{len(store) * width * 8 / 1e9:.2f} GB in {len(store.manifest['parts'])} parts"),

@@ -41,7 +41,8 @@ def write_exploration(exploration: Exploration, out: str | Path) -> Path:
         Section("drift", "Drift between blocks of time", _blocks(e)),
         Section("test", "Training against test", _test(e)),
     ]
-    return write_page(Path(out), f"What {e.path.name} holds", lead, sections)
+    told = [section for section in sections if section.parts]  # what a table can have
+    return write_page(Path(out), f"What {e.path.name} holds", lead, told)
 
 
 def _check(e: Exploration) -> Parts:
@@ -56,7 +57,7 @@ def _profiles(e: Exploration) -> Parts:
         figures.profile(variable, of)
         for variable in e.schema.variables
         if variable.n_levels > 1 and len(of := e.columns.filter(pl.col("group") == variable.name))
-    ] or ["This schema has no profiles."]
+    ]
 
 
 def _distributions(e: Exploration) -> Parts:
@@ -75,6 +76,16 @@ def _distributions(e: Exploration) -> Parts:
     )
     if len(furthest):
         parts.append(Table.of(furthest, "Tails of each variable: sd is a column's own"))
+    if len(e.words):
+        parts.append(Table.of(e.words, "Words of each category"))
+    missing = e.columns.filter(pl.col("bad") > 0)
+    if len(missing):
+        share = (pl.col("bad") / pl.lit(e.n_read)).alias("share")
+        parts.append(
+            Table.of(
+                missing.select("name", "role", missing=pl.col("bad"), share=share), "Missing values"
+            )
+        )
     for variable in e.schema.variables:
         bins = e.histograms.filter(pl.col("group") == variable.name)
         if len(bins):
@@ -83,12 +94,16 @@ def _distributions(e: Exploration) -> Parts:
 
 
 def _places(e: Exploration) -> Parts:
+    if e.schema.n_grid_columns is None:
+        return []
     if e.by_column is None:
         return ["The grid column of these rows is not known (a test file?): there is no map."]
     return [figures.map_by_column(e.by_column)]
 
 
 def _time(e: Exploration) -> Parts:
+    if e.by_time is None and e.schema.n_grid_columns is None:
+        return []
     if e.by_time is None:
         return ["The time of these rows is not known (a test file?): there are no time series."]
     weighted = e.by_column is not None and "lat" in e.by_column.columns
@@ -166,6 +181,8 @@ def _outliers(e: Exploration) -> Parts:
 
 
 def _blocks(e: Exploration) -> Parts:
+    if e.blocks is None and e.schema.n_grid_columns is None:
+        return []
     if e.blocks is None or not len(e.blocks):
         return ["Time is unknown, or there is a single timestep: no blocks to compare."]
     by_group = (

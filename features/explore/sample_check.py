@@ -38,36 +38,46 @@ def check_sample(
     """
     n_inputs = len(store.schema.input_columns)
     rows = f"{'all' if sample.everything else 'the sampled'} {len(sample)} rows"
-    checks = [_missing(columns, store.repaired.get("imputed", {}), rows)]
+    may_miss = {name for v in store.schema.variables if v.may_miss for name in v.columns}
+    checks = [_missing(columns, may_miss, rows)]
     if len(sample) > 1:
-        checks.append(_inputs(columns.filter(pl.col("role") == "input"), len(sample), rows))
+        checks.append(_inputs(columns.filter(pl.col("role") == "input"), rows))
+    if len(sample) > 1 and store.schema.n_grid_columns is not None:
+        checks.append(_keys(columns.filter(pl.col("role") == "input"), len(sample), rows))
     checks += [_copies(*repeats, rows), _sizes(columns, rows)]
     if len(sample.names) > n_inputs and len(sample) > 1:
         checks.append(_targets(sample, store.schema, columns[n_inputs:], rows))
     return [Finding(f.level, f"{store.called}: {f.sentence}") for f in chain(*checks)]
 
 
-def _missing(columns: pl.DataFrame, imputed: Collection[str], rows: str) -> Found:
+def _missing(columns: pl.DataFrame, may_miss: Collection[str], rows: str) -> Found:
     missing = columns.filter(pl.col("bad") > 0)
-    left_out = pl.col("name").is_in(list(imputed))
+    left_out = pl.col("name").is_in(list(may_miss))
     if len(bad := missing.filter(~left_out)):
         yield error(
             f"{bad['bad'].sum()} values in {rows} are NaN or infinite, in {compress(bad['name'])}:"
             " fill them or drop their rows"
         )
-    if len(gaps := missing.filter(left_out)):
-        yield note(
-            f"{gaps['bad'].sum()} values in {rows} were left out by the schema's policy, to be"
-            f" imputed from the training fold, in {compress(gaps['name'])}"
-        )
+    for role, then in (
+        ("input", "trees see them as missing, other models as the training fold's mean"),
+        ("target", "each target is learned and scored on the rows that have it"),
+    ):
+        if len(gaps := missing.filter(left_out & (pl.col("role") == role))):
+            yield note(
+                f"{gaps['bad'].sum()} {role} values in {rows} are missing, as the schema allows;"
+                f" {then}: {compress(gaps['name'])}"
+            )
 
 
-def _inputs(inputs: pl.DataFrame, n_rows: int, rows: str) -> Found:
+def _inputs(inputs: pl.DataFrame, rows: str) -> Found:
     if len(constant := inputs.filter(pl.col("distinct") == 1)):
         yield warning(
             f"{len(constant)} inputs are constant in {rows} and teach nothing:"
             f" {compress(constant['name'])}"
         )
+
+
+def _keys(inputs: pl.DataFrame, n_rows: int, rows: str) -> Found:
     if len(unique := inputs.filter(pl.col("distinct") == n_rows)):
         yield note(
             f"{len(unique)} inputs differ in every one of {rows}, so each is a unique key of time"

@@ -311,6 +311,12 @@ class Schema:
         return [v.group or v.name for v in self.targets for _ in range(v.n_levels)]
 
     @cached_property
+    def targets_of_group(self) -> dict[str, NDArray[np.intp]]:
+        """Indices of each group's targets, in the order of their first."""
+        groups = np.array(self.target_groups)
+        return {name: np.flatnonzero(groups == name) for name in dict.fromkeys(self.target_groups)}
+
+    @cached_property
     def static_inputs(self) -> NDArray[np.intp]:
         """Indices of the inputs that never change in time within a grid column."""
         found = [v.static for v in self.inputs for _ in range(v.n_levels)]

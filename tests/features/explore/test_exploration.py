@@ -65,10 +65,10 @@ def changed(sample: Sample, **columns: np.ndarray) -> Sample:
     return replace(sample, values=values)
 
 
-def sentences(sample: Sample, schema, imputed=()) -> list[tuple[str, str]]:
+def sentences(sample: Sample, schema) -> list[tuple[str, str]]:
     columns, _, _ = describe(sample, schema)
     ranks = normal_ranks(sample.values[:, : len(schema.input_columns)])
-    store = SimpleNamespace(called="here", schema=schema, repaired={"imputed": imputed})
+    store = SimpleNamespace(called="here", schema=schema)
     found = check_sample(store, sample, columns, copies(sample, ranks))
     return [(finding.level, finding.sentence) for finding in found]
 
@@ -211,9 +211,13 @@ def test_findings_say_what_is_wrong(sample, schema):
     assert "for ptend_q0002_12:" in text
     assert "below the schema's lower bound" in text
     assert "scored targets are constant" in text
-    by_policy = sentences(planted, schema, imputed=["state_t_0"])
-    assert "error" not in [level for level, _ in by_policy]
-    assert any("1 values in all 384 rows were left out by the schema's" in s for _, s in by_policy)
+    may_miss = replace(schema.variable("state_t"), policy="impute")
+    variables = tuple(may_miss if v.name == "state_t" else v for v in schema.variables)
+    by_policy = sentences(planted, replace(schema, variables=variables))
+    assert "fill them" not in str(by_policy)
+    assert any(
+        "1 input values in all 384 rows are missing, as the schema" in s for _, s in by_policy
+    )
 
 
 def test_an_outlier_is_named_with_its_row(store, generated, schema, tmp_path):
