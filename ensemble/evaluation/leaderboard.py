@@ -35,9 +35,9 @@ def leaderboard(
     it, which have no row of their own), metric, score (cross-fitted: the honest one), in_sample
     (with weights learned from all folds: optimistic), ci_low, ci_high, score_per_fold,
     score_per_group (of each group of targets; None where none of its targets counts),
-    targets_fallen_back (to a constant), targets_of_member (to the best member), targets_served (by some member; only
-    where one serves but some of them: the others are scored with their mean), seconds (CPU, of the
-    fits), peak_memory_mb, and for blends best_member, gain, gain_low, gain_high over it and
+    targets_fallen_back (to a constant), targets_of_member (to the best member), targets_served (by
+    some member; only where one serves but some of them: the others are scored with their mean),
+    seconds (CPU, of the fits), peak_memory_mb, and for blends best_member, gain, gain_low, gain_high over it and
     mean_gain, mean_gain_low, mean_gain_high over the plain mean of the members, where that
     competes. A gain above 0 is better, whichever way the metric goes.
     """

@@ -163,6 +163,18 @@ def test_missing_inputs_are_filled():
     assert np.isfinite(one.predict(gaps)).all()
 
 
+def test_a_target_is_learned_and_scored_where_it_is_there():
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(200, 4))
+    truth = np.stack([inputs @ [1.0, 2.0, 0.0, 1.0], inputs[:, 0] - inputs[:, 3]], axis=1)
+    gaps = np.where(rng.random(truth.shape) < 0.3, np.nan, truth)
+    one = StackedRegressor(models=["ridge", "lightgbm"]).fit(inputs, gaps)
+    assert one.leaderboard_[0]["score"] > 0.9
+    missing = np.isnan(gaps)
+    error = ((one.predict(inputs) - truth)[missing] ** 2).mean()
+    assert error < 0.05 * truth[missing].var()
+
+
 def test_parameters_of_a_family_stand_beside_its_name():
     trees = {"name": "extra", "family": "sklearn", "params": {"n_estimators": 5}}
     forest = {"family": "lightgbm", "n_rounds": 5, "min_data_in_leaf": 5}
