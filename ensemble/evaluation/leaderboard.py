@@ -37,7 +37,8 @@ def leaderboard(
     score_per_group (of each group of targets; None where none of its targets counts),
     targets_fallen_back (to a constant), targets_of_member (to the best member), targets_served (by
     some member; only where one serves but some of them: the others are scored with their mean),
-    seconds (CPU, of the fits), peak_memory_mb, and for blends best_member, gain, gain_low, gain_high over it and
+    seconds (CPU, of the fits), peak_memory_mb, and for blends best_member, gain, gain_low,
+    gain_high over it and
     mean_gain, mean_gain_low, mean_gain_high over the plain mean of the members, where that
     competes. A gain above 0 is better, whichever way the metric goes.
     """

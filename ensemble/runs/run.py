@@ -43,7 +43,7 @@ from features.folds.folded import FoldedStore
 from features.folds.making import default_scheme
 from features.folds.plan import FoldPlan
 from features.sources.findings import compress
-from features.store.oddities import oddities, said_shared
+from features.store.odd.oddities import oddities, said_shared
 from features.store.store import Store
 from models.cross_validation import cross_validate
 from models.diagnostics.importance import importance

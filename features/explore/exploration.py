@@ -26,7 +26,7 @@ from features.explore.sample_check import check_sample
 from features.schemas.schema import Schema
 from features.sources.findings import Finding, worst_first
 from features.sources.grid import Grid
-from features.store.oddities import oddities, said_shared
+from features.store.odd.oddities import oddities, said_shared
 from features.store.store import Label, Store
 
 N_OUTLIERS = 3  # values named per variable, at most

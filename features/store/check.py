@@ -21,9 +21,9 @@ from features.sources.source import Broken, Source
 from features.sources.tables.batch import Batch, ahead
 from features.sources.tables.row_ids import check_unique
 from features.store.copies import digest_of_row
-from features.store.doubts import Sample
 from features.store.intake import Intake, Rows
-from features.store.oddities import said_rounded, said_twice, said_unknown
+from features.store.odd.doubts import Sample
+from features.store.odd.oddities import said_rounded, said_twice, said_unknown
 from features.store.stored import StoreSource, open_sources
 from features.views.missing import Repair, never_there
 

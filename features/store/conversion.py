@@ -30,7 +30,7 @@ from features.sources.tables.batch import Batch, ahead
 from features.sources.tables.row_ids import check_unique
 from features.store.intake import Intake
 from features.store.matrix import Matrix
-from features.store.oddities import oddities
+from features.store.odd.oddities import oddities
 from features.store.store import LABELS, Store
 from features.store.stored import is_store, open_sources
 from features.store.writer import RECORD, StoreWriter, finished_parts
@@ -77,7 +77,7 @@ def convert(
         ClimstackError: the first thing that is wrong, with file, column and row.
 
     Warns:
-        DataWarning: what is odd, but no error: see :func:`features.store.oddities.oddities`.
+        DataWarning: what is odd, but no error: see :func:`features.store.odd.oddities.oddities`.
 
     Example:
         >>> from tempfile import mkdtemp

@@ -31,7 +31,7 @@ from features.climate.physics import hybrid_levels
 from features.folds.enrichment import plan_store
 from features.folds.making import NEED_COLUMN, NEED_TIME
 from features.sources.grid import Grid
-from features.store.oddities import said_shared
+from features.store.odd.oddities import said_shared
 from features.store.writer import StoreWriter
 
 N_GRID = 16

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from features import DataWarning, convert
-from features.store.oddities import oddities
+from features.store.odd.oddities import oddities
 from features.synthetic import write_dataset
 
 N_GRID = 8

@@ -9,7 +9,7 @@ import numpy as np
 from features.core.types import Array
 from features.sources.findings import compress
 from features.store.copies import first_equal
-from features.store.doubts import ROWS, doubts
+from features.store.odd.doubts import ROWS, doubts
 from features.store.store import Store
 
 WINDOWS, LENGTH = 4, 64  # stretches of timesteps that are looked at, and timesteps in each

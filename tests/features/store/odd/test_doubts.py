@@ -7,7 +7,7 @@ import pytest
 
 from features import convert
 from features.sources.findings import few_digits
-from features.store.doubts import ROWS, Sample
+from features.store.odd.doubts import ROWS, Sample
 
 
 def doubts_of(schema, inputs, targets, known=frozenset()):
