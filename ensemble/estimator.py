@@ -130,6 +130,8 @@ class StackedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type
         )
         self._is_flat = truth.ndim == 1
         truth = truth.reshape(len(truth), -1)
+        if np.isnan(truth).all(axis=0).any():
+            raise ValueError("Input y contains NaN in every row of a target: leave that target out")
         about: About = {
             name: None if values is None else np.asarray(values)
             for name, values in (("groups", groups), ("times", times))

@@ -78,26 +78,6 @@ class Member:
         """The fold's models, one per set."""
         return [cell.model() for cell in self.cells[fold]]
 
-    def spread(self, values: Array, targets: NDArray[np.intp]) -> Array:
-        """Values of its targets among those of others, (n, len(targets)); NaN where it has none.
-
-        Args:
-            values: (n, len(self.targets)), as :meth:`oof` gives them.
-            targets: indices of the targets that all members serve together, ascending.
-
-        Raises:
-            ClimstackError: it serves a target that is none of them.
-        """
-        if np.array_equal(targets, self.targets):
-            return values
-        if not np.isin(self.targets, targets).all():
-            raise ClimstackError(
-                f"member '{self.spec.name}' serves targets that the others are not asked for"
-            )
-        wide = np.full((len(values), len(targets)), np.nan)
-        wide[:, np.searchsorted(targets, self.targets)] = values
-        return wide
-
     @property
     def hash(self) -> str:
         """Which cells it has: another fit, fold plan or data gives another hash."""
@@ -112,6 +92,28 @@ class Member:
     def peak_memory_mb(self) -> int:
         """Largest resident memory of a process that fitted a cell."""
         return max(int(cell.score["peak_memory_mb"]) for fold in self.cells for cell in fold)
+
+
+def spread(member: Member, values: Array, targets: NDArray[np.intp]) -> Array:
+    """A member's values among those of other targets, (n, len(targets)); NaN where it has none.
+
+    Args:
+        member: serves its own targets.
+        values: (n, len(member.targets)), as :meth:`Member.oof` gives them.
+        targets: indices of the targets that all members serve together, ascending.
+
+    Raises:
+        ClimstackError: it serves a target that is none of them.
+    """
+    if np.array_equal(targets, member.targets):
+        return values
+    if not np.isin(member.targets, targets).all():
+        raise ClimstackError(
+            f"member '{member.spec.name}' serves targets that the others are not asked for"
+        )
+    wide = np.full((len(values), len(targets)), np.nan)
+    wide[:, np.searchsorted(targets, member.targets)] = values
+    return wide
 
 
 def target_sets(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[list[int]]:

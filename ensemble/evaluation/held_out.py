@@ -26,7 +26,7 @@ from features.core.types import Array, Mask, Progress, Rows
 from features.folds.folded import FoldedStore
 from features.folds.plan import FoldPlan
 from features.store.matrix import BLOCK_ROWS
-from models.member import Member, cell_keys
+from models.member import Member, cell_keys, spread
 
 N_BLOCKS = 40  # of time
 
@@ -247,8 +247,8 @@ class _Read:
     def predictions(self) -> dict[str, Array]:
         members = self.held_out.members
         return {
-            member.spec.name: member.spread(
-                member.oof(self.fold, self.positions), self.held_out.targets
+            member.spec.name: spread(
+                member, member.oof(self.fold, self.positions), self.held_out.targets
             )
             for member in members
         }
@@ -257,8 +257,8 @@ class _Read:
     def heads(self) -> dict[str, Array]:
         members, names = self.held_out.members, self.held_out.heads
         return {
-            member.spec.name: member.spread(
-                member.uncertainty(self.fold, self.positions), self.held_out.targets
+            member.spec.name: spread(
+                member, member.uncertainty(self.fold, self.positions), self.held_out.targets
             )
             for member in members
             if member.spec.name in names

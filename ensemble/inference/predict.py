@@ -20,7 +20,7 @@ from features.core.folders import temporary_folder
 from features.core.types import Array, Progress
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
-from models.member import Member
+from models.member import Member, spread
 from models.oof import Cell
 from models.process import naming_a_dead_process
 
@@ -115,7 +115,7 @@ def predict_blocks(
             for found, scratched in ((predictions, means), (of_heads, errors)):
                 for name, values in scratched.items():
                     here = np.ascontiguousarray(values[:, rows].T)
-                    found[name] = by_name[name].spread(here, blend.targets)
+                    found[name] = spread(by_name[name], here, blend.targets)
             for mapped in (*means.values(), *errors.values()):
                 release(mapped)
             yield Predicted(

@@ -59,7 +59,7 @@ def write_table(
         ClimstackError: there is no such kind.
 
     Example:
-        >>> files = write_table("wind_farm", folder, n_rows=300)
+        >>> files = write_table("wind_farm", "wind", n_rows=300)
         >>> pl.read_csv(files["test"]).columns[:4]
         ['date', 'turbine', 'wind', 'direction']
     """

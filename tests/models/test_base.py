@@ -23,6 +23,7 @@ PARAMS = {
     "ridge": {},
     "lightgbm": {"n_rounds": 20, "feature_fraction": 1.0, "early_stopping_rounds": 5},
     "xgboost": {"n_rounds": 20, "early_stopping_rounds": 5},
+    "sklearn": {"params": {"n_estimators": 20}},
 }
 VARIABLES = [*numbers(12), *numbers(5, "target", policy="skip")]
 

@@ -16,6 +16,7 @@ PARAMS = {
     "ridge": {},
     "lightgbm": {"n_rounds": 30, "feature_fraction": 1.0},
     "xgboost": {"n_rounds": 30, "colsample_bytree": 1.0, "min_child_weight": 1.0},
+    "sklearn": {"params": {"n_estimators": 20}},
 }
 WORDS = tuple(f"w{i}" for i in range(12))
 
