@@ -1,10 +1,10 @@
 """Tables without levels: climstack as it comes, beside plain libraries, on the same folds.
 
 Six public tables that scikit-learn ships or generates, and three of climstack's own generators. The
-stack is ridge, LightGBM, XGBoost and ExtraTrees with the settings that they take by themselves; its
-score is honest, with a 95 % interval over blocks of rows. The others are one regressor per target
-with its own defaults, fitted on the rows of the run's fold plan that have the target. Scores are the
-mean over targets of the R2 of all held-out rows. One thread.
+stack is ridge, LightGBM, XGBoost and ExtraTrees with the settings that they take by themselves. The
+others are one regressor per target with its own defaults, fitted on the rows of the run's fold plan
+that have the target. Scores are the mean over targets of the R2 of all held-out rows, honest, and
+in brackets are 95 % intervals over blocks of rows. One thread.
 
     python benchmarks/bench_tables.py [PART_OF_A_NAME ...]
 """
@@ -13,7 +13,10 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,14 +32,26 @@ from ensemble import RunFolder, StackedRegressor
 from features import FoldPlan, r2_score
 from features.synthetic import tables as generated
 
-MODELS = ("ridge", "lightgbm", "xgboost", {"family": "sklearn", "name": "extra_trees"})
 PEERS = {
-    "LGBMRegressor": lambda: LGBMRegressor(random_state=0, n_jobs=1, verbosity=-1),
-    "HistGradientBoosting": lambda: HistGradientBoostingRegressor(random_state=0),
-    "RandomForest": lambda: RandomForestRegressor(random_state=0, n_jobs=1),
+    "LGBMRegressor": partial(LGBMRegressor, random_state=0, n_jobs=1, verbosity=-1),
+    "HistGradientBoosting": partial(HistGradientBoostingRegressor, random_state=0),
+    "RandomForest": partial(RandomForestRegressor, random_state=0, n_jobs=1),
 }
-N_ROWS, N_TARGETS, N_FOLDS = 1500, 4, 5
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 QUICK = ("friedman", "molecules", "wind farm")  # a table of each kind of folds
+
+
+class Size(NamedTuple):
+    """How much is done; ``forest`` and ``boosting`` are parameters of scikit-learn's own."""
+
+    rows: int = 1500
+    targets: int = 4
+    folds: int = 5
+    forest: Mapping[str, Any] = NOTHING
+    boosting: Mapping[str, Any] = NOTHING
+
+
+TINY = Size(60, 1, 3, {"n_estimators": 5}, {"max_iter": 5})
 
 
 class Task(NamedTuple):
@@ -44,7 +59,7 @@ class Task(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
-    about: dict[str, Any] = {}
+    about: Mapping[str, Any] = NOTHING
 
 
 def friedman(n: int) -> Task:
@@ -136,42 +151,48 @@ def peer_score(make, task: Task, plan: FoldPlan) -> float:
     return float(r2_score(task.y, predicted).mean())
 
 
-def measure(task: Task, n_folds: int, folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    """Score of every single model, and the row of the chosen contender; prints nothing."""
-    stack = StackedRegressor(MODELS, n_folds=n_folds, run=folder)
+def measure(task: Task, size: Size, folder: Path) -> tuple[dict[str, float], dict, dict]:
+    """Score of every single model; the rows of the chosen contender and of the best blend."""
+    forest = {"family": "sklearn", "name": "extra_trees", "params": size.forest}
+    models = ["ridge", "lightgbm", "xgboost", forest]
+    stack = StackedRegressor(models, n_folds=size.folds, run=folder)
     rows = stack.fit(task.x, task.y, **task.about).leaderboard_
     plan = FoldPlan.load(RunFolder(folder).folds)
     single = {row["model"]: row["score"] for row in rows if not row["blend"]}
-    single |= {name: peer_score(make, task, plan) for name, make in PEERS.items()}
+    own = {"RandomForest": size.forest, "HistGradientBoosting": size.boosting}
+    for name, make in PEERS.items():
+        single[name] = peer_score(partial(make, **own.get(name, {})), task, plan)
     [chosen] = [row for row in rows if row["chosen"]]
-    return single, chosen | {"scheme": plan.scheme}
+    return single, chosen | {"scheme": plan.scheme}, next(row for row in rows if row["blend"])
 
 
 def main(names: list[str], quick: bool) -> None:
-    n_rows, n_targets, n_folds = (60, 1, 3) if quick else (N_ROWS, N_TARGETS, N_FOLDS)
+    size = TINY if quick else Size()
     chosen_tables = [
         name for name in (QUICK if quick else TABLES)
         if not names or any(part in name for part in names)
     ]  # fmt: skip
     shown = ("lightgbm", *PEERS)
-    heads = ("table", "rows", "inputs to targets", "folds", "chosen, honest", *shown)
-    print("| " + " | ".join((*heads, "best single model", "s")) + " |")
-    print("|---" * (len(heads) + 2) + "|")
+    heads = ("table", "rows", "inputs to targets", "folds", "chosen", "best blend - best member",
+             *shown, "best single model", "CPU s")  # fmt: skip
+    print("| " + " | ".join(heads) + " |")
+    print("|---" * len(heads) + "|")
     against, beyond = {}, {}
     for name in chosen_tables:
         start = time.process_time()
-        task = TABLES[name](n_rows)
-        spread = np.linspace(0, task.y.shape[1] - 1, min(n_targets, task.y.shape[1]))
+        task = TABLES[name](size.rows)
+        spread = np.linspace(0, task.y.shape[1] - 1, min(size.targets, task.y.shape[1]))
         task = task._replace(y=task.y[:, spread.round().astype(int)])
         with tempfile.TemporaryDirectory() as temporary, threadpool_limits(1):
-            single, chosen = measure(task, n_folds, Path(temporary) / "run")
+            single, chosen, blend = measure(task, size, Path(temporary) / "run")
         best = max(single, key=single.__getitem__)
         against[name] = single["lightgbm"] - single["LGBMRegressor"]
         beyond[name] = chosen["score"] - single[best]
         print(
             f"| {name} | {len(task.x)} | {task.x.shape[1]} to {task.y.shape[1]}"
             f" | {chosen['scheme']} | {chosen['score']:.4f} [{chosen['ci_low']:.4f},"
-            f" {chosen['ci_high']:.4f}], {chosen['model']} | "
+            f" {chosen['ci_high']:.4f}], {chosen['model']}"
+            f" | {blend['gain']:+.4f} [{blend['gain_low']:+.4f}, {blend['gain_high']:+.4f}] | "
             + " | ".join(f"{single[model]:.4f}" for model in shown)
             + f" | {best} {single[best]:.4f} | {time.process_time() - start:.0f} |",
             flush=True,
