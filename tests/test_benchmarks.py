@@ -17,6 +17,7 @@ FIGURES = {
     "bench_memory": r"limit \d+ MB: workers .*, planned \d+ MB; took \d+ MB",
     "bench_networks": r"\| nnls/target of convnext1d and lightgbm \|.*\| \d\.\d{3} \|",
     "bench_stack": r"nnls against scipy nnls on rows: \d+x after the pass",
+    "bench_tables": r"lightgbm by default against LGBMRegressor: [+-]\S+ in the mean, [+-]\S+ at",
     "bench_tree_bases": r"\| lightgbm fed with ridge \| \d\.\d{4} \| [+-]\S+ \+- \S+ \| \S+ \|",
     "bench_tree_engine": r"(?s)stored cells: \S+ s, [+-].*\| 72 \| 8 \| \d+\.\d \| \d+\.\d \|",
     "bench_tree_settings": r"\| linear trees \| \d\.\d{4} \| \d\.\d\d \|",
