@@ -10,7 +10,7 @@ from features import ClimstackError
 from models import CellStore, ModelSpec, Variant, cell_keys, cross_validate, read_member
 from models.diagnostics.importance import importance
 from models.diagnostics.probe import probe
-from models.member import target_sets
+from models.member import spread, target_sets
 
 TREES = {"n_rounds": 4, "num_leaves": 4, "early_stopping_rounds": 0}
 RIDGE = ModelSpec(name="ridge", family="ridge")
@@ -93,12 +93,12 @@ def test_only_served_targets_are_fitted_and_their_cells_are_shared(
 
 def test_predictions_stand_among_those_of_others_with_nan_between(folded, few_targets, cells):
     member = cross_validate(folded, SURFACE, cells, targets=few_targets, n_jobs=1)
-    wide = member.spread(member.oof(0), few_targets)
+    wide = spread(member, member.oof(0), few_targets)
     place = np.searchsorted(few_targets, member.targets)
     np.testing.assert_array_equal(wide[:, place], member.oof(0))
     assert np.isnan(np.delete(wide, place, axis=1)).all()
     with pytest.raises(ClimstackError, match="that the others are not asked for"):
-        member.spread(member.oof(0), few_targets[:1])
+        spread(member, member.oof(0), few_targets[:1])
 
 
 def test_a_variant_of_some_of_the_targets(folded, few_targets, cells):

@@ -24,6 +24,7 @@ from ensemble.report.finished import Finished
 from ensemble.report.latitudes import Latitudes
 from features import (
     ClimstackError,
+    DataWarning,
     Store,
     explore_store,
     load_schema,
