@@ -36,10 +36,10 @@ TICKS = (-1000.0, -100.0, -10.0, 0.0, 10.0, 100.0, 1000.0)
 
 
 def missing(schema: Schema, levels: physics.HybridLevels | None) -> str | None:
-    """Why a schema has no budget, "" where it is not of the air at all; None when it has."""
+    """Why a schema has no budget, "" where it has no grid of air; None when it has."""
     known = {variable.name: variable.n_levels for variable in schema.variables}
     lacking = [name for name in NEEDED if name not in known]
-    if len(lacking) == len(NEEDED):
+    if len(lacking) == len(NEEDED) and schema.n_grid_columns is None:
         return ""
     if lacking:
         return f"Left out: the schema {schema.name} lacks {', '.join(lacking)}."

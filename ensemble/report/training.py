@@ -96,7 +96,7 @@ def learning(run: Finished) -> Parts:
     reasons, silent = list[str](), list[str]()
     for spec in run.experiment.models:
         try:
-            member = read_member(run.data, spec, CellStore(run.folder.cells), run.blend.targets)
+            member = read_member(run.data, spec, CellStore(run.folder.cells))
         except ClimstackError as error:
             reasons.append(f"{spec.name}: {error}.")
             continue

@@ -104,7 +104,7 @@ class Report:
         for collector in self.collectors:
             of_rows |= collector.parts()
         of_run = {name: make(run) for name, (_, make) in SECTIONS.items() if make is not None}
-        found, gridded = of_run | of_rows, run.schema.n_grid_columns is not None
+        found, gridded = of_rows | of_run, run.schema.n_grid_columns is not None
         sections = [  # what a table of this kind never has is no section
             Section(
                 name,

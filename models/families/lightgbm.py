@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, TableShape
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
-from models.trees.defaults import fill, lightgbm_defaults
+from models.trees.defaults import fill, lightgbm_defaults, settled
 from models.trees.forest import read_columns, seen_features, unreadable
 from models.trees.lightgbm_text import read_trees
 
@@ -74,9 +74,8 @@ class LightGBMParams(Bounded):
     inner_fraction: InnerShare = 0.1
 
     def engine(self, seed: int) -> dict[str, Any]:
-        """The settings as LightGBM takes them; what is still None is left to it."""
-        given = {key: value for key, value in asdict(self).items() if value is not None}
-        return {key: value for key, value in given.items() if key not in OWN} | {
+        """The settings as LightGBM takes them, once what follows the table is settled."""
+        return {key: value for key, value in settled(self).items() if key not in OWN} | {
             "objective": "regression",
             "metric": "l2",
             "seed": seed,

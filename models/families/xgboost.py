@@ -11,7 +11,7 @@ With ``early_stopping_rounds`` a target stops early on inner blocks of the train
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +25,7 @@ from features.core.types import Array, Float32
 from features.schemas.schema import Schema
 from models.base import Family, FitContext, Fits, Fitted, FoldData, Sets, TableShape
 from models.trees.boosting import OWN, PARTS_BY, Parts, spread_gain
-from models.trees.defaults import fill, xgboost_defaults
+from models.trees.defaults import fill, settled, xgboost_defaults
 from models.trees.forest import read_columns, seen_features, unreadable
 from models.trees.xgboost_model import read_model
 
@@ -65,9 +65,8 @@ class XGBoostParams(Bounded):
     device: Literal["cpu", "cuda"] = "cpu"
 
     def engine(self, seed: int) -> dict[str, Any]:
-        """The settings as XGBoost takes them; what is still None is left to it."""
-        given = {key: value for key, value in asdict(self).items() if value is not None}
-        return {key: value for key, value in given.items() if key not in OWN} | {
+        """The settings as XGBoost takes them, once what follows the table is settled."""
+        return {key: value for key, value in settled(self).items() if key not in OWN} | {
             "tree_method": "hist",
             "objective": "reg:squarederror",
             "base_score": 0.0,  # standardised labels; XGBoost's own guess would differ per target

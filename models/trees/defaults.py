@@ -9,7 +9,7 @@ more rows. Both are measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from models.base import TableShape
@@ -95,3 +95,16 @@ def xgboost_defaults(table: TableShape) -> dict[str, Any]:
 def fill(params: P, values: Mapping[str, Any]) -> P:
     """The parameters, with ``values`` in place of those that are None."""
     return replace(params, **{k: v for k, v in values.items() if getattr(params, k) is None})
+
+
+def settled(params: Any) -> dict[str, Any]:
+    """All parameters by name.
+
+    Raises:
+        ValueError: one still follows the table: :func:`fill` them first.
+    """
+    values = asdict(params)
+    for name, value in values.items():
+        if value is None:
+            raise ValueError(f"{name} follows the table: settle the parameters first")
+    return values

@@ -16,6 +16,7 @@ from models import (
     cross_validate,
     load_family,
 )
+from models.base import TableShape
 from tests.models.tables import make_folded, numbers, robot
 
 NET = {"preset": "tiny", "epochs": 2, "device": "cpu", "batch_size": 64}
@@ -80,7 +81,8 @@ def test_lightgbm_scores_as_by_hand(linear_tree, tmp_path):
             mean, std = y[own, target].mean(), y[own, target].std()
             scaled = (x - x[train].mean(0)) / x[train].std(0)
             label = (y[own, target] - mean) / std
-            booster = lgb.train(spec.parsed.engine(0), lgb.Dataset(scaled[own], label), 60)
+            settings = spec.settled(TableShape.of(folded.store)).parsed.engine(0)
+            booster = lgb.train(settings, lgb.Dataset(scaled[own], label), 60)
             ours.append(member.oof(fold)[gone, target])
             theirs.append(booster.predict(scaled[valid][gone]) * std + mean)
             truth.append(y[valid][gone, target])
@@ -122,14 +124,15 @@ def test_xgboost_learns_from_own_rows_alone(table, tmp_path):
     hidden, _ = removed(y)
     folded = make_folded(tmp_path, VARIABLES, x, hidden)
     family, spec = load_family("xgboost"), spec_of("xgboost", early_stopping_rounds=0)
+    spec = spec.settled(TableShape.of(folded.store))
     data = FoldData(data=folded, fold=0, targets=np.arange(5), kind="trees")
     prepared = family.prepare(data, spec.parsed, tmp_path)
     features, labels = data.arrays(data.train_rows)
-    whole = xgb.QuantileDMatrix(features, max_bin=64)
+    whole = xgb.QuantileDMatrix(features, max_bin=spec.parsed.max_bin)
     for (target,), model in family.fit(prepared, [[0], [1]], spec.parsed, FitContext(0)):
         own = ~np.isnan(labels[:, target])
         label = labels[own, target].clip(-10, 10).astype(np.float32)
-        alone = xgb.QuantileDMatrix(features[own], label, ref=whole, max_bin=64)
+        alone = xgb.QuantileDMatrix(features[own], label, ref=whole, max_bin=spec.parsed.max_bin)
         by_hand = xgb.train(spec.parsed.engine(0), alone, 20)
         np.testing.assert_allclose(
             by_hand.inplace_predict(features), model.predict(features)[:, 0], atol=1e-5

@@ -63,14 +63,20 @@ def folder(store, cells, members, some_targets, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "tiny <run>"
     path.mkdir()
     shutil.copytree(cells.path, path / "cells", copy_function=os.link)
+    served = [store.schema.target_columns[target] for target in some_targets]
     table = {
         "name": "tiny",
         "data": {"train": str(store.path)},
         "folds": {"n_folds": 3, "embargo": 1},
         "models": [
-            {"name": "linear", "family": "ridge"},
-            {"name": "trees", "family": "lightgbm", "params": members[1].spec.params},
-            {"name": "network", "family": "convnext1d", "params": NETWORK},
+            {"name": "linear", "family": "ridge", "targets": served},
+            {
+                "name": "trees",
+                "family": "lightgbm",
+                "targets": served,
+                "params": members[1].spec.params,
+            },
+            {"name": "network", "family": "convnext1d", "targets": served, "params": NETWORK},
         ],
     }
     with open_run(experiment_from_table(table, path), path) as run:

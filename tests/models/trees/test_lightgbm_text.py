@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 from features import ClimstackError
+from models.base import TableShape
 from models.families.lightgbm import MODEL, LightGBMParams
 
 N_FEATURES = 6
+LEAP = TableShape(n_rows=10_000, n_inputs=556, has_levels=True)
 
 
 def text_of(label=1.0, rows=300, **params):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, N_FEATURES)).astype(np.float32)
     y = label * (x[:, 0] * x[:, 1] + x[:, 2])
-    settings = LightGBMParams(n_rounds=4, num_leaves=5, **params).engine(0)
+    settings = MODEL.settle(LightGBMParams(n_rounds=4, num_leaves=5, **params), LEAP).engine(0)
     return lgb.train(settings, lgb.Dataset(x, y, params=settings), 4).model_to_string()
 
 
@@ -131,7 +133,7 @@ def test_splits_on_words_and_on_gaps_are_read_and_checked(linear, old, new, said
     x[rng.random(x.shape) < 0.2] = np.nan
     y = np.where(np.isnan(x[:, 1]), 2, 0) + np.isin(x[:, 0], [1, 4, 5]) * 3.0
     params = {"n_rounds": 4, "num_leaves": 5, "feature_fraction": 1.0}
-    settings = LightGBMParams(**params, linear_tree=linear).engine(0)
+    settings = MODEL.settle(LightGBMParams(**params, linear_tree=linear), LEAP).engine(0)
     data = lgb.Dataset(x, y, categorical_feature=[0], params=settings)
     text = lgb.train(settings, data, 4).model_to_string()
     assert re.search(r"threshold=[^\n]*\binf\b", text)

@@ -5,16 +5,18 @@ import pytest
 import xgboost as xgb
 
 from features import ClimstackError
+from models.base import TableShape
 from models.families.xgboost import MODEL, XGBoostParams
 
 N_FEATURES = 6
+LEAP = TableShape(n_rows=10_000, n_inputs=556, has_levels=True)
 
 
 def raw_of(label=1.0, stopping=0, n_rounds=20, **params):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, N_FEATURES)).astype(np.float32)
     matrix = xgb.QuantileDMatrix(x, label * (x[:, 0] * x[:, 1] + x[:, 2]), max_bin=64)
-    settings = XGBoostParams(max_depth=3, **params).engine(0)
+    settings = MODEL.settle(XGBoostParams(max_depth=3, **params), LEAP).engine(0)
     watched = {"evals": [(matrix, "watch")], "verbose_eval": False} if stopping else {}
     booster = xgb.train(
         settings, matrix, n_rounds, early_stopping_rounds=stopping or None, **watched
@@ -90,7 +92,7 @@ def test_splits_on_words_are_read_and_checked(tmp_path):
     y = np.isin(x[:, 0], [1, 4, 5]) * 3.0 + np.isnan(x[:, 1])
     kinds = ["c", *["q"] * 5]
     data = xgb.QuantileDMatrix(x, y, max_bin=64, feature_types=kinds, enable_categorical=True)
-    raw = bytes(xgb.train(XGBoostParams().engine(0), data, 3).save_raw("ubj"))
+    raw = bytes(xgb.train(MODEL.settle(XGBoostParams(), LEAP).engine(0), data, 3).save_raw("ubj"))
     model = load(tmp_path, raw)
     x[:3, 0] = [8, 20, np.nan]  # words that no row had end nothing
     assert np.isfinite(model.predict(x)).all()
