@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -18,6 +20,8 @@ from features.core.errors import ClimstackError
 from features.core.files import release, scratch_array
 from features.core.folders import temporary_folder
 from features.core.types import Array, Progress
+from features.store.arrays import store_from_arrays
+from features.store.conversion import convert
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
 from models.member import Member, spread
@@ -49,17 +53,37 @@ class Predicted:
 def predict(
     blend: Blend,
     members: Sequence[Member],
-    store: Store,
+    rows: Store | Any,
     *,
     scratch: Path,
     n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Array]:
-    """Final outputs alone, by blocks: see :func:`predict_blocks`."""
-    blocks = predict_blocks(
-        blend, members, store, scratch=scratch, n_jobs=n_jobs, progress=progress
-    )
-    return (block.outputs for block in blocks)
+    """Final outputs alone, by blocks: see :func:`predict_blocks`.
+
+    Args:
+        blend: what is done to the members' predictions.
+        members: with cells on every fold; all that the blend names.
+        rows: a store, a data frame with the schema's columns, or an array of the inputs in their
+            order, (n_samples, n_inputs).
+        scratch: folder for temporary files.
+        n_jobs: worker processes of per-target families; None takes one per core.
+        progress: called with (what, done, total) after each member's fold.
+
+    Raises:
+        ClimstackError: see :func:`predict_blocks`; or rows are not what the schema says.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        place = Path(folder) / "rows"
+        if isinstance(rows, np.ndarray):
+            rows = store_from_arrays(place, rows, schema=blend.schema)
+        elif not isinstance(rows, Store):
+            rows = convert(rows, place, blend.schema)
+        blocks = predict_blocks(
+            blend, members, rows, scratch=scratch, n_jobs=n_jobs, progress=progress
+        )
+        for block in blocks:
+            yield block.outputs
 
 
 def predict_blocks(
