@@ -161,8 +161,12 @@ def _float32(e: Exploration) -> Parts:
 def _outliers(e: Exploration) -> Parts:
     if not len(e.outliers):
         return [f"No value lies more than {FAR:.0f} standard deviations from its column's mean."]
-    far = e.outliers.rename({"apart": "sd from the mean", "column": "grid column"})
-    rows = e.outlying_rows.rename({"far": "far values", "column": "grid column"})
+    unknown = [] if e.by_time is not None else ["time"]
+    unknown += [] if e.schema.n_grid_columns is not None else ["column"]
+    names = {"apart": "sd from the mean", "far": "far values", "column": "grid column"}
+    far, rows = (
+        table.drop(unknown).rename(names, strict=False) for table in (e.outliers, e.outlying_rows)
+    )
     parts: list[Part] = [
         Table.of(far, "The furthest values of each variable, with their rows in the store"),
         Table.of(rows, f"Rows with the most values beyond {FAR:.0f} standard deviations"),

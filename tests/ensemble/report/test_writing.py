@@ -26,6 +26,7 @@ from features import (
     ClimstackError,
     DataWarning,
     Store,
+    describe,
     explore_store,
     load_schema,
     r2_score,
@@ -36,6 +37,7 @@ from features.core.files import write_json
 from features.core.sealed import write_sealed
 from features.sources.grid import Grid
 from features.store.writer import StoreWriter
+from features.synthetic import write_table
 from models import CellStore, cross_validate
 from models.diagnostics.importance import importance
 from models.member import read_member
@@ -322,6 +324,36 @@ def test_a_run_of_another_schema_has_a_report(tmp_path):
     assert "<h3>warmth</h3>" in section(text, "levels")
     assert "pressures" not in section(text, "levels")
     assert ">day<" not in section(text, "regimes")  # nothing tells day from night
+
+
+ELSEWHERE = ("surface output", "globe", "pressure", "grid column", "latitude", "columns of air")
+
+
+def test_pages_of_a_table_without_levels_or_a_globe_name_neither(tmp_path):
+    files = write_table("wind_farm", tmp_path, n_rows=400)
+    wind = describe(files["train"], ["out_*"], time="date", place="turbine", name="wind")
+    (tmp_path / "wind.toml").write_text(wind.to_toml())
+    table = {
+        "name": "wind",
+        "data": {"train": str(files["train"]), "schema": "wind.toml"},
+        "folds": {"n_folds": 3},
+        "models": [
+            {"family": "ridge"},
+            {"family": "lightgbm", "params": {"n_rounds": 5}, "targets": ["out_power", "out_gear"]},
+        ],
+    }
+    run_experiment(experiment_from_table(table, tmp_path), tmp_path / "runs")
+    text = words(write_report(tmp_path / "runs" / "wind"))
+    assert not [word for word in ELSEWHERE if word in text]
+    assert not [id for id in ("levels", "latitude", "regimes", "budget") if f'id="{id}"' in text]
+    assert "missing, %" in section(text, "data")  # the anemometers' gaps
+    assert "out_gear" in section(text, "leaderboard")
+    store = Store(tmp_path / "runs" / "wind" / "store" / "train")
+    explored = words(write_exploration(explore_store(store), tmp_path / "explored.html"))
+    assert not [word for word in ELSEWHERE if word in explored]
+    assert not [id for id in ("profiles", "places") if f'id="{id}"' in explored]
+    assert "Words of each category" in explored
+    assert "E82" in explored
 
 
 def test_the_command_writes_the_file(folder, tmp_path, monkeypatch, capsys):
