@@ -98,7 +98,8 @@ def _desk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             given = pl.concat([given, answers.drop(schema.id_name)], how="horizontal")
         else:
             answers.write_parquet(folder / "solution.parquet")
-            ones = [pl.lit(1.0).alias(column) for column in schema.target_columns]
+            weights = zip(schema.weights.tolist(), schema.target_columns, strict=True)
+            ones = [pl.lit(weight).alias(column) for weight, column in weights]
             answers.with_columns(ones).write_parquet(folder / "sample_submission.parquet")
         given.write_parquet(folder / f"{name}.parquet")
     (folder / "first.toml").write_text(EXPERIMENT, encoding="utf-8")

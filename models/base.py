@@ -78,6 +78,12 @@ class FoldData:
         upstream: name and predictions of each finished model whose predictions are inputs: a
             training row shows that of a model that did not train on it, a row that fold ``k``
             holds out that of fold ``k``'s model.
+
+    Example:
+        >>> fold = FoldData(data=data, fold=0, targets=np.array([1, 2, 3]), kind="trees")
+        >>> features, targets = next(fold.blocks(fold.train_rows))
+        >>> features.shape[1], targets.shape[1]
+        (4, 3)
     """
 
     data: FoldedStore
@@ -275,6 +281,10 @@ class FitContext:
         checkpoints: where a long fit may leave what it needs to go on after a kill.
         on_epoch: called after each of a fit's epochs, see :meth:`Family.n_epochs`; what it raises
             ends the fit.
+
+    Example:
+        >>> FitContext(seed=3).seed
+        3
     """
 
     seed: int = 0
@@ -296,7 +306,13 @@ def check_width(features: Float32, wanted: int) -> None:
 
 
 class Fitted(ABC):
-    """A fitted model of one or more targets."""
+    """A fitted model of one or more targets.
+
+    Example:
+        >>> fitted = members[0].models(0)[0].fitted
+        >>> isinstance(fitted, Fitted)
+        True
+    """
 
     @abstractmethod
     def predict(self, features: Float32) -> Array:
@@ -350,6 +366,12 @@ class Family(ABC):
         prepared_by: names of the parameters that ``prepare`` reads.
         of_levels: names of the parameters that change nothing on a table without levels: there a
             study leaves them out.
+
+    Example:
+        >>> from models import load_family
+        >>> ridge = load_family("ridge")
+        >>> ridge.view, ridge.in_processes(ridge.Params())
+        ('linear', False)
     """
 
     Params: type[Any]

@@ -53,6 +53,12 @@ def cross_validate(
     Raises:
         ClimstackError: a model that this one builds on is not fitted yet, the family can't heed the
             plan's weights, or it fails on the data.
+
+    Example:
+        >>> from models import ModelSpec
+        >>> member = cross_validate(data, ModelSpec(name="ridge", family="ridge"), cells)
+        >>> member.oof(0).shape, member.computed  # the run has its cells
+        ((52, 3), 0)
     """
     store, plan = data.store, data.plan
     if spec.external is not None:

@@ -31,6 +31,10 @@ class Member:
         sets: which targets each cell of a fold serves, as positions in ``targets``.
         cells: for each fold, one cell per set.
         computed: number of cells that had to be fitted; the others were there.
+
+    Example:
+        >>> members[0].spec.name, members[0].oof(0).shape
+        ('ridge', (52, 3))
     """
 
     spec: ModelSpec
@@ -160,7 +164,13 @@ def parts_of(store: Store, spec: ModelSpec, targets: NDArray[np.intp]) -> list[P
 def cell_keys(
     data: FoldedStore, spec: ModelSpec, targets: NDArray[np.intp], fold: int
 ) -> list[CellKey]:
-    """Keys of a model's cells on one fold, one per set of those targets that it serves."""
+    """Keys of a model's cells on one fold, one per set of those targets that it serves.
+
+    Example:
+        >>> keys = cell_keys(data, members[1].spec, members[1].targets, fold=0)
+        >>> [key.targets for key in keys]  # trees have a cell for each target
+        [('warmth_1',), ('warmth_2',), ('flux',)]
+    """
     store = data.store
     names = [store.schema.target_columns[target] for target in spec.served(store.schema, targets)]
     of_bases = _targets_of_bases(store, spec, targets)
@@ -190,6 +200,10 @@ def read_member(
 
     Raises:
         ClimstackError: a cell is missing or damaged.
+
+    Example:
+        >>> read_member(data, members[0].spec, cells).oof(1).shape
+        (56, 3)
     """
     targets = data.store.schema.modelled_targets if targets is None else np.asarray(targets)
     found: list[list[Cell]] = []

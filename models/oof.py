@@ -56,6 +56,12 @@ class CellKey:
         targets: names of the target columns.
         upstream: hashes of the models whose predictions are inputs.
         levels: hash of the hybrid levels that features are computed with; None for ClimSim's own.
+
+    Example:
+        >>> from models import cell_keys
+        >>> key = cell_keys(data, members[0].spec, members[0].targets, fold=0)[0]
+        >>> key.family, key.fold, key.targets
+        ('ridge', 0, ('warmth_1', 'warmth_2', 'flux'))
     """
 
     versions: dict[str, str]
@@ -121,6 +127,11 @@ class Cell:
     Attributes:
         path: its folder.
         score: what ``score.json`` says: seconds, r2 per target, checksums.
+
+    Example:
+        >>> cell = members[0].cells[0][0]
+        >>> cell.oof().shape, len(cell.score["r2"])
+        ((52, 3), 3)
     """
 
     path: Path
@@ -160,6 +171,11 @@ class TrainedModel:
         view: encodes the inputs.
         scaler: scales its targets back.
         upstream_scaler: standardises other models' predictions, when they are inputs of it.
+
+    Example:
+        >>> model = members[0].models(0)[0]
+        >>> model.predict(store.inputs[:2]).shape
+        (2, 3)
     """
 
     family: str
@@ -247,7 +263,14 @@ class TrainedModel:
 
 
 class CellStore:
-    """The folder of cells of a run, or of several runs that share data and folds."""
+    """The folder of cells of a run, or of several runs that share data and folds.
+
+    Example:
+        >>> from models import cell_keys
+        >>> key = cell_keys(data, members[0].spec, members[0].targets, fold=0)[0]
+        >>> CellStore("runs/first/cells").find(key).score["r2"][0] > 0.99
+        True
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -30,6 +30,10 @@ class Variant:
     Attributes:
         targets: names of the target columns.
         params: values that replace the model's own.
+
+    Example:
+        >>> Variant(targets=("flux",), params={"num_leaves": 4}).targets
+        ('flux',)
     """
 
     targets: tuple[str, ...]
@@ -182,7 +186,12 @@ class ModelSpec:
 
 
 def available_families() -> list[str]:
-    """Names of the families: files in ``models/families`` and ``models/seq2seq/architectures``."""
+    """Names of the families: files in ``models/families`` and ``models/seq2seq/architectures``.
+
+    Example:
+        >>> {"ridge", "lightgbm", "transformer"} <= set(available_families())
+        True
+    """
     return registry.names("models.families", ARCHITECTURES)
 
 
@@ -191,6 +200,10 @@ def load_family(name: str) -> Family:
 
     Raises:
         ClimstackError: no such file in ``models/families`` or ``models/seq2seq/architectures``.
+
+    Example:
+        >>> load_family("lightgbm").Params(num_leaves=7).num_leaves
+        7
     """
     known = available_families()
     if name not in known:

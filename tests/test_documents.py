@@ -164,6 +164,12 @@ def test_every_python_block_is_run():
     assert languages == {"", "sh", "toml", "python"}
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_has_an_example(package):
+    module = importlib.import_module(package)
+    assert [name for name in module.__all__ if ">>>" not in getattr(module, name).__doc__] == []
+
+
 def test_examples_run_and_are_short(examples):
     for path, process in examples.items():
         assert len(path.read_text().splitlines()) < 40

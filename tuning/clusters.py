@@ -31,6 +31,10 @@ class Cluster:
     Attributes:
         targets: positions in the targets that the model serves, ascending.
         representatives: those of them that a study fits, the most central first.
+
+    Example:
+        >>> Cluster(targets=[0, 1, 4], representatives=[1]).representatives
+        [1]
     """
 
     targets: list[int]
@@ -53,6 +57,13 @@ def cluster_targets(
         n_clusters: how many clusters at most.
         n_representatives: targets that stand for each, at most.
         unseen: the fold whose held-out rows are not looked at.
+
+    Example:
+        >>> clusters = cluster_targets(
+        ...     data, np.array([1, 2, 3]), n_clusters=2, n_representatives=1, unseen=2
+        ... )
+        >>> sorted(target for cluster in clusters for target in cluster.targets)
+        [0, 1, 2]
     """
     described = describe(data, targets, unseen)
     n_clusters = min(n_clusters, len(targets))

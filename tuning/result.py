@@ -33,6 +33,10 @@ class Choice:
         targets: positions in the targets that the model serves.
         params: values of the searched parameters.
         place: the trial that had them.
+
+    Example:
+        >>> Choice(targets=[0, 1], params={"num_leaves": 7}, place=3).place
+        3
     """
 
     targets: list[int]
@@ -50,6 +54,10 @@ class Gain:
         low: lower end of the 95 % interval of the difference, over folds or, on one fold, over
             targets; None where there is nothing to tell it from.
         high: its upper end.
+
+    Example:
+        >>> round(Gain(defaults=0.5, tuned=0.53, low=0.01, high=0.05).gain, 4)
+        0.03
     """
 
     defaults: float
@@ -82,6 +90,13 @@ class TuneResult:
         minutes: wall minutes between the first trial's start and the last one's end.
         best_file: the ``best.toml`` that was written.
         score: what the values are called.
+
+    Example:
+        >>> from models import ModelSpec
+        >>> from tuning import TuneSettings, tune
+        >>> settings = TuneSettings(n_trials=2, n_clusters=1, n_representatives=1)
+        >>> tune(data, members[1].spec, "runs/first", settings, ranges={"n_rounds": [4, 8]}).adopted
+        'tuned'
     """
 
     spec: ModelSpec

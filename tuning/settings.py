@@ -25,6 +25,10 @@ class TuneSettings(Bounded):
         seed: of clusters' steps and of the sampler.
         n_finalists: trials that are fitted for every target in the end, each target keeping its
             best; with 1 clusters may keep their own.
+
+    Example:
+        >>> TuneSettings(n_trials=40).workers
+        1
     """
 
     n_trials: Annotated[int, Ge(2)] = 25

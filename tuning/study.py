@@ -98,6 +98,12 @@ def tune(
     Raises:
         ClimstackError: nothing to search, too few folds, a study of other data, folds or ranges in
             the storage, or the model fails with its own parameters.
+
+    Example:
+        >>> settings = TuneSettings(n_trials=2, n_clusters=1, n_representatives=1)
+        >>> found = tune(data, members[1].spec, "runs/first", settings, ranges={"n_rounds": [4, 8]})
+        >>> len(found.trials)
+        2
     """
     settings, folder = settings or TuneSettings(), Path(folder)
     progress = progress or (lambda *_: None)

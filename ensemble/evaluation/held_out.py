@@ -50,6 +50,11 @@ class HeldOut:
             blends, else those of the first member.
         outputs: for each fold a file of what its honest blend gave, (n_valid, n_targets) in the
             order of ``plan.valid_rows``; without, outputs are computed.
+
+    Example:
+        >>> block = next(held_out.blocks())
+        >>> block.truth.shape[1], sorted(block.predictions)
+        (4, ['ridge', 'trees'])
     """
 
     data: FoldedStore

@@ -41,6 +41,13 @@ def leaderboard(
     gain_high over it and
     mean_gain, mean_gain_low, mean_gain_high over the plain mean of the members, where that
     competes. A gain above 0 is better, whichever way the metric goes.
+
+    Example:
+        >>> from ensemble import choose
+        >>> chosen = choose(contenders, scores)
+        >>> rows = leaderboard(store.schema, members, contenders, scores, chosen)
+        >>> sum(row["chosen"] for row in rows)
+        1
     """
     by_name = {member.spec.name: member for member in members}
     alone = [c.name for c in contenders if not c.is_blend]
@@ -126,6 +133,10 @@ def load_leaderboard(run: str | Path) -> list[Row]:
 
     Raises:
         ClimstackError: the run has none yet, or was made by an earlier version.
+
+    Example:
+        >>> load_leaderboard("runs/first")[-1]["model"]
+        'trees'
     """
     folder = RunFolder(Path(run))
     folder.read_facts()  # refuses a run of an earlier version

@@ -23,6 +23,10 @@ def collect_moments(
 
     Raises:
         ClimstackError: the members don't belong together.
+
+    Example:
+        >>> collect_moments(held_out).fold_names
+        [0, 1, 2]
     """
     members = held_out.members
     check_members(held_out.data, members, held_out.targets if members else None)

@@ -96,7 +96,15 @@ class RegimeErrors:
 
 
 def write_errors(held_out: HeldOut, path: Path) -> pl.DataFrame:
-    """Collect errors in a walk of their own and write the table; see :class:`RegimeErrors`."""
+    """Collect errors in a walk of their own and write the table; see :class:`RegimeErrors`.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from pathlib import Path
+        >>> seen = replace(held_out, honest=contenders[-1].honest)
+        >>> write_errors(seen, Path("errors.parquet")).columns[:3]
+        ['model', 'target', 'group']
+    """
     errors = RegimeErrors(held_out)
     held_out.walk(errors, what="errors")
     errors.save(path)

@@ -44,6 +44,11 @@ class ScoreSums:
             where the metric doesn't ask for them.
         schema: of the targets.
         metric: name of the metric that scores are of; None: the schema's.
+
+    Example:
+        >>> low, high = scores.interval("ridge")
+        >>> low <= scores.score("ridge") <= high
+        True
     """
 
     fold: Rows

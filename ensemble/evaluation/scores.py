@@ -36,6 +36,11 @@ def evaluate(
         contenders: what competes.
         progress: called with (what, rows done, rows in all).
         metric: name of what scores are of; None: the schema's.
+
+    Example:
+        >>> sums = evaluate(held_out, contenders)
+        >>> sums.score("ridge") > sums.score("trees")
+        True
     """
     sums = _Scoring(held_out, contenders, metric)
     held_out.walk(sums, what="scores", progress=progress)
@@ -43,7 +48,13 @@ def evaluate(
 
 
 def choose(contenders: Sequence[Contender], scores: ScoreSums) -> Contender:
-    """The contender with the best honest score; among ties the first, which is the simplest."""
+    """The contender with the best honest score; among ties the first, which is the simplest.
+
+    Example:
+        >>> chosen = choose(contenders, scores)
+        >>> scores.score(chosen.name) >= scores.score("ridge") - 1e-4
+        True
+    """
     sign = 1 if scores.by.greater_is_better else -1
     score = {c.name: sign * scores.score(c.name) for c in contenders}
     best = max(score.values())

@@ -50,6 +50,10 @@ class DataSettings:
             other characters.
         auxiliary: sources that train and never validate: sources of the training store by name or,
             where ``train`` is a table, further files or folders that are converted with it.
+
+    Example:
+        >>> DataSettings(train="train.csv", test="test.csv", schema="leap").ignore
+        ()
     """
 
     train: str
@@ -85,6 +89,10 @@ class FoldSettings:
         embargo: units kept free around a validation block, where there are any.
         by: column of an input or a target, for ``stratified``.
         file: CSV or Parquet of ids and folds, for ``file``; relative to the experiment's file.
+
+    Example:
+        >>> FoldSettings(scheme="groups", n_folds=4).n_folds
+        4
     """
 
     scheme: str | None = None
@@ -113,6 +121,10 @@ class StackSettings:
         refit: models that predict test rows with one fit on all rows, instead of the mean of their
             folds' models.
         compare: folders of other runs on the same rows that the leaderboard shows, too.
+
+    Example:
+        >>> [blend.name for blend in StackSettings(blenders=("mean",)).candidates]
+        ['mean']
     """
 
     blenders: tuple[str, ...] = ("mean", "best", "simplex", "nnls")
@@ -164,6 +176,13 @@ class Experiment:
         score: what they are compared by.
         seed: of the fold plan, and of the models that set none.
         search: search ranges for tuning, by model and parameter, instead of the families' own.
+
+    Example:
+        >>> from models import ModelSpec
+        >>> ridge = ModelSpec(name="ridge", family="ridge")
+        >>> data = DataSettings(train="train.parquet", schema="toy.toml")
+        >>> Experiment(name="mine", data=data, models=(ridge,)).folds.n_folds
+        5
     """
 
     name: str
@@ -262,6 +281,10 @@ def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     Raises:
         ClimstackError: no such file, not TOML, an unknown or missing setting, a bad value, or an
             environment variable that is not set.
+
+    Example:
+        >>> [spec.name for spec in load_experiment("first.toml").models]
+        ['ridge', 'trees']
     """
     path = Path(path)
     if not path.is_file():

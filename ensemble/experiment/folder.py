@@ -38,6 +38,11 @@ class RunFolder:
 
     Attributes:
         path: of the folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> RunFolder(Path("runs/first")).leaderboard.name
+        'leaderboard.json'
     """
 
     path: Path

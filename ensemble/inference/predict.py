@@ -72,6 +72,13 @@ def predict(
 
     Raises:
         ClimstackError: see :func:`predict_blocks`; or rows are not what the schema says.
+
+    Example:
+        >>> from pathlib import Path
+        >>> blend = Blend.load(Path("runs/first/stack/blend.json"))
+        >>> rows = predict(blend, members, store.inputs[:5], scratch=Path("."))
+        >>> next(rows).shape
+        (5, 4)
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         place = Path(folder) / "rows"

@@ -111,6 +111,11 @@ def read_weights(path: str | Path, schema: Schema) -> Array:
 
     Raises:
         ClimstackError: a target's column is missing, or a weight is negative or not finite.
+
+    Example:
+        >>> from features import load_schema
+        >>> read_weights("sample_submission.parquet", load_schema("toy.toml")).tolist()
+        [0.0, 1.0, 1.0, 1.0]
     """
     file = TableFile.open(path)
     need_columns(file, schema)

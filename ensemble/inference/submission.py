@@ -51,6 +51,14 @@ def write_submission(
     Raises:
         ClimstackError: unknown suffix; missing, extra or repeated ids; a target's column is
             missing; a value is not finite.
+
+    Example:
+        >>> from features import load_schema
+        >>> outputs = [np.zeros((2, 4))]
+        >>> ids = pl.Series(["test_0", "test_1"])
+        >>> write_submission("zeros.parquet", load_schema("toy.toml"), ids, outputs)
+        >>> pl.read_parquet("zeros.parquet").shape
+        (2, 5)
     """
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
@@ -134,6 +142,13 @@ def score_files(
     Raises:
         ClimstackError: missing columns; missing, extra, malformed or repeated ids; a bad value, or
             one too far off for a finite score.
+
+    Example:
+        >>> from features import load_schema
+        >>> toy = load_schema("toy.toml")
+        >>> found = score_files("runs/first/submission.parquet", "solution.parquet", toy)
+        >>> found["warmth_2"] > 0.9
+        True
     """
     files = [TableFile.open(path) for path in (submission, solution)]
     for file in files:

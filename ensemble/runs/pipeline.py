@@ -40,6 +40,13 @@ def open_run(
     Raises:
         ClimstackError: another process is writing there, climstack 0.1 filled it, or something in
             it is a link.
+
+    Example:
+        >>> from ensemble import load_experiment
+        >>> with open_run(load_experiment("first.toml"), "runs/first") as run:
+        ...     rows = run.stack()
+        >>> len(rows) > 2
+        True
     """
     own = RunFolder(Path(folder))
     busy = f"another process is running {folder}: wait for it, or give the experiment another name"
@@ -74,6 +81,12 @@ def run_experiment(
 
     Raises:
         ClimstackError: bad data or settings; nothing finished is lost.
+
+    Example:
+        >>> from ensemble import load_experiment
+        >>> rows = run_experiment(load_experiment("first.toml"), "runs")  # again: nothing is fitted
+        >>> rows[-1]["model"]
+        'trees'
     """
     workers = None
     if memory_limit_mb is not None:
@@ -109,6 +122,10 @@ def submit_run(
     Raises:
         ClimstackError: the run has no leaderboard, something in it is damaged, cells are missing or
             other than the blend's, or the test data is bad.
+
+    Example:
+        >>> submit_run("runs/first", "again.parquet", test="test.parquet").name
+        'again.parquet'
     """
     finished = Finished(Path(folder))
     load_leaderboard(finished.path)  # a folder without one is no run

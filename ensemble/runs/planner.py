@@ -92,6 +92,12 @@ def plan_run(
     Raises:
         ClimstackError: the data can't be read, the folds can't be made, or a model takes more
             memory than allowed even with one process.
+
+    Example:
+        >>> from ensemble import load_experiment
+        >>> plan = plan_run(load_experiment("first.toml"), "runs")
+        >>> [(model.model, model.cells, model.done) for model in plan.models]
+        [('ridge', 3, 3), ('trees', 9, 9)]
     """
     folder = RunFolder(Path(runs) / experiment.name)
     folder.read_facts(anew=True)  # refuses a run of an earlier version

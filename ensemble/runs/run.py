@@ -87,6 +87,12 @@ class Run:
         workers: how many processes fit a model, by its name; one per core where it is not named.
         facts: what ``run.json`` says: versions, hashes, seeds, hardware, and every stage that was
             ever done here.
+
+    Example:
+        >>> from ensemble import load_experiment, open_run
+        >>> with open_run(load_experiment("first.toml"), "runs/first") as run:
+        ...     len(run.members)
+        2
     """
 
     experiment: Experiment

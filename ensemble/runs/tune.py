@@ -31,6 +31,14 @@ def tune_model(
 
     Raises:
         ClimstackError: see :func:`tuning.tune`, or bad data or settings.
+
+    Example:
+        >>> from ensemble import load_experiment
+        >>> from tuning import TuneSettings
+        >>> settings = TuneSettings(n_trials=2, n_clusters=1, n_representatives=1, new_study=True)
+        >>> experiment = load_experiment("first.toml")
+        >>> len(tune_model(experiment, "trees", settings, "runs").trials)
+        2
     """
     from tuning import TuneSettings, tune
 

@@ -43,6 +43,12 @@ class Blend:
         low: (n_modelled,), smallest truth seen.
         high: (n_modelled,), largest truth seen.
         member_hashes: which cells each member had, length n_members; empty before it is saved.
+
+    Example:
+        >>> from pathlib import Path
+        >>> blend = Blend.load(Path("runs/first/stack/blend.json"))
+        >>> blend.members, blend.weights.shape
+        (['ridge', 'trees'], (2, 3))
     """
 
     schema: Schema

@@ -54,6 +54,10 @@ class Candidate:
         blender: file name in ``ensemble/stacking/blenders``.
         pooling: which targets share weights: all, those of a group (variable), or none; or
             ``shrunk``: each has its own, pulled toward its group's.
+
+    Example:
+        >>> Candidate("nnls", "group").name, Candidate("mean", "all").name
+        ('nnls/group', 'mean')
     """
 
     blender: str
@@ -142,7 +146,12 @@ class Candidate:
 
 
 def candidates(blenders: Sequence[str], poolings: Sequence[Pooling]) -> list[Candidate]:
-    """Every blender with every pooling that makes sense for it, simplest first."""
+    """Every blender with every pooling that makes sense for it, simplest first.
+
+    Example:
+        >>> [each.name for each in candidates(["mean", "nnls"], ["group", "target"])]
+        ['mean', 'nnls/group', 'nnls/target']
+    """
     everything: Sequence[Pooling] = ("all",)
     found = [
         Candidate(name, pooling)
@@ -153,7 +162,12 @@ def candidates(blenders: Sequence[str], poolings: Sequence[Pooling]) -> list[Can
 
 
 def available_blenders() -> list[str]:
-    """Names of the blenders, found by file name in ``ensemble/stacking/blenders``."""
+    """Names of the blenders, found by file name in ``ensemble/stacking/blenders``.
+
+    Example:
+        >>> "nnls" in available_blenders()
+        True
+    """
     return registry.names("ensemble.stacking.blenders")
 
 

@@ -28,6 +28,10 @@ class Contender:
         honest: one blend per fold, learned from the other folds.
         final: the blend learned from all folds.
         same_as: names of other blends that came out the same.
+
+    Example:
+        >>> contenders[0].name, contenders[0].members
+        ('ridge', ['ridge'])
     """
 
     name: str
@@ -66,6 +70,12 @@ def fit_contenders(
         candidates: what competes, simplest first.
         progress: called with (what, done, total).
         targets: indices of the modelled targets, (n_modelled,); None: those of the first member.
+
+    Example:
+        >>> from ensemble import candidates
+        >>> blends = candidates(["nnls"], ["target"])
+        >>> [each.name for each in fit_contenders(store.schema, members, moments, blends)]
+        ['ridge', 'trees', 'nnls/target']
     """
     targets = members[0].targets if targets is None else targets
     _warn_of_rare(schema, targets, moments)

@@ -213,7 +213,15 @@ def _crps(y: Array, ensemble: Array) -> Array:
 
 
 def fit_uncertainty(held_out: HeldOut, final: Blend, confidence: float = CONFIDENCE) -> Conformal:
-    """Learn intervals in a walk of their own; see :class:`Conformal`."""
+    """Learn intervals in a walk of their own; see :class:`Conformal`.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> chosen = contenders[-1]
+        >>> seen = replace(held_out, honest=chosen.honest)
+        >>> fit_uncertainty(seen, chosen.final).intervals.confidence
+        0.9
+    """
     conformal = Conformal(held_out, final, confidence)
     held_out.walk(conformal, what="intervals")
     return conformal
@@ -224,6 +232,10 @@ def load_uncertainty(run: str | Path) -> pl.DataFrame:
 
     Raises:
         ClimstackError: the run has no such table.
+
+    Example:
+        >>> load_uncertainty("runs/first").columns[:3]
+        ['target', 'group', 'action']
     """
     folder = RunFolder(Path(run))
     folder.read_facts()  # refuses a run of an earlier version

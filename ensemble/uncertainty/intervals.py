@@ -30,6 +30,12 @@ class Intervals:
         difficulty: expected absolute error of each row and target.
         factor: (n_modelled,), what the expected error is multiplied by; infinite where the wanted
             coverage takes the whole range of the truth.
+
+    Example:
+        >>> from pathlib import Path
+        >>> found = Intervals.load(Path("runs/first/stack/intervals.npz"))
+        >>> found.confidence, found.targets
+        (0.9, ['warmth_1', 'warmth_2', 'flux'])
     """
 
     confidence: float

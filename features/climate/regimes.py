@@ -53,6 +53,13 @@ def regime_masks(
     Returns:
         By the regime's name a mask, (n_samples,). Kinds that the schema lacks a variable for are
         left out.
+
+    Example:
+        >>> from features.schemas.known import load_schema
+        >>> from features.synthetic import simulate
+        >>> masks = regime_masks(load_schema("leap"), simulate(2, 6, 0).inputs)
+        >>> "day" in masks, masks["all"].sum().item()
+        (True, 12)
     """
 
     def of(name: str) -> Array:

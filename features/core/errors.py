@@ -9,15 +9,36 @@ SHOWN_NAMES = 30
 
 
 class ClimstackError(ValueError):
-    """Bad input, said in one sentence: what, where, the value found, what to do."""
+    """Bad input, said in one sentence: what, where, the value found, what to do.
+
+    Example:
+        >>> from features import load_schema
+        >>> try:
+        ...     load_schema("laep")
+        ... except ClimstackError as error:
+        ...     print(error)
+        no schema 'laep': did you mean 'leap'?, or give a .toml file
+    """
 
 
 class LeakageWarning(UserWarning):
-    """A choice that makes a validation score look better than it is."""
+    """A choice that makes a validation score look better than it is.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", LeakageWarning)  # folds that flatter stop the program
+        >>> warnings.simplefilter("default", LeakageWarning)
+    """
 
 
 class DataWarning(UserWarning):
-    """Something in the data that is no error, and that a user wants to know."""
+    """Something in the data that is no error, and that a user wants to know.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", DataWarning)  # what is odd in data stops the program
+        >>> warnings.simplefilter("default", DataWarning)
+    """
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -152,22 +152,42 @@ def leap_score(y: Array, y_pred: Array, weights: Array | None = None) -> float:
         weights: submission weights, (n_targets,); a target of weight 0 scores 1.
 
     Source: evaluation page of the Kaggle competition LEAP - Atmospheric Physics using AI.
+
+    Example:
+        >>> y = np.array([[1.0, 5.0], [2.0, 6.0]])
+        >>> leap_score(y, y), leap_score(y, y - 0.5, weights=np.array([1.0, 0.0]))
+        (1.0, 0.5)
     """
     return float(r2_score(y, y_pred, weights).mean())
 
 
 def rmse(y: Array, y_pred: Array) -> Array:
-    """Root mean squared error of each target, in its unit, (n_targets,)."""
+    """Root mean squared error of each target, in its unit, (n_targets,).
+
+    Example:
+        >>> rmse(np.array([[1.0], [2.0]]), np.array([[2.0], [3.0]])).tolist()
+        [1.0]
+    """
     return _by_target(lambda y, y_pred: np.sqrt(((y - y_pred) ** 2).mean(0)), y, y_pred)
 
 
 def mae(y: Array, y_pred: Array) -> Array:
-    """Mean absolute error of each target, in its unit, (n_targets,)."""
+    """Mean absolute error of each target, in its unit, (n_targets,).
+
+    Example:
+        >>> mae(np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]])).tolist()
+        [1.5]
+    """
     return _by_target(lambda y, y_pred: np.abs(y - y_pred).mean(0), y, y_pred)
 
 
 def bias(y: Array, y_pred: Array) -> Array:
-    """Mean of prediction minus truth of each target, in its unit, (n_targets,)."""
+    """Mean of prediction minus truth of each target, in its unit, (n_targets,).
+
+    Example:
+        >>> bias(np.array([[1.0], [2.0]]), np.array([[2.0], [3.0]])).tolist()
+        [1.0]
+    """
     return _by_target(lambda y, y_pred: (y_pred - y).mean(0), y, y_pred)
 
 
@@ -191,6 +211,10 @@ def crps(y: Array, ensemble: Array) -> Array:
 
     Raises:
         ClimstackError: a prediction is NaN.
+
+    Example:
+        >>> crps(np.array([[0.0]]), np.array([[[-1.0]], [[1.0]]])).tolist()
+        [0.0]
     """
     if np.isnan(ensemble).any():
         member, row, target = np.argwhere(np.isnan(ensemble))[0]

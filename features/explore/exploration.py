@@ -62,6 +62,11 @@ class Exploration:
         blocks: see :func:`features.explore.drift.block_drift`; None where time is unknown.
         test: see :func:`features.explore.drift.sample_drift`; None without a test store.
         test_path: its folder.
+
+    Example:
+        >>> found = explore_store(store)
+        >>> found.n_read, found.everything, found.columns["name"][0]
+        (160, True, 'state_0')
     """
 
     path: Path
@@ -109,6 +114,11 @@ def explore_store(
     Raises:
         ClimstackError: the stores' schemas differ, one is damaged, or the grid has another number
             of columns.
+
+    Example:
+        >>> found = explore_store(store)
+        >>> found.columns.filter(pl.col("role") == "target")["name"].to_list()
+        ['warmth_0', 'warmth_1', 'warmth_2', 'flux']
     """
     schema = store.schema
     if test is not None and (why := schema.differs(test.schema)) is not None:

@@ -22,6 +22,11 @@ def write_exploration(exploration: Exploration, out: str | Path) -> Path:
     Args:
         exploration: from :func:`features.explore.exploration.explore_store`.
         out: the HTML file; replaced when it is there.
+
+    Example:
+        >>> from features import explore_store
+        >>> write_exploration(explore_store(store), "store.html").name
+        'store.html'
     """
     e = exploration
     read = dict(e.facts)["read for this page"]

@@ -19,6 +19,12 @@ class FoldedStore:
 
     Raises:
         ClimstackError: plan and store disagree on the rows.
+
+    Example:
+        >>> from features import time_blocks
+        >>> folded = FoldedStore(store, time_blocks(store.time, n_folds=3))
+        >>> folded.plan.n_folds
+        3
     """
 
     store: Store

@@ -142,6 +142,14 @@ def random_rows(n_samples: int, n_folds: int = 5, seed: int = 0) -> FoldPlan:
 
     Raises:
         ClimstackError: fewer rows than folds.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")  # neighbours in time train: it warns
+        ...     plan = random_rows(9, n_folds=3)
+        >>> plan.n_folds, said[-1].category.__name__
+        (3, 'LeakageWarning')
     """
     warnings.warn(
         "random folds put neighbours in time on both sides, so their score is too good: use"

@@ -47,6 +47,12 @@ class FoldPlan:
         original: (n_samples,) int64, the first row that is equal to each in all inputs; None where
             every row is alone. No copy of a held-out row trains.
         hash: SHA-256 of all of it.
+
+    Example:
+        >>> from features import time_blocks
+        >>> plan = time_blocks(np.arange(9), n_folds=3, embargo=1)
+        >>> plan.valid_rows(1).tolist(), plan.train_rows(1).tolist()
+        ([3, 4, 5], [0, 1, 7, 8])
     """
 
     scheme: str

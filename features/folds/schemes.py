@@ -23,6 +23,11 @@ def time_blocks(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1) -> 
 
     Raises:
         ClimstackError: fewer timesteps than folds, or a negative embargo.
+
+    Example:
+        >>> plan = time_blocks(np.arange(9), n_folds=3, embargo=1)
+        >>> plan.valid_rows(0).tolist(), plan.train_rows(0).tolist()  # row 3 is left free
+        ([0, 1, 2], [4, 5, 6, 7, 8])
     """
     return _blocks("time_blocks", "timesteps", time, n_folds, embargo)
 
@@ -37,6 +42,10 @@ def column_blocks(column: NDArray[np.int64], n_folds: int = 5, embargo: int = 0)
 
     Raises:
         ClimstackError: fewer columns than folds, or a negative embargo.
+
+    Example:
+        >>> column_blocks(np.tile(np.arange(6), 2), n_folds=3).valid_rows(0).tolist()
+        [0, 1, 6, 7]
     """
     return _blocks("column_blocks", "grid columns", column, n_folds, embargo)
 
@@ -62,6 +71,12 @@ def regions(
     Raises:
         ClimstackError: fewer columns than folds, a negative embargo, or a row's column is not one
             of the grid's.
+
+    Example:
+        >>> from features.synthetic import synthetic_grid
+        >>> grid = synthetic_grid(12)
+        >>> regions(np.arange(12), grid.lat, grid.lon, n_folds=3).n_folds
+        3
     """
     _not_negative(embargo)
     found, position = np.unique(column, return_inverse=True)
@@ -93,6 +108,11 @@ def forward_chaining(time: NDArray[np.int64], n_folds: int = 5, embargo: int = 1
 
     Raises:
         ClimstackError: fewer timesteps than blocks, or a negative embargo.
+
+    Example:
+        >>> plan = forward_chaining(np.arange(8), n_folds=3, embargo=0)
+        >>> plan.train_rows(1).tolist(), plan.valid_rows(1).tolist()
+        ([0, 1, 2, 3], [4, 5])
     """
     block, first, _ = _cut("timesteps", time, n_folds + 1, embargo)
     excluded = np.stack(

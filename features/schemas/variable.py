@@ -23,6 +23,10 @@ class Proportion:
         source: name of the input variable.
         divisor: the input is divided by this (a division, so that exact truths stay exact).
         levels: first and one-past-last level where it holds.
+
+    Example:
+        >>> Proportion(source="state_q0002", divisor=-1200.0, levels=(12, 28)).levels
+        (12, 28)
     """
 
     source: str

@@ -26,6 +26,10 @@ class Finding:
     Attributes:
         level: ``"error"`` (can't be used), ``"warning"`` or ``"note"``.
         sentence: what, where, the value found, what to do.
+
+    Example:
+        >>> Finding("warning", "2 inputs are constant").level
+        'warning'
     """
 
     level: Level

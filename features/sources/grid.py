@@ -38,6 +38,11 @@ class Grid:
         lon: longitude, degrees east, (n_columns,).
         area: solid angle, sr, (n_columns,).
         levels: hybrid coefficients, (n_levels,) and (n_levels + 1,).
+
+    Example:
+        >>> from features.synthetic import synthetic_grid
+        >>> len(synthetic_grid(6).lat)
+        6
     """
 
     lat: Array

@@ -55,6 +55,11 @@ def check_data(
 
     Raises:
         ClimstackError: fewer than one row per timestep.
+
+    Example:
+        >>> from features import load_schema
+        >>> [finding.level for finding in check_data("train.parquet", load_schema("toy.toml"))]
+        ['note']
     """
     paths = as_files(sources, schema)
     if n_grid_columns is not None and n_grid_columns < 1:

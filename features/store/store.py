@@ -49,6 +49,12 @@ class Store:
         targets: :class:`Matrix` (n_samples, n_targets), or None for test data.
         data_hash: identity of ids, inputs and targets; the same data gives the same hash.
         n_grid_columns: rows per timestep.
+
+    Example:
+        >>> store.inputs.shape, store.schema.target_columns
+        ((160, 4), ['warmth_0', 'warmth_1', 'warmth_2', 'flux'])
+        >>> store.to_polars()["sample_id"][0], store.inputs[10:12].shape
+        ('train_0', (2, 4))
     """
 
     def __init__(self, path: str | Path, called: Path | None = None) -> None:

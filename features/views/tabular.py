@@ -46,6 +46,11 @@ class TabularView:
         kind: made for ``"linear"`` models, for ``"trees"`` or for ``"networks"``.
         clip: standardised features are clipped to +-clip, so one extreme value can't blow up.
         hybrid: hybrid levels that derived features are computed with; None for ClimSim's own.
+
+    Example:
+        >>> view = TabularView.fit(store.schema, [store.inputs[:100]], kind="trees")
+        >>> view.transform(store.inputs[100:]).shape, view.feature_names
+        ((60, 4), ['state_0', 'state_1', 'state_2', 'sun'])
     """
 
     schema: Schema

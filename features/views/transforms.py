@@ -25,6 +25,11 @@ class Scaler:
         mean: (n_columns,).
         std: (n_columns,), 1 where the column is constant.
         constant: (n_columns,) bool: of these :meth:`inverse` gives the mean.
+
+    Example:
+        >>> scaler = Scaler.fit([np.array([[1.0, 5.0], [3.0, 5.0]])])
+        >>> scaler.mean.tolist(), scaler.std[0].item(), scaler.constant.tolist()
+        ([2.0, 5.0], 1.0, [False, True])
     """
 
     mean: Array
