@@ -203,7 +203,10 @@ def test_the_resolved_experiment_is_an_experiment(finished):
     resolved = load_experiment(run / "experiment.toml")
     assert resolved.to_toml() == load_experiment(file).to_toml()
     assert resolved.model("trees").params["num_leaves"] == 4
-    assert resolved.model("trees").params["max_bin"] == 63
+    assert resolved.model("trees").params["lambda_l2"] == 1.0
+    assert "max_bin" not in resolved.model("trees").params  # it follows the table
+    settled = [json.loads(each.read_text()) for each in run.glob("cells/*/params.json")]
+    assert {key["params"]["max_bin"] for key in settled if key["family"] == "lightgbm"} == {63}
 
 
 def test_a_rerun_computes_nothing(finished):
