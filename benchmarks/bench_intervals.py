@@ -124,6 +124,7 @@ def stream(n_rows: int, per_timestep: int, n_members: int = 4) -> None:
         of_row = Repeated(values, n_rows)
         return SimpleNamespace(
             spec=SimpleNamespace(name=name),
+            targets=targets,
             cells=[[SimpleNamespace(has_uncertainty=False)]] * 5,
             oof=lambda fold, at: of_row[plan.valid_rows(fold)[at]],
         )

@@ -13,6 +13,7 @@ from features.pages import plot
 from features.pages.page import Figure, Part, Parts, Table
 
 WORST = 25
+ERROR = "mean squared error / variance"
 
 
 class Extremes:
@@ -43,7 +44,8 @@ class Extremes:
         lowest = self.rows[-1][0] if len(self.rows) == WORST else -np.inf
         for i in np.argsort(-error, kind="stable")[:WORST].tolist():
             if error[i] > lowest:
-                self.rows.append((float(error[i]), self._row(block, i, squared[i])))
+                shown = self._row(block, i, squared[i]) | {ERROR: float(error[i])}
+                self.rows.append((float(error[i]), shown))
         self.rows = sorted(self.rows, key=lambda each: -each[0])[:WORST]
 
     def _row(self, block: Block, i: int, squared: Array) -> dict[str, object]:
@@ -56,7 +58,7 @@ class Extremes:
             "row": row,
             **{what: at for what, at in place.items() if at >= 0},
             "fold": block.fold,
-            "mean squared error / variance": float(squared.mean()),
+            ERROR: 0.0,  # set by who calls: over the targets that the row has
             "its worst target": self.run.schema.target_columns[target],
             "that target's share": f"{squared[worst] / max(squared.sum(), 1e-300):.3f}",
             "true": float(block.truth[i, target]),

@@ -65,7 +65,7 @@ def intervals(run: Finished) -> Parts:
     }  # fmt: skip
     y_axis = plot.axis("coverage", tickformat=".0%")
     figure = Figure(
-        title=f"Coverage of {wanted:.0%} intervals on later blocks of time",
+        title=f"Coverage of {wanted:.0%} intervals on later {run.blocks_of}",
         reading=f"A dot for each target; in the blue band it lies within 3 points of {wanted:.0%}."
         " Above it, intervals are too wide; below, too narrow.",
         data=data,

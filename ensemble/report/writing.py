@@ -26,7 +26,7 @@ NO_GRID = "Left out: the store has no grid, so latitudes are unknown."
 SECTIONS: dict[str, tuple[str, Callable[[Finished], Parts] | None]] = {
     # id: title, and what makes it; None: a collector of rows
     "leaderboard": ("Leaderboard", scoring.leaderboard),
-    "levels": ("R2 by pressure level", scoring.levels),
+    "levels": ("R2 by level", scoring.levels),
     "latitude": ("R2 by latitude and level", None),
     "weights": ("Weights by target", training.weights),
     "gain": ("Gain of the blend", scoring.gain),

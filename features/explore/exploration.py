@@ -146,7 +146,9 @@ def explore_store(
     columns, tails, histograms = describe(sample, schema)
     step()
     inputs, targets = np.split(normal_ranks(sample.values), [len(schema.input_columns)], axis=1)
-    correlations = group_correlations(schema, inputs, targets) if targets.size else None
+    there = np.isfinite(sample.values)
+    gaps = None if there.all() else there
+    correlations = group_correlations(schema, inputs, targets, gaps) if targets.size else None
     equal, almost = copies(sample, inputs)
     del inputs, targets
     odd = [*oddities(store), *(said_shared(store, test) if test is not None else ())]

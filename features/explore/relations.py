@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from features.core.types import Array, Float32
+from features.core.types import Array, Float32, Mask
 from features.explore.sample import Sample
 from features.schemas.schema import Schema
 
@@ -40,13 +40,17 @@ def normal_ranks(values: Array) -> Float32:
     return ranks
 
 
-def group_correlations(schema: Schema, inputs: Float32, targets: Float32) -> pl.DataFrame:
+def group_correlations(
+    schema: Schema, inputs: Float32, targets: Float32, present: Mask | None = None
+) -> pl.DataFrame:
     """Rank correlation of each group of targets with each group of inputs.
 
     Args:
         schema: whose columns they are.
         inputs: ranks of the inputs, (n_rows, n_inputs), from :func:`normal_ranks`.
         targets: ranks of the targets, (n_rows, n_targets).
+        present: where a value is, (n_rows, n_inputs + n_targets): a pair is compared on the rows that
+            have both; None where none is missing.
 
     Returns:
         ``target_group``, ``input_group``, ``strength`` (mean over the group's targets of the
@@ -54,6 +58,10 @@ def group_correlations(schema: Schema, inputs: Float32, targets: Float32) -> pl.
         ``target``, ``input`` and ``correlation`` of the closest pair.
     """
     found = inputs.T @ targets
+    if present is not None:
+        has_input, has_target = np.split(present.astype(np.float32), [inputs.shape[1]], axis=1)
+        size = np.sqrt(((inputs**2).T @ has_target) * (has_input.T @ targets**2))
+        found = found / np.where(size > 0, size, 1.0)
     alive = np.abs(targets).max(0) > 0
     rows = []
     for group in schema.targets:
