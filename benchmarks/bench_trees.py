@@ -130,6 +130,8 @@ def main(library: str, n_targets: int, wording: list[str], quick: bool) -> None:
                 feature_levels=data.feature_levels,
                 target_levels=data.target_levels,
                 watched=False,
+                misses=False,
+                categories=data.feature_categories,
                 table=TableShape.of(store),
             )
             window = load_family("lightgbm").Params().window
