@@ -23,7 +23,7 @@ from common import Options, make_store, spread_targets
 
 from features import FoldedStore, r2_score, time_blocks
 from features.climate import derived
-from features.views import tabular
+from features.views import encoding
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
 from models.base import TableShape
 from models.trees.boosting import Parts
@@ -95,12 +95,12 @@ def derived_features(shown: bool):
     """Without them trees see the inputs alone, moisture as its logarithm."""
     every = derived.DERIVED
     derived.DERIVED = every if shown else ()
-    tabular._columns.cache_clear()
+    encoding.columns_of.cache_clear()
     try:
         yield
     finally:
         derived.DERIVED = every
-        tabular._columns.cache_clear()
+        encoding.columns_of.cache_clear()
 
 
 def main(library: str, n_targets: int, wording: list[str], quick: bool) -> None:

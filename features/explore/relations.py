@@ -49,7 +49,7 @@ def group_correlations(
         schema: whose columns they are.
         inputs: ranks of the inputs, (n_rows, n_inputs), from :func:`normal_ranks`.
         targets: ranks of the targets, (n_rows, n_targets).
-        present: where a value is, (n_rows, n_inputs + n_targets): a pair is compared on the rows that
+        present: where values are, (n_rows, n_inputs + n_targets): a pair is compared on rows that
             have both; None where none is missing.
 
     Returns:
