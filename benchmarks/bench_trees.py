@@ -25,7 +25,6 @@ from features import FoldedStore, r2_score, time_blocks
 from features.climate import derived
 from features.views import encoding
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
-from models.base import TableShape
 from models.trees.boosting import Parts
 
 ROUNDS = 2
@@ -132,7 +131,6 @@ def main(library: str, n_targets: int, wording: list[str], quick: bool) -> None:
                 watched=False,
                 misses=False,
                 categories=data.feature_categories,
-                table=TableShape.of(store),
             )
             window = load_family("lightgbm").Params().window
             columns = {

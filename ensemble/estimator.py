@@ -34,7 +34,8 @@ from features.core.types import Array
 from features.folds.plan import FoldPlan
 from features.schemas.schema import Schema
 from features.schemas.variable import Variable
-from features.store.arrays import common_step, store_from_arrays
+from features.sources.tables.values import common_step
+from features.store.arrays import seconds_of
 from features.store.store import Store
 
 About = dict[str, NDArray[Any] | None]
@@ -253,7 +254,7 @@ def _schema(
         name="arrays",
         variables=tuple(variables),
         time_column=None if times is None else "time",
-        time_step=None if times is None else common_step(times),
+        time_step=None if times is None else common_step(seconds_of(times)),
         independent=groups is None and times is None,
     )
 
@@ -262,7 +263,7 @@ def _store(folder: RunFolder, x: Array, y: Array, schema: Schema, about: About) 
     """The run's training rows; a named run keeps those that it has."""
     fresh = folder.train_store.with_name("fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    made = store_from_arrays(fresh, x, y, schema, **about)
+    made = Store.from_arrays(fresh, x, y, schema, **about)
     if folder.train_store.is_dir():
         held = Store(folder.train_store)
         if (held.data_hash, held.schema.hash) != (made.data_hash, schema.hash):

@@ -18,7 +18,7 @@ from ensemble.inference.predict import predict
 from ensemble.stacking.blend import Blend
 from features.core.types import Array
 from features.schemas.schema import Schema
-from features.store.arrays import store_from_arrays
+from features.store.store import Store
 from models.member import Member
 
 
@@ -73,7 +73,7 @@ class Kept:
         cells = RunFolder(self.place.path).cells
         members = [_moved(member, cells) for member in self.members]
         with tempfile.TemporaryDirectory(prefix="climstack-") as scratch:
-            rows = store_from_arrays(Path(scratch) / "rows", inputs, schema=self.schema)
+            rows = Store.from_arrays(Path(scratch) / "rows", inputs, schema=self.schema)
             blocks = predict(self.blend, members, rows, scratch=Path(scratch), n_jobs=n_jobs)
             return np.concatenate(list(blocks))
 

@@ -384,7 +384,7 @@ class Family(ABC):
     def settle(self, params: Any, table: TableShape) -> Any:
         """The parameters with those that are None by default as they suit a table: the same.
 
-        A cell's key holds what this gives, and ``prepare`` and ``fit`` follow it.
+        A cell's key holds what this gives, and ``prepare`` and ``fit`` are given it.
         """
         return params
 

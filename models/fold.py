@@ -22,7 +22,7 @@ from features.core.types import Array
 from features.store.matrix import Matrix
 from features.views.tabular import TabularView
 from features.views.transforms import Scaler
-from models.base import FitContext, FoldData, OnEpoch
+from models.base import FitContext, FoldData, OnEpoch, TableShape
 from models.learnable import check_learnable
 from models.oof import Cell, CellKey, CellStore, TrainedModel
 from models.process import give_back_memory, peak_memory_mb
@@ -41,6 +41,7 @@ class OpenFold:
         spec: what is fitted; another one that agrees on ``prepared_by`` may take its place.
         cells: where finished cells go.
         scratch: holds what was laid out.
+        table: what parameters that are None follow.
         prepared: what the family made of the fold.
         view: encodes inputs.
         scaler: scales targets.
@@ -52,6 +53,7 @@ class OpenFold:
     spec: ModelSpec
     cells: CellStore
     scratch: Path
+    table: TableShape
     prepared: Any
     view: TabularView
     scaler: Scaler
@@ -70,7 +72,8 @@ class OpenFold:
         key_of = {tuple(served): key for served, key in jobs}
         sets = [served for served, _ in jobs]
         start = time.process_time()
-        for served, fitted in family.fit(self.prepared, sets, self.spec.parsed, context):
+        params = family.settle(self.spec.parsed, self.table)
+        for served, fitted in family.fit(self.prepared, sets, params, context):
             key = key_of[tuple(served)]
             model = TrainedModel(
                 family=self.spec.family,
@@ -175,7 +178,9 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
     with temporary_folder(cells.path, "fold") as scratch:
         start = time.process_time()
         give_back_memory()  # of the fold before
-        prepared = load_family(spec.family).prepare(data, spec.parsed, scratch)
+        family = load_family(spec.family)
+        table = TableShape.of(data.store)
+        prepared = family.prepare(data, family.settle(spec.parsed, table), scratch)
         shared_seconds = (time.process_time() - start) / n_jobs
         _write_valid(data, scratch)
         give_back_memory()
@@ -183,6 +188,7 @@ def open_fold(data: FoldData, spec: ModelSpec, cells: CellStore, n_jobs: int) ->
             spec=spec,
             cells=cells,
             scratch=scratch,
+            table=table,
             prepared=prepared,
             view=data.view,
             scaler=data.scaler,

@@ -88,7 +88,8 @@ class Objective:
         metric: str | None = None,
     ) -> None:
         self.metric = load_metric(metric or data.store.schema.metric)
-        self._share = self.metric.share(data.store.schema)[data.store.schema.modelled_targets]
+        self._served = spec.served(data.store.schema)
+        self._share = self.metric.share(data.store.schema)[self._served]
         self.data, self.spec, self.space = data, spec, space
         self.steps, self.cells = steps, cells
         self._open: dict[tuple[Any, ...], OpenFold] = {}
@@ -142,7 +143,7 @@ class Objective:
             found = np.array(cell.score["r2"], dtype=np.float64)
         else:
             store, rows = self.data.store, self.data.plan.valid_rows(step.fold)
-            targets = store.schema.modelled_targets[list(step.targets)]
+            targets = self._served[list(step.targets)]
             truth = store.require_targets()[rows][:, targets]
             found = skill(self.metric, truth, np.array(cell.oof(), dtype=np.float64))
         return np.nan_to_num(np.clip(found, 0, None))

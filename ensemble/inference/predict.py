@@ -20,7 +20,6 @@ from features.core.errors import ClimstackError
 from features.core.files import release, scratch_array
 from features.core.folders import temporary_folder
 from features.core.types import Array, Progress
-from features.store.arrays import store_from_arrays
 from features.store.conversion import convert
 from features.store.matrix import BLOCK_ROWS
 from features.store.store import Store
@@ -83,7 +82,7 @@ def predict(
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         place = Path(folder) / "rows"
         if isinstance(rows, np.ndarray):
-            rows = store_from_arrays(place, rows, schema=blend.schema)
+            rows = Store.from_arrays(place, rows, schema=blend.schema)
         elif not isinstance(rows, Store):
             rows = convert(rows, place, blend.schema)
         blocks = predict_blocks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ NO_SCORES = (
     "Left out: the run has no stack/scores.parquet. 'climstack stack' on its experiment writes it."
 )
 WORST = 25
+MOST_DRAWN = 30  # groups whose gain is drawn
 HONEST = (
     "Honest means that no row's truth is in the sums that its weights were solved from; the members"
     " of other folds have seen it."
@@ -143,12 +145,15 @@ def _profile(run: Finished, title: str, r2: dict[str, Array], there: Rows) -> Fi
         data.append(plot.trace("lines", x, np.arange(len(x)), name=name, line=look))
     known = [values[there] for values in r2.values()]
     pressures = [run.pressure(level) for level in there.tolist()]
+    way = "the top of the air (above) to the ground (below)"
+    if run.schema.n_grid_columns is None:
+        way = "the first level (above) to the last (below)"
+    told = {"level": there} | ({"pressure, hPa": pressures} if any(pressures) else {})
     return Figure(
         title=title,
-        reading="Honest R2 from the top of the air (above) to the ground (below); further right is"
-        " better. Levels of weight 0 are left out.",
+        reading=f"Honest R2 from {way}; further right is better. Levels of weight 0 are left out.",
         data=data,
-        table=Table.of_columns(["level", "pressure, hPa", *r2], [there, pressures, *known]),
+        table=Table.of_columns([*told, *r2], [*told.values(), *known]),
         layout=plot.axes(plot.axis("R2", range=[-0.25, 1.05]), run.level_axis(int(there[0]))),
         height=460,
         wide=False,
@@ -166,17 +171,23 @@ def gain(run: Finished) -> Parts:
     groups = {"all targets": np.arange(len(scores.share))} | run.schema.targets_of_group
     counts = {k: at for k, at in groups.items() if scores.share[at].any()}
     rows = [(k, scores.gain(*pair, at), *scores.interval(*pair, at)) for k, at in counts.items()]
+    found = Table(["group", "gain", "low", "high"], rows)
+    furthest = sorted(rows[1:], key=lambda row: -abs(row[1]))[:MOST_DRAWN]
+    drawn = [row for row in rows if row is rows[0] or row in furthest]
+    some = ""
+    if len(drawn) < len(rows):
+        some = f" Of {len(rows) - 1} groups the {MOST_DRAWN} that differ most are drawn."
     figure = _intervals(
-        Table(["group", "gain", "low", "high"], rows),
+        Table(["group", "gain", "low", "high"], drawn),
         plot.axis(f"gain in {run.score_title}", zeroline=True, zerolinewidth=2),
-        {"size": 9, "color": [CHOSEN] + [OTHER] * (len(rows) - 1)},
+        {"size": 9, "color": [CHOSEN] + [OTHER] * (len(drawn) - 1)},
         title=" against ".join(pair),
         reading="Difference of honest scores; to the right of 0 the blend is better. A bar that"
         f" crosses 0 may be luck ({CONFIDENCE:.0%} intervals, {N_DRAWS} draws of whole"
-        f" {run.blocks_of}).",
-        height=120 + 26 * len(rows),
+        f" {run.blocks_of}).{some}",
+        height=120 + 26 * len(drawn),
     )
-    return [figure]
+    return [replace(figure, table=found)]
 
 
 def _intervals(table: Table, x: str | plot.Piece, marker: plot.Piece, **parts: Any) -> Figure:

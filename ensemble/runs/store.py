@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import polars as pl
 
 from ensemble.experiment.experiment import DataSettings
@@ -130,12 +129,6 @@ class RunStore:
         values = self._rows_of(found, n_rows) if found is not None else self._first_rows(n_rows)
         table, grid = pl.concat(values), self.n_grid_columns
         grid = grid if found is None else found.n_grid_columns
-        if grid == 1 and self.schema.n_grid_columns is None:  # time is any that counts up
-            x = table.select(self.schema.input_columns).to_numpy()
-            y = table.select(self.schema.target_columns).to_numpy()
-            step = self.schema.time_step
-            times = None if step is None else np.arange(len(table)) * step
-            return Store.from_arrays(folder / "store", x, y, self.schema, times=times)
         ids = [f"train_{row}" for row in range(len(table))]  # sources would name theirs differently
         folder.mkdir()
         with atomic_path(folder / "head.parquet") as made:

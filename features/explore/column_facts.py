@@ -66,7 +66,7 @@ def describe(sample: Sample, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame
 
 
 def words(sample: Sample, schema: Schema) -> pl.DataFrame:
-    """Rows of each word of each category: variable, word (null where missing), rows, share."""
+    """Of each category: variable, word, ``(missing)`` where none is, rows, share."""
     parts = [
         pl.DataFrame({"variable": schema.input_columns[at], "code": sample.values[:, at]})
         .group_by("variable", pl.col("code").fill_nan(None).cast(pl.Int64))
@@ -74,7 +74,8 @@ def words(sample: Sample, schema: Schema) -> pl.DataFrame:
         .join(pl.DataFrame({"word": known}).with_row_index("code").cast({"code": pl.Int64}),
               on="code", how="left")
         .sort("rows", "code", descending=[True, False])
-        .select("variable", "word", "rows", (pl.col("rows") / len(sample)).alias("share"))
+        .select("variable", pl.col("word").fill_null("(missing)"), "rows",
+                (pl.col("rows") / len(sample)).alias("share"))
         for at, known in schema.categories.items()
     ]  # fmt: skip
     kinds = {"variable": pl.String, "word": pl.String, "rows": pl.UInt32, "share": pl.Float64}

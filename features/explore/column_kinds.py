@@ -133,14 +133,6 @@ class Seen:
     n_rows: int = 0
     times: Array = field(default_factory=lambda: np.empty(0))
 
-    def time_step(self) -> float:
-        """The most common difference of neighbouring times; 1 where there is but one."""
-        steps: Array = np.round(np.diff(self.times), 6)
-        if not len(steps):
-            return 1.0
-        values, counts = np.unique(steps[steps > 0], return_counts=True)
-        return float(values[counts.argmax()]) if len(values) else 1.0
-
 
 def look_at(file: TableFile, columns: list[str], time: str | None, place: str | None) -> Seen:
     """Read all rows of some columns, block by block.

@@ -18,6 +18,7 @@ from features.schemas.variable import Variable
 from features.sources.frames import as_files
 from features.sources.ids import shown
 from features.sources.readers import TableFile
+from features.sources.tables.values import common_step
 
 SETS = ("leap", "v2_rh_mc", "v1")  # largest first
 
@@ -175,7 +176,7 @@ def _described(
         [f"{file.path.name}: {seen.n_rows} rows; units are not known, so say them"],
     )
     if "time" in rows:
-        time_step = seen.time_step()
+        time_step = common_step(seen.times)
         notes.append(f"time_step: the most common step between times of '{rows['time']}'")
     else:
         notes.append("independent: no time is named, so any row may validate any; if rows follow")

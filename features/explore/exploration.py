@@ -283,7 +283,9 @@ def _facts(store: Store, sample: Sample) -> list[tuple[str, str]]:
         read += f": {n_times} timesteps{of}"
     times = store.time
     known = times.min() >= 0
-    about = [("timesteps", f"{len(np.unique(times))}" if known else "unknown")]
+    about = []
+    if known or store.schema.n_grid_columns is not None or store.schema.time_column is not None:
+        about.append(("timesteps", f"{len(np.unique(times))}" if known else "unknown"))
     if store.schema.n_grid_columns is not None:
         about.append(("rows per timestep", f"{store.n_grid_columns}" if known else "unknown"))
     kinds: tuple[Label, ...] = ("place", "group", "fold")

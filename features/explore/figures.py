@@ -23,8 +23,8 @@ SD_TICKS = (-300, -100, -30, -10, -3, 0, 3, 10, 30, 100, 300)
 THIN = {"thickness": 12}  # colour bars
 
 
-def profile(variable: Variable, columns: pl.DataFrame) -> Figure:
-    """Quantiles of a profile, from facts on its columns: the model top above."""
+def profile(variable: Variable, columns: pl.DataFrame, of_air: bool = True) -> Figure:
+    """Quantiles of a profile, from facts on its columns: level 0 above, in air the model's top."""
     log = variable.encoding == "log"
     levels = columns["level"].to_list()
     data = []
@@ -39,7 +39,11 @@ def profile(variable: Variable, columns: pl.DataFrame) -> Figure:
     x_axis = _axis(variable) | {"type": "log" if log else "linear"}
     return Figure(
         title=_named(variable),
-        reading="Level 0 is the model top, the last one lies at the ground."
+        reading=(
+            "Level 0 is the model top, the last one lies at the ground."
+            if of_air
+            else "Level 0 is above."
+        )
         + (" Logarithmic: where a quantile is 0 its line ends." if log else ""),
         data=data,
         table=Table.of(columns.select(shown)),

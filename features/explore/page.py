@@ -13,6 +13,7 @@ from features.pages.page import Part, Parts, Section, Table, write_page
 from features.sources.findings import compress
 
 N_DRIFTING = 40  # columns listed
+N_HISTOGRAMS = 60  # drawn
 DRIFT_TOP = 0.5  # distances beyond are as bright
 
 
@@ -59,7 +60,7 @@ def _check(e: Exploration) -> Parts:
 
 def _profiles(e: Exploration) -> Parts:
     return [
-        figures.profile(variable, of)
+        figures.profile(variable, of, e.schema.n_grid_columns is not None)
         for variable in e.schema.variables
         if variable.n_levels > 1 and len(of := e.columns.filter(pl.col("group") == variable.name))
     ]
@@ -91,7 +92,13 @@ def _distributions(e: Exploration) -> Parts:
                 missing.select("name", "role", missing=pl.col("bad"), share=share), "Missing values"
             )
         )
-    for variable in e.schema.variables:
+    of_scalars = dict(furthest.filter(~is_profile).select("group", "furthest, sd").iter_rows())
+    drawn = sorted(of_scalars, key=lambda name: -of_scalars[name])[:N_HISTOGRAMS]
+    if len(drawn) < len(of_scalars):
+        parts.append(
+            f"Drawn are the {N_HISTOGRAMS} of {len(of_scalars)} scalars with the furthest values."
+        )
+    for variable in (v for v in e.schema.variables if v.name in drawn):
         bins = e.histograms.filter(pl.col("group") == variable.name)
         if len(bins):
             parts.append(figures.histogram(variable, bins))

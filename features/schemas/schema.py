@@ -27,7 +27,24 @@ ROW_COLUMNS = ("id", "time", "place", "group", "fold")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schema:
+class _Settings:
+    """What a schema file says besides the variables."""
+
+    name: str
+    n_grid_columns: int | None = None
+    id_column: str | None = None
+    time_column: str | None = None
+    time_step: float | None = None
+    place_column: str | None = None
+    group_column: str | None = None
+    fold_column: str | None = None
+    ignore: tuple[str, ...] = ()
+    independent: bool = False
+    metric: str = "r2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema(_Settings):
     """The columns of a data set, in file order.
 
     Attributes:
@@ -60,18 +77,7 @@ class Schema:
         (['gust'], ['power'])
     """
 
-    name: str
     variables: tuple[Variable, ...]
-    n_grid_columns: int | None = None
-    id_column: str | None = None
-    time_column: str | None = None
-    time_step: float | None = None
-    place_column: str | None = None
-    group_column: str | None = None
-    fold_column: str | None = None
-    ignore: tuple[str, ...] = ()
-    independent: bool = False
-    metric: str = "r2"
     _slices: dict[str, slice] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +128,10 @@ class Schema:
         check(source.role == "input", f"{where} {gives}, so it must be an input")
         check(not source.may_miss, f"{where} {gives}, so it can't be imputed")
         check(rule.divisor != 0, f"{where} {gives} and is divided by 0 there")
+        check(
+            len(rule.levels) == 2,
+            f"{where} {gives} on levels {list(rule.levels)}: give the first and one past the last",
+        )
         first, last = rule.levels
         check(
             0 <= first < last <= min(source.n_levels, variable.n_levels),
@@ -165,9 +175,6 @@ class Schema:
                     for name, rule in rules.items()
                 }
                 variables.append(from_table(Variable, own, where))
-        known = [each.name for each in fields(cls) if each.init and each.name != "variables"]
-        for key in table:
-            check(key in known, f"the schema has no setting {key!r}: {closest(key, known)}")
         top = from_table(_Settings, table, "the schema")
         return cls(variables=tuple(variables), **vars(top))
 
@@ -370,23 +377,6 @@ class Schema:
                 start = self._slices[variable.name].start
                 found.append(np.arange(start + rule.levels[0], start + rule.levels[1]))
         return np.concatenate(found)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """What a schema file says besides the variables."""
-
-    name: str
-    n_grid_columns: int | None = None
-    id_column: str | None = None
-    time_column: str | None = None
-    time_step: float | None = None
-    place_column: str | None = None
-    group_column: str | None = None
-    fold_column: str | None = None
-    ignore: tuple[str, ...] = ()
-    independent: bool = False
-    metric: str = "r2"
 
 
 def _any_twice(names: Sequence[str]) -> bool:

@@ -19,11 +19,10 @@ from features.core.types import Array
 from features.schemas.known import load_schema
 from features.schemas.schema import Schema
 from features.schemas.variable import Policy, Variable
+from features.sources.tables.values import common_step, timesteps
 from features.store.store import Store
 from features.store.writer import StoreWriter
 from features.views.missing import Repair
-
-SOURCE = {"file": "arrays", "clock": "rows"}
 
 
 def store_from_arrays(
@@ -68,7 +67,7 @@ def store_from_arrays(
                 writer.append(index[part], x[part], None if y is None else y[part])
                 writer.close_part({})
                 start = part.stop
-            writer.close([{**SOURCE, "rows": len(x)}])
+            writer.close([{"file": "arrays", "rows": len(x), "clock": _clock(known, times)}])
         made.rename(path)
     return Store(path)
 
@@ -103,7 +102,7 @@ def schema_of(
         for name, misses in zip(called, missing, strict=True):
             policy: Policy = gap if misses else "refuse"  # type: ignore[assignment]
             variables.append(Variable(name=name, role=role, policy=policy))  # type: ignore[arg-type]
-    step = None if times is None else common_step(times)
+    step = None if times is None else common_step(seconds_of(times))
     return Schema(
         name="arrays",
         variables=tuple(variables),
@@ -111,23 +110,6 @@ def schema_of(
         time_step=step,
         independent=independent,
     )
-
-
-def common_step(times: ArrayLike) -> float:
-    """The most common difference of sorted distinct times, the smallest of equals; 1 for one.
-
-    Raises:
-        ClimstackError: times are neither numbers nor dates, or one is missing.
-
-    Example:
-        >>> common_step([3.0, 0.0, 0.5, 1.0])
-        0.5
-    """
-    steps = np.diff(np.unique(_seconds(times)))
-    if not len(steps):
-        return 1.0
-    found, counts = np.unique(steps, return_counts=True)
-    return float(found[counts.argmax()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +174,13 @@ class _Rows:
             check(not self.is_training, f"schema {schema.name} has the time_column"
                   f" '{schema.time_column}', but no times are given: give them")  # fmt: skip
             return unknown, unknown
-        seconds = _seconds(times)
+        seconds = seconds_of(times)
         self._see_length(len(seconds), "times")
-        return np.floor(seconds / schema.time_step).astype(np.int64), unknown
+        early = np.flatnonzero(seconds < 0)
+        row = int(early[0]) if len(early) else None
+        check(row is None, f"times hold {np.asarray(times)[row or 0]} in row {row}: they count from"
+              " 0, dates from 1970-01-01, so give numbers that begin there")  # fmt: skip
+        return timesteps(seconds, schema.time_step), unknown
 
     def _words(self, values: ArrayLike, what: str) -> pl.Series:
         """Labels as text, null where one is missing; a whole number is written without a point."""
@@ -207,13 +193,24 @@ class _Rows:
         check(n == self.n, f"{what} have {n} entries, but inputs have {self.n} rows: give one each")
 
 
+def _clock(schema: Schema, times: ArrayLike | None) -> str:
+    """What the timesteps count."""
+    if schema.n_grid_columns is not None:
+        return "rows"
+    if times is None:
+        return "none"
+    array = np.asarray(times)
+    is_number = array.dtype.kind in "biuf" or isinstance(array.ravel()[0], int | float)
+    return "numbers" if is_number else "dates"
+
+
 def _word(value: Any) -> str | None:
     if value is None or value != value:  # NaN and NaT differ from themselves
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _seconds(times: ArrayLike) -> Array:
+def seconds_of(times: ArrayLike) -> Array:
     """Numbers as they are; dates in seconds since 1970, (n,).
 
     Raises:

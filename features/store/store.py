@@ -197,8 +197,10 @@ class Store:
 
         Where the schema names such a column and the data hold it; an unknown one is null.
         """
-        table = self._index()
-        return table[what] if what in table.columns else None
+        first = self.path / self.manifest["parts"][0]["name"] / "index.parquet"
+        if not first.is_file() or what in pl.read_parquet_schema(first):
+            return self._index(what).to_series()
+        return None
 
     @property
     def sources(self) -> list[dict[str, Any]]:

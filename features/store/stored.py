@@ -84,7 +84,9 @@ class StoreSource:
             )
         self.has_targets = self.store.targets is not None
         self.n_grid_columns = self.store.n_grid_columns
-        self.labels = tuple(what for what in LABELS if self.store.labels(what) is not None)
+        told = {what: self.store.labels(what) for what in LABELS}
+        self._words = {what: words for what, words in told.items() if words is not None}
+        self.labels = tuple(self._words)
         self.facts: dict[str, Any] = {"store": str(path.resolve()), "data": self.store.data_hash}
         self.n_bytes = sum(file.stat().st_size for file in path.glob("*/*.f64"))
 
@@ -114,11 +116,7 @@ class StoreSource:
             place_after=lambda n: {"row": start + n},
             row_of=lambda row: start + row,
             is_empty=lambda _row, _column: False,
-            labels={
-                what: words[rows]
-                for what in self.labels
-                if (words := store.labels(what)) is not None
-            },
+            labels={what: words[rows] for what, words in self._words.items()},
         )
 
 

@@ -43,7 +43,7 @@ def implausible(members: Sequence[Member]) -> list[str]:
         if member.spec.external is None:
             continue
         best, name = _best_of(own, member)
-        known = np.isfinite(best)
+        known = np.isfinite(best) & np.isfinite(_r2(member))
         if not known.any():
             continue
         theirs, best, name = _r2(member)[known], best[known], name[known]
@@ -74,11 +74,13 @@ def implausible(members: Sequence[Member]) -> list[str]:
 def _r2(member: Member) -> Array:
     """R2 of each of a member's targets, mean over folds, negatives as 0."""
     folds = [
-        member.in_order([np.array(cell.score["r2"])[None] for cell in cells])[0]
+        member.in_order([np.array(cell.score["r2"], np.float64)[None] for cell in cells])[0]
         for cells in member.cells
     ]
-    mean: Array = np.clip(np.mean(folds, axis=0), 0, None)
-    return mean
+    r2 = np.clip(folds, 0, None)  # NaN where no held-out row of a fold has the target
+    known = ~np.isnan(r2)
+    total = np.where(known, r2, 0.0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
 
 
 def _best_of(own: Sequence[Member], theirs: Member) -> tuple[Array, np.ndarray]:
@@ -87,7 +89,7 @@ def _best_of(own: Sequence[Member], theirs: Member) -> tuple[Array, np.ndarray]:
     name = np.full(len(best), "", dtype=object)
     for member in own:
         _, at, of = np.intersect1d(theirs.targets, member.targets, return_indices=True)
-        better = at[_r2(member)[of] > best[at]]
-        name[better] = member.spec.name
-        best[at] = np.maximum(best[at], _r2(member)[of])
+        r2 = np.nan_to_num(_r2(member)[of], nan=-np.inf)
+        name[at[r2 > best[at]]] = member.spec.name
+        best[at] = np.maximum(best[at], r2)
     return best, name

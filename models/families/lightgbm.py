@@ -155,7 +155,6 @@ class LightGBM(Family):
         import lightgbm as lgb
 
         parts = Parts.write(data, params, folder)
-        params = self.settle(params, parts.table)
         settings = params.engine(seed=0) | {"num_threads": 0}
         all_names = _plain(data.feature_names)
         for level in parts.levels:
@@ -182,7 +181,6 @@ class LightGBM(Family):
         """Fit one target after the other on the binned levels that it sees."""
         import lightgbm as lgb
 
-        params = self.settle(params, prepared.table)
         settings, n_rounds = params.engine(context.seed), params.n_rounds or 0
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)

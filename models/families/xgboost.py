@@ -171,7 +171,6 @@ class XGBoost(Family):
 
     def fit(self, prepared: Parts, sets: Sets, params: XGBoostParams, context: FitContext) -> Fits:
         """Bin each window once and fit its targets one after the other."""
-        params = self.settle(params, prepared.table)
         for levels, together in prepared.windows(sets, params.window):
             columns = prepared.columns(levels)
             binned = _bin_window(prepared, levels, params)

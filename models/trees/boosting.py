@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from features.core.files import npy_rows, release, scratch_array
 from features.core.types import Array, Float32, Mask, Rows
 from features.store.matrix import Matrix
-from models.base import FoldData, TableShape
+from models.base import FoldData
 
 SCALAR = -1  # the part of the scalars, and the "level" of a scalar target
 SCALAR_TARGET_STRIDE = 4  # a scalar target sees every fourth level, counted from the ground
@@ -57,7 +57,6 @@ class Parts:
         watched: whether there are rows to watch.
         misses: whether a row lacks a target.
         categories: whether each feature is the code of a category, (n_features,).
-        table: what the fold was cut from: defaults follow it.
     """
 
     folder: Path
@@ -66,7 +65,6 @@ class Parts:
     watched: bool
     misses: bool
     categories: Mask
-    table: TableShape
 
     @classmethod
     def write(cls, data: FoldData, params: Any, folder: Path) -> Parts:
@@ -80,7 +78,6 @@ class Parts:
             watched=len(watch) > 0,
             misses=bool(data.misses.any()),
             categories=data.feature_categories,
-            table=TableShape.of(data.store),
         )
         parts._write_rows(data, "fit", fit, params.label_clip)
         if parts.watched:

@@ -37,8 +37,8 @@ LIGHTGBM_PLAIN: dict[str, Any] = {
     "n_rounds": 200,
     "learning_rate": 0.05,
 }
-FEW_ROWS: dict[str, Any] = {"min_data_in_leaf": 20}  # 40 in a leaf would leave nothing to split
-MANY_ROWS: dict[str, Any] = {"num_leaves": 31}
+LIGHTGBM_FEW: dict[str, Any] = {"min_data_in_leaf": 20}  # 40 in a leaf would leave nothing to split
+LIGHTGBM_MANY: dict[str, Any] = {"num_leaves": 31}
 XGBOOST_PROFILES: dict[str, Any] = {
     "colsample_bytree": 0.5,
     "max_bin": 64,
@@ -79,7 +79,7 @@ def lightgbm_defaults(table: TableShape) -> dict[str, Any]:
     if has_many_profiles(table):
         return LIGHTGBM_PROFILES
     few, many = table.n_rows < FEW, table.n_rows >= MANY
-    return LIGHTGBM_PLAIN | (FEW_ROWS if few else {}) | (MANY_ROWS if many else {})
+    return LIGHTGBM_PLAIN | (LIGHTGBM_FEW if few else {}) | (LIGHTGBM_MANY if many else {})
 
 
 def xgboost_defaults(table: TableShape) -> dict[str, Any]:

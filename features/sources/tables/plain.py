@@ -25,6 +25,7 @@ from features.sources.tables.values import (
     as_text,
     is_date,
     is_word_of_none,
+    timesteps,
 )
 
 LABELS = ("place", "group", "fold")
@@ -212,8 +213,7 @@ class PlainSource:
             raise ClimstackError(
                 f"{self.path}: time column '{column}' has {what} in row {first_row + row}: {hint}"
             )
-        steps = seconds / step
-        return np.floor(steps + 1e-9 * np.maximum(steps, 1)).astype(np.int64)  # 0.3 / 0.1 is 3
+        return timesteps(seconds, step)
 
     def _unreadable(
         self, values: pl.Series, bad: pl.Series, first_row: int, expected: str

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+from features.core.types import Array
 
 MISSING = ("NA", "N/A", "NaN", "nan", "NAN", "NaT", "null", "NULL", "None", "<NA>")
 DAY = 86_400  # seconds
@@ -101,6 +105,33 @@ def as_seconds(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     found = date.cast(pl.Int32).cast(pl.Float64) * DAY + hours * 3600 + minutes * 60 + seconds
     found = (found - ahead).set(wrong, None)
     return found, is_there & found.is_null()
+
+
+def timesteps(values: Array, step: float) -> NDArray[np.int64]:
+    """Number of the timestep that each time lies in, (n,), where 0.3 in steps of 0.1 is 3.
+
+    Args:
+        values: times, at least 0, (n,): seconds since 1970, or numbers.
+        step: length of a timestep, in their unit.
+
+    Example:
+        >>> timesteps(np.array([0.0, 0.3, 0.35]), 0.1).tolist()
+        [0, 3, 3]
+    """
+    steps = values / step
+    return np.floor(steps + 1e-9 * np.maximum(steps, 1)).astype(np.int64)
+
+
+def common_step(times: Array) -> float:
+    """The most common difference of sorted distinct times, the smallest of equals; 1 for one.
+
+    Example:
+        >>> common_step(np.array([3.0, 0.0, 0.5, 1.0]))
+        0.5
+    """
+    steps = np.round(np.diff(np.unique(times)), 6)
+    found, counts = np.unique(steps[steps > 0], return_counts=True)
+    return float(found[counts.argmax()]) if len(found) else 1.0
 
 
 def is_date(values: pl.Series) -> bool:

@@ -244,6 +244,8 @@ def test_the_worst_rows_are_the_worst(folder):
     expected = np.sort(error)[::-1][: len(extremes.rows)]
     np.testing.assert_allclose([row[0] for row in extremes.rows], expected)
     assert extremes.error.sum() == pytest.approx(error.sum())
+    shown = [row["mean squared error / variance"] for _, row in extremes.rows]
+    np.testing.assert_allclose(shown, expected)
 
 
 def test_r2_inside_a_band_of_latitude(folder, store, monkeypatch):

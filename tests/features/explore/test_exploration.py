@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from ensemble.cli.app import main
-from features import ClimstackError, Store, convert, load_schema
+from features import ClimstackError, Schema, Store, Variable, convert, load_schema
 from features.climate.physics import hybrid_levels
 from features.explore import exploration
 from features.explore.column_facts import QUANTILES, describe
@@ -218,6 +218,21 @@ def test_findings_say_what_is_wrong(sample, schema):
     assert any(
         "1 input values in all 384 rows are missing, as the schema" in s for _, s in by_policy
     )
+
+
+def test_a_rank_correlation_is_that_of_the_rows_that_have_both():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 2))
+    y = np.stack([x[:, 0], -(x[:, 1] ** 3)], axis=1)
+    gaps_x, gaps_y = (np.where(rng.random(v.shape) < 0.3, np.nan, v) for v in (x, y))
+    variables = [Variable(name=n, role="input", policy="impute") for n in ("a", "b")]
+    variables += [Variable(name=n, role="target", policy="skip") for n in ("c", "d")]
+    schema = Schema(name="gaps", variables=tuple(variables))
+    there = np.isfinite(np.concatenate([gaps_x, gaps_y], axis=1))
+    ranks = normal_ranks(gaps_x), normal_ranks(gaps_y)
+    found = group_correlations(schema, *ranks, there).sort("target_group", "input_group")
+    assert found["correlation"].round(2).to_list()[::3] == [1.0, -1.0]
+    assert found["strength"].to_list()[1] < 0.1
 
 
 def test_an_outlier_is_named_with_its_row(store, generated, schema, tmp_path):

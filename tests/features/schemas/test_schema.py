@@ -52,6 +52,19 @@ def test_duplicate_variable_raises():
         Schema(name="x", variables=twice, n_grid_columns=1)
 
 
+def test_a_rule_needs_its_first_level_and_one_past_its_last():
+    table = {
+        "name": "x",
+        "inputs": [{"name": "a", "n_levels": 3}],
+        "targets": [
+            {"name": "b", "n_levels": 3,
+             "exact": {"source": "a", "divisor": 2.0, "levels": [0, 1, 2]}},
+        ],
+    }  # fmt: skip
+    with pytest.raises(ClimstackError, match=r"on levels \[0, 1, 2\]: give the first and one past"):
+        Schema.from_table(table)
+
+
 def test_every_schema_file_loads():
     for name in available_schemas():
         assert load_schema(name).name == name

@@ -82,6 +82,19 @@ def test_a_grid_tells_time_by_order(tmp_path):
     assert store.column.tolist() == [0, 1, 2, 3] * 2
 
 
+def test_a_store_says_what_its_times_count_and_gives_them_back(tmp_path):
+    steps = np.arange(4) * 0.1  # 0.3 in steps of 0.1 is 2.9999...
+    numbers = Store.from_arrays(tmp_path / "a", X[:4], Y[:4], times=steps)
+    assert numbers.time.tolist() == [0, 1, 2, 3]
+    assert numbers.sources[0]["clock"] == "numbers"
+    np.testing.assert_allclose(numbers.to_polars()["time"], steps)
+    days = np.array(["2024-01-01", "2024-01-02"], "datetime64[D]")
+    dates = Store.from_arrays(tmp_path / "b", X[:2], Y[:2], times=days)
+    assert dates.sources[0]["clock"] == "dates"
+    assert dates.to_polars()["time"].dt.date().to_list() == days.tolist()
+    assert Store.from_arrays(tmp_path / "c", X, Y).sources[0]["clock"] == "none"
+
+
 def test_rows_to_predict_need_no_times(tmp_path):
     train = Store.from_arrays(tmp_path / "a", X, Y, times=np.arange(40))
     test = Store.from_arrays(tmp_path / "b", X[:5], schema=train.schema)
@@ -112,6 +125,7 @@ CATEGORY = Schema(
         ((X, Y), {"groups": range(4)}, "groups have 4 entries, but inputs have 40 rows"),
         ((X, Y), {"times": [np.nan, *range(39)]}, "times hold nan in row 0"),
         ((X, Y), {"times": ["soon"] * 40}, "times must be numbers or dates"),
+        ((X, Y), {"times": [*range(39), -1]}, "times hold -1 in row 39: they count from 0"),
         ((X[:0], Y[:0]), {}, "the arrays have no rows"),
         (([[2.0]], [1.0], CATEGORY), {}, "hold 2.0 in row 0 of category 'soil'"),
         (([[0.0]], [np.nan], CATEGORY), {}, "targets hold nan in row 0, column 'y'"),

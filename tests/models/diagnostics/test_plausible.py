@@ -50,3 +50,16 @@ def test_targets_that_no_own_member_serves_are_left_out():
     own = member("own", truth[:, :1], 0 * truth[:, :1] + 1e-3, np.array([7]), external=False)
     seen = member("seen", truth, truth + 1e-3, np.array([5, 6, 8]))
     assert implausible([own, seen]) == []
+
+
+def test_a_fold_without_a_targets_truth_has_no_say_on_it():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(N_ROWS, 3))
+    own = member("own", truth, 0.1 * truth + rng.normal(size=truth.shape), external=False)
+    seen = member("seen", truth, truth + 1e-3)
+    for each in (own, seen):
+        first, _ = each.cells
+        gone = SimpleNamespace(score=first[0].score | {"r2": [None, None, 0.5]})
+        each.cells = [first, [gone]]
+    [said] = implausible([own, seen])
+    assert "on 2 of 3 targets" in said
