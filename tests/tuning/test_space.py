@@ -65,7 +65,8 @@ def test_every_searched_parameter_is_accepted_and_changes_predictions(
             tried = with_params(spec, params)
             tried.parsed  # noqa: B018 - every end of a range is accepted
             chosen = replace(fold, spec=tried)
-            found = load_family(family).fit(chosen.prepared, sets, tried.parsed, FitContext())
+            settled = load_family(family).settle(tried.parsed, chosen.table)
+            found = load_family(family).fit(chosen.prepared, sets, settled, FitContext())
             return np.concatenate([fitted.predict(x) for _, fitted in found], axis=1)
 
         before = predictions({})

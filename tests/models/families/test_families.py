@@ -21,6 +21,7 @@ from models import (
     cross_validate,
     load_family,
 )
+from models.base import TableShape
 
 FAMILIES = available_families()
 NETWORKS = registry.names("models.seq2seq.architectures")
@@ -250,7 +251,7 @@ def test_a_family_reads_no_validation_rows(family, store, plan, few_targets, tmp
     watched = Watched(store)
     model = load_family(family)
     data = FoldData(data=FoldedStore(watched, plan), fold=0, targets=few_targets, kind=model.view)
-    params = spec_of(family).parsed
+    params = model.settle(spec_of(family).parsed, TableShape.of(store))
     sets = model.target_sets(store.schema, few_targets, params)
     list(model.fit(model.prepare(data, params, tmp_path), sets, params, FitContext()))
     assert set(np.concatenate(watched.asked)) <= set(plan.train_rows(0))
