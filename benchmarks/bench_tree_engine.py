@@ -116,7 +116,8 @@ def growth(folder: Path, quick: bool) -> list[tuple[int, int, float, float]]:
         place = folder / f"growth-{times_rows}-{times_targets}"
         place.mkdir()
         data = FoldData(data=FoldedStore(store, plan), fold=1, targets=targets, kind="trees")
-        before = wall(lambda d=data, p=place: family.prepare(d, spec.parsed, p))
+        settled = family.settle(spec.parsed, TableShape.of(store))
+        before = wall(lambda d=data, p=place, s=settled: family.prepare(d, s, p))
         cells = CellStore(place / "cells")
         seconds = wall(
             lambda s=store, p=plan, c=cells, t=targets: cross_validate(

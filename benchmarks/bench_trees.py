@@ -153,7 +153,8 @@ def main(library: str, n_targets: int, wording: list[str], quick: bool) -> None:
                             data=FoldedStore(store, plan), fold=FOLD, targets=targets, kind="trees"
                         )
                         start = time.perf_counter()
-                        load_family(family).prepare(fresh, spec.parsed, place)
+                        settled = load_family(family).settle(spec.parsed, TableShape.of(store))
+                        load_family(family).prepare(fresh, settled, place)
                         shared[name].append(time.perf_counter() - start)
                         start = time.perf_counter()
                         member = cross_validate(
