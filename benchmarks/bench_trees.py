@@ -25,6 +25,7 @@ from features import FoldedStore, r2_score, time_blocks
 from features.climate import derived
 from features.views import encoding
 from models import CellStore, FoldData, ModelSpec, cross_validate, load_family
+from models.base import TableShape
 from models.trees.boosting import Parts
 
 ROUNDS = 2
